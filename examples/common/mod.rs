@@ -1,0 +1,6 @@
+//! What the examples share: digits, a perceptron, and the choice of a backend.
+#![allow(dead_code)] // No example uses all of it.
+
+pub mod backend;
+pub mod digits;
+pub mod mlp;

@@ -1,0 +1,149 @@
+//! A dataset together with the way its items become batches.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataset::{Dataset, DatasetError};
+use burn::tensor::Device;
+
+use crate::DistillBatch;
+
+/// What a training, a validation or a measurement goes through: any Burn [`Dataset`] and a
+/// [`Batcher`] that turns its items into [`DistillBatch`]es on the device it is given.
+///
+/// Batch size, order and the threads that prepare batches belong to the
+/// [training](crate::FitConfig), so that two trainings over the same data see the same batches.
+/// Cloning shares the data.
+///
+/// # Example
+///
+/// ```
+/// use burn::data::dataset::InMemDataset;
+/// use burn::tensor::{Device, Tensor, TensorData};
+/// use burn_distill::{DistillBatch, DistillData};
+///
+/// let points = InMemDataset::new(vec![([0.0, 1.0], 1), ([1.0, 0.0], 0)]);
+/// let data = DistillData::from_fn(points, |items: Vec<([f32; 2], i64)>, device: &Device| {
+///     let (inputs, labels): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+///     let shape = [inputs.len(), 2];
+///     let inputs = TensorData::new(inputs.concat(), shape);
+///     let labels = TensorData::from(labels.as_slice());
+///     DistillBatch::new(Tensor::<2>::from_data(inputs, device))
+///         .with_classes(Tensor::<1, _>::from_data(labels, device))
+/// });
+/// assert_eq!(data.len(), 2);
+/// ```
+pub struct DistillData<I> {
+    source: Arc<dyn Source<I>>,
+}
+
+impl<I> Clone for DistillData<I> {
+    fn clone(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+        }
+    }
+}
+
+impl<I> std::fmt::Debug for DistillData<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DistillData")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<I> DistillData<I> {
+    /// A dataset and the batcher for its items.
+    pub fn new<D, Item, B>(dataset: D, batcher: B) -> Self
+    where
+        D: Dataset<Item> + 'static,
+        B: Batcher<Item, DistillBatch<I>> + 'static,
+        Item: 'static,
+    {
+        Self {
+            source: Arc::new(Batched {
+                dataset,
+                batcher,
+                _item: PhantomData,
+            }),
+        }
+    }
+
+    /// A dataset and a closure that makes a batch of its items.
+    pub fn from_fn<D, Item, F>(dataset: D, batch: F) -> Self
+    where
+        D: Dataset<Item> + 'static,
+        F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync + 'static,
+        Item: 'static,
+    {
+        Self::new(dataset, BatchFn(batch))
+    }
+
+    /// The number of samples.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One batch of the samples with these indices.
+    ///
+    /// # Errors
+    ///
+    /// What the dataset says when it cannot read them.
+    pub fn batch(
+        &self,
+        indices: Vec<usize>,
+        device: &Device,
+    ) -> Result<DistillBatch<I>, DatasetError> {
+        self.source.batch(indices, device)
+    }
+}
+
+/// Hides the type of the items.
+trait Source<I>: Send + Sync {
+    fn len(&self) -> usize;
+    fn batch(&self, indices: Vec<usize>, device: &Device)
+    -> Result<DistillBatch<I>, DatasetError>;
+}
+
+struct Batched<D, B, Item> {
+    dataset: D,
+    batcher: B,
+    _item: PhantomData<fn(Item)>,
+}
+
+impl<I, D, B, Item> Source<I> for Batched<D, B, Item>
+where
+    D: Dataset<Item>,
+    B: Batcher<Item, DistillBatch<I>>,
+{
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+
+    fn batch(
+        &self,
+        indices: Vec<usize>,
+        device: &Device,
+    ) -> Result<DistillBatch<I>, DatasetError> {
+        let items = self.dataset.get_many(indices)?;
+        Ok(self.batcher.batch(items, device))
+    }
+}
+
+struct BatchFn<F>(F);
+
+impl<I, Item, F> Batcher<Item, DistillBatch<I>> for BatchFn<F>
+where
+    F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync,
+{
+    fn batch(&self, items: Vec<Item>, device: &Device) -> DistillBatch<I> {
+        (self.0)(items, device)
+    }
+}

@@ -1,0 +1,342 @@
+//! The way in: a teacher, a student, an objective, and `fit`.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use burn::backend::Backend;
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::Device;
+
+use crate::loss::HardLabelConfig;
+use crate::metric::parameter_distance;
+use crate::report::{ModelReport, TrainingSummary, measure};
+use crate::training::Training;
+use crate::{
+    DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig, Outputs,
+    Preflight, Report, Result, Schedule,
+};
+
+/// Trains a small module, the student, to imitate a large one, the teacher.
+///
+/// `B` is the backend that the distillation is pinned to, such as `Flex`, `NdArray` or `Wgpu`; with
+/// `Dispatch` the device decides at run time. Both models move to the device given, the teacher
+/// frozen. Without that type parameter, `Device::default()` would go to whichever backend any
+/// dependency happens to turn on.
+///
+/// # Example
+///
+/// ```
+/// use burn::backend::Flex;
+/// use burn::data::dataset::InMemDataset;
+/// use burn::module::Module;
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor, TensorData};
+/// use burn_distill::loss::SoftTargetConfig;
+/// use burn_distill::{
+///     DistillBatch, DistillData, Distillable, Distiller, FitConfig, Outputs, ProgressMode,
+/// };
+///
+/// #[derive(Module, Debug)]
+/// struct Net(Linear, Linear);
+///
+/// impl Distillable<Tensor<2>> for Net {
+///     fn outputs(&self, x: Tensor<2>) -> Outputs {
+///         Outputs::new(self.1.forward(self.0.forward(x).tanh()))
+///     }
+/// }
+///
+/// let device = Device::flex();
+/// let net = |hidden| {
+///     let layer = |from, to| LinearConfig::new(from, to).init(&device);
+///     Net(layer(4, hidden), layer(hidden, 3))
+/// };
+/// let inputs: Vec<[f32; 4]> = (0..64).map(|i| [1, 3, 5, 7].map(|k| (i * k % 8) as f32)).collect();
+/// let data = DistillData::from_fn(InMemDataset::new(inputs), |items: Vec<[f32; 4]>, device| {
+///     let data = TensorData::new(items.concat(), [items.len(), 4]);
+///     DistillBatch::new(Tensor::<2>::from_data(data, device))
+/// });
+///
+/// let distilled = Distiller::<Flex, _, _>::new(Default::default(), net(32), net(4))
+///     .with(SoftTargetConfig::new(2.0), 1.0)
+///     .fit(&FitConfig::new(2).with_progress(ProgressMode::Silent), data, None)?;
+/// assert!(distilled.report.distilled.agreement.is_some());
+/// # Ok::<(), burn_distill::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Distiller<B: Backend, T, S> {
+    device: Device,
+    teacher: T,
+    student: S,
+    /// The first thing that was wrong with it, until something is done with it.
+    objective: Result<Objective>,
+    _backend: PhantomData<B>,
+}
+
+impl<B, T, S> Distiller<B, T, S>
+where
+    B: Backend,
+    B::Device: Into<Device>,
+{
+    /// A distillation on a device of the backend `B`, as yet without an objective.
+    ///
+    /// Nothing is moved or checked yet.
+    pub fn new(device: B::Device, teacher: T, student: S) -> Self {
+        Self {
+            device: device.into(),
+            teacher,
+            student,
+            objective: Ok(Objective::new()),
+            _backend: PhantomData,
+        }
+    }
+
+    /// Adds a loss with a weight, a number or a [`Schedule`]. A value out of range is reported by
+    /// [`preflight`](Self::preflight) and [`fit`](Self::fit).
+    #[must_use]
+    pub fn with(mut self, loss: impl IntoLoss, weight: impl Into<Schedule>) -> Self {
+        self.objective = self.objective.and_then(|sum| sum.with(loss, weight));
+        self
+    }
+
+    /// Sets the whole objective.
+    #[must_use]
+    pub fn with_objective(mut self, objective: Objective) -> Self {
+        self.objective = Ok(objective);
+        self
+    }
+
+    /// Sets the whole objective from a config. A value out of range is reported by
+    /// [`preflight`](Self::preflight) and [`fit`](Self::fit).
+    #[must_use]
+    pub fn with_config(mut self, config: &ObjectiveConfig) -> Self {
+        self.objective = config.init();
+        self
+    }
+
+    /// Runs one batch through both models and every term, trains nothing, and says what it found.
+    ///
+    /// [`fit`](Self::fit) does this first.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that would not work: the objective's values, the device, an empty dataset,
+    /// a missing feature, shapes that differ, targets that are missing or out of range, outputs
+    /// that are not finite.
+    pub fn preflight<I>(
+        &self,
+        config: &FitConfig,
+        train: &DistillData<I>,
+        valid: Option<&DistillData<I>>,
+    ) -> Result<Preflight>
+    where
+        I: Module + 'static,
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        let objective = Arc::new(self.objective.clone()?);
+        let training = Training {
+            device: &self.device,
+            objective,
+            config,
+            train,
+            valid,
+        };
+        training.preflight(&Frozen::new(self.teacher.clone()), &self.student)
+    }
+
+    /// Trains the student on Burn's engine and measures what came of it.
+    ///
+    /// Progress and the report's numbers are taken on the validation data; without any, the report
+    /// measures the training data and says so.
+    ///
+    /// # Errors
+    ///
+    /// What [`preflight`](Self::preflight) finds, and what goes wrong during training:
+    /// [`Error::NonFinite`](crate::Error::NonFinite) when a term stops being a number,
+    /// [`Error::Training`](crate::Error::Training) when data, device or checkpoint fail.
+    pub fn fit<I>(
+        self,
+        config: &FitConfig,
+        train: DistillData<I>,
+        valid: impl Into<Option<DistillData<I>>>,
+    ) -> Result<Distilled<T, S>>
+    where
+        I: Module + 'static,
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        let valid = valid.into();
+        let training = Training {
+            device: &self.device,
+            objective: Arc::new(self.objective?),
+            config,
+            train: &train,
+            valid: valid.as_ref(),
+        };
+        let teacher = Frozen::new(self.teacher);
+        let untrained = config.baseline.then(|| self.student.clone());
+        let (student, summary) = training.run(teacher.clone(), self.student)?;
+
+        let (measured_on, data) = match &valid {
+            Some(valid) => ("validation", valid),
+            None => ("training", &train),
+        };
+        let teacher = teacher.fork(&self.device);
+        let needs_teacher = training.objective.needs_teacher();
+        let teacher_report = needs_teacher.then(|| {
+            let alone = None::<&Frozen<T>>;
+            measure(teacher.inner(), alone, data, config.batch_size, &self.device)
+        });
+        let beside = needs_teacher.then_some(&teacher);
+        let distilled = measure(&student, beside, data, config.batch_size, &self.device)?;
+        let distance = needs_teacher.then(|| parameter_distance(teacher.inner(), &student));
+        let mut report = Report::new(
+            teacher_report.transpose()?,
+            distilled,
+            distance,
+            measured_on,
+            summary,
+        );
+        if let Some(untrained) = untrained {
+            let valid = valid.as_ref();
+            let alone =
+                train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
+            report = report.with_labels_alone(alone.report);
+        }
+        Ok(Distilled {
+            student,
+            teacher: teacher.into_inner(),
+            report,
+        })
+    }
+
+    /// Trains a copy of the student on labels alone, with the recipe, seed and batches that
+    /// [`fit`](Self::fit) would use, and measures it against the teacher: what distillation has to
+    /// beat. To give the baseline a recipe of its own, tuned as carefully as the distillation's, is
+    /// what this call is for; with one recipe for both,
+    /// [`FitConfig::with_baseline`] does it along the way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fit`](Self::fit); the batches must carry class targets.
+    pub fn labels_alone<I>(
+        &self,
+        config: &FitConfig,
+        train: &DistillData<I>,
+        valid: Option<&DistillData<I>>,
+    ) -> Result<Trained<S>>
+    where
+        I: Module + 'static,
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        let teacher = Frozen::new(self.teacher.clone());
+        let student = self.student.clone();
+        train_on_labels_of(&self.device, student, config, train, valid, Some(&teacher))
+    }
+}
+
+/// Trains a module on labels alone, on the engine and with the settings of a distillation: the way
+/// to a teacher, where none has been trained yet.
+///
+/// # Errors
+///
+/// As for [`Distiller::fit`]; the batches must carry class targets.
+pub fn train_on_labels<B, I, M>(
+    device: B::Device,
+    model: M,
+    config: &FitConfig,
+    train: DistillData<I>,
+    valid: impl Into<Option<DistillData<I>>>,
+) -> Result<Trained<M>>
+where
+    B: Backend,
+    B::Device: Into<Device>,
+    I: Module + 'static,
+    M: Distillable<I>,
+{
+    let valid = valid.into();
+    let nobody = None::<&Frozen<NoTeacher>>;
+    train_on_labels_of(&device.into(), model, config, &train, valid.as_ref(), nobody)
+}
+
+fn train_on_labels_of<I, T, M>(
+    device: &Device,
+    model: M,
+    config: &FitConfig,
+    train: &DistillData<I>,
+    valid: Option<&DistillData<I>>,
+    beside: Option<&Frozen<T>>,
+) -> Result<Trained<M>>
+where
+    I: Module + 'static,
+    T: Distillable<I>,
+    M: Distillable<I>,
+{
+    let mut config = config.clone();
+    if let Some(checkpoints) = config.checkpoints.as_mut().filter(|_| beside.is_some()) {
+        // Beside a distillation, so that neither resumes from the other.
+        checkpoints.directory = checkpoints.directory.join("labels_alone");
+    }
+    let training = Training {
+        device,
+        objective: Arc::new(Objective::new().with(HardLabelConfig::new(), 1.0)?),
+        config: &config,
+        train,
+        valid,
+    };
+    let (model, training) = training.run(Frozen::new(NoTeacher), model)?;
+    let data = valid.unwrap_or(train);
+    let report = measure(&model, beside, data, config.batch_size, device)?;
+    Ok(Trained {
+        model,
+        report,
+        training,
+    })
+}
+
+/// What [`Distiller::fit`] hands back.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Distilled<T, S> {
+    /// The distilled model: an ordinary module in inference mode, with no trace of teacher or
+    /// projectors.
+    pub student: S,
+    /// The teacher, as it was given, in inference mode.
+    pub teacher: T,
+    /// What was gained and lost.
+    pub report: Report,
+}
+
+/// A model trained on labels alone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Trained<M> {
+    /// The model, in inference mode.
+    pub model: M,
+    /// What was measured of it.
+    pub report: ModelReport,
+    /// How it was trained.
+    pub training: TrainingSummary,
+}
+
+/// Stands where a teacher would, in a training that has none.
+#[derive(Module, Debug)]
+struct NoTeacher;
+
+impl<I> Distillable<I> for NoTeacher {
+    fn outputs(&self, _input: I) -> Outputs {
+        unreachable!("a training without a teacher has no term that asks one")
+    }
+}
+
+impl<B: Backend, T: ModuleDisplay, S: ModuleDisplay> std::fmt::Display for Distiller<B, T, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "Distiller on {:?}", self.device)?;
+        match &self.objective {
+            Ok(objective) => writeln!(f, "objective: {objective}")?,
+            Err(error) => writeln!(f, "objective: {error}")?,
+        }
+        write!(f, "student: {}", self.student.format(Default::default()))
+    }
+}

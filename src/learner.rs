@@ -1,0 +1,215 @@
+//! The one place that knows the engine's step traits: a teacher and a student as one model.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::Tensor;
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+
+use crate::loader::{Share, Step};
+use crate::loss::LossContext;
+use crate::objective::Value;
+use crate::{Distillable, Error, Frozen, Objective, Outputs, Projector, Targets};
+
+/// What the engine trains. Its parameters are the student's and the projectors', so a checkpoint
+/// holds those and nothing of the teacher.
+#[derive(Module, Debug)]
+pub(crate) struct Composite<I, T: Module + ModuleDisplay, S: Module + ModuleDisplay> {
+    pub teacher: Frozen<T>,
+    pub student: S,
+    /// One place per term.
+    pub projectors: Vec<Option<Projector>>,
+    #[module(skip)]
+    pub objective: Arc<Objective>,
+    #[module(skip)]
+    pub stats: Stats,
+    #[module(skip)]
+    pub _input: PhantomData<fn(I)>,
+}
+
+/// Which numbers every step reports.
+#[derive(Debug, Clone)]
+pub(crate) struct Stats {
+    /// Their names, in order: the total, each term, then what can be compared.
+    pub names: Arc<Vec<String>>,
+    /// Whether the student's answers can be compared with the teacher's, and with the truth.
+    pub agreement: bool,
+    pub accuracy: bool,
+    /// The first number that was not finite.
+    pub fault: Arc<Mutex<Option<Error>>>,
+}
+
+pub(crate) const LOSS: &str = "loss";
+pub(crate) const AGREEMENT: &str = "agreement";
+pub(crate) const ACCURACY: &str = "accuracy";
+
+impl Stats {
+    pub fn new(objective: &Objective, outputs: &LossContext<'_>) -> Self {
+        let classes = outputs.student.logits.dims()[1];
+        let is_comparable = |other: &Outputs| other.logits.dims()[1] == classes && classes > 1;
+        let agreement = outputs.teacher.is_some_and(is_comparable);
+        let accuracy = outputs.targets.classes().is_some();
+        let mut names = vec![LOSS.to_string()];
+        names.extend(objective.terms().iter().map(|t| t.name().to_string()));
+        names.extend(agreement.then(|| AGREEMENT.to_string()));
+        names.extend(accuracy.then(|| ACCURACY.to_string()));
+        Self {
+            names: Arc::new(names),
+            agreement,
+            accuracy,
+            fault: Arc::default(),
+        }
+    }
+
+    /// All numbers of a step and, last, the number of rows that count, as one small tensor, so that
+    /// reading them back is one transfer.
+    fn collect(&self, value: Value, context: &LossContext<'_>) -> Tensor<1> {
+        let student = context.student.logits.clone().without_autodiff();
+        let device = student.device();
+        let rows = student.dims()[0];
+        let predicted = student.argmax(1);
+        let mask = context.mask;
+        let share = |right: Tensor<2, burn::tensor::Bool>| {
+            context.mean(right.squeeze_dim::<1>(1).float())
+        };
+
+        let mut numbers = vec![value.total];
+        numbers.extend(value.terms);
+        if self.agreement {
+            let taught = context.teacher().logits.clone().argmax(1);
+            numbers.push(share(predicted.clone().equal(taught)));
+        }
+        if self.accuracy {
+            let labels = context.targets.classes().expect("the same in every batch");
+            numbers.push(share(predicted.equal(labels.clone().unsqueeze_dim(1))));
+        }
+        numbers.push(match mask {
+            Some(mask) => mask.clone().int().sum().float(),
+            None => Tensor::full([1], rows as f64, &device),
+        });
+        let dtype = burn::tensor::DType::F32;
+        let plain = numbers.into_iter().map(|n| n.without_autodiff().cast(dtype));
+        Tensor::cat(plain.collect(), 0)
+    }
+}
+
+impl<I, T, S> Composite<I, T, S>
+where
+    I: Module + 'static,
+    T: Distillable<I>,
+    S: Distillable<I>,
+{
+    fn run(&self, step: Step<I>) -> (Tensor<1>, StepOutput) {
+        let needs_teacher = self.objective.needs_teacher();
+        let teacher = needs_teacher.then(|| self.teacher.outputs(&step.batch.input));
+        let student = self.student.outputs(step.batch.input);
+        let targets: Targets = step.batch.targets.without_autodiff();
+        let mask = step.batch.mask.map(|mask| mask.without_autodiff());
+        let context = LossContext {
+            student: &student,
+            teacher: teacher.as_ref(),
+            targets: &targets,
+            mask: mask.as_ref(),
+            progress: step.progress,
+            projector: None,
+        };
+        let value = self.objective.forward(&context, &self.projectors);
+        let total = match step.share {
+            Share::Known(1.0) => value.total.clone(),
+            Share::Known(share) => value.total.clone() * share,
+            Share::Counted(share) => value.total.clone() * share,
+        };
+        let output = StepOutput {
+            stats: self.stats.clone(),
+            numbers: Numbers::OnDevice(self.stats.collect(value, &context)),
+            epoch: step.epoch,
+            step: step.number,
+        };
+        (total, output)
+    }
+}
+
+impl<I, T, S> TrainStep for Composite<I, T, S>
+where
+    I: Module + 'static,
+    T: Distillable<I>,
+    S: Distillable<I>,
+{
+    type Input = Step<I>;
+    type Output = StepOutput;
+
+    fn step(&self, step: Step<I>) -> TrainOutput<StepOutput> {
+        let (total, output) = self.run(step);
+        TrainOutput::new(self, total.backward(), output)
+    }
+}
+
+impl<I, T, S> InferenceStep for Composite<I, T, S>
+where
+    I: Module + 'static,
+    T: Distillable<I>,
+    S: Distillable<I>,
+{
+    type Input = Step<I>;
+    type Output = StepOutput;
+
+    fn step(&self, step: Step<I>) -> StepOutput {
+        self.run(step).1
+    }
+}
+
+/// The numbers of one step.
+#[derive(Debug)]
+pub(crate) struct StepOutput {
+    stats: Stats,
+    numbers: Numbers,
+    epoch: usize,
+    step: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Numbers {
+    OnDevice(Tensor<1>),
+    Read(Arc<Vec<f64>>),
+}
+
+impl StepOutput {
+    /// The numbers, once read, the number of rows last.
+    pub fn numbers(&self) -> Arc<Vec<f64>> {
+        match &self.numbers {
+            Numbers::Read(numbers) => numbers.clone(),
+            Numbers::OnDevice(_) => unreachable!("the engine reads items before their metrics"),
+        }
+    }
+}
+
+impl ItemLazy for StepOutput {
+    /// Reads the numbers back. The engine calls this on its metric thread, so that the training
+    /// thread never waits for a device.
+    fn sync(self) -> Result<Self, burn::backend::ExecutionError> {
+        let Numbers::OnDevice(tensor) = self.numbers else {
+            return Ok(self);
+        };
+        let data = tensor.try_into_data().map_err(|error| {
+            burn::backend::ExecutionError::with_context(error.to_string())
+        })?;
+        let numbers: Vec<f64> = data.iter::<f64>().collect();
+        let names = self.stats.names.iter();
+        if let Some((name, value)) = names.zip(&numbers).skip(1).find(|(_, v)| !v.is_finite()) {
+            let what = format!("term {name:?} at epoch {}, step {}", self.epoch, self.step);
+            let error = Error::NonFinite {
+                what,
+                value: value.to_string(),
+            };
+            let context = error.to_string();
+            let mut fault = self.stats.fault.lock().expect("nobody panics while holding it");
+            fault.get_or_insert(error);
+            return Err(burn::backend::ExecutionError::with_context(context));
+        }
+        Ok(Self {
+            numbers: Numbers::Read(Arc::new(numbers)),
+            ..self
+        })
+    }
+}

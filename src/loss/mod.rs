@@ -1,0 +1,174 @@
+//! Losses: what a student is asked to match.
+//!
+//! Every method comes in three forms, from the plainest to the most convenient:
+//!
+//! - a pure function of tensors, such as [`soft_target`], for a training loop of your own;
+//! - a config, such as [`SoftTargetConfig`], which is what a config file holds, and whose `init`
+//!   checks the values;
+//! - a [`Loss`], a term of an objective: what `init` returns, or what you write yourself.
+//!
+//! | file | loss | compares |
+//! |---|---|---|
+//! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `logit_mse.rs` | [`LogitMse`] | raw logits |
+//! | `hint.rs` | [`Hint`] | intermediate features |
+//! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
+//!
+//! All of them reduce alike: a value per row first, then the mean over the rows that count.
+
+mod custom;
+mod hard_label;
+mod hint;
+mod logit_mse;
+mod soft_target;
+
+pub use custom::{CustomLoss, loss_fn};
+pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
+pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
+pub use logit_mse::{
+    LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
+};
+pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+
+use burn::tensor::{Bool, Device, Tensor};
+
+use crate::ops::mean_rows;
+use crate::{Error, Outputs, Projector, Result, Side, Targets};
+
+/// One term of a distillation objective.
+///
+/// Implement it for a loss of your own, or wrap a closure with [`loss_fn`]. `forward` is all that
+/// must be written; the rest says beforehand what the loss needs, so that what is missing is an
+/// error before training and what nobody needs is not computed.
+pub trait Loss: std::fmt::Debug + Send + Sync {
+    /// The name of the term in progress, reports and errors.
+    fn name(&self) -> String;
+
+    /// Whether the loss looks at the teacher. An objective in which no term does never runs it.
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    /// Checks one batch of outputs before training starts: shapes, features, targets.
+    fn check(&self, _context: &LossContext<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The trainable map that the loss needs between these outputs, if it needs one.
+    fn projector(&self, _context: &LossContext<'_>, _device: &Device) -> Option<Projector> {
+        None
+    }
+
+    /// The pairs of features that the loss compares, student's name first.
+    fn feature_pairs(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// The value, of shape `[1]`, with gradients towards the student's outputs.
+    fn forward(&self, context: &LossContext<'_>) -> Tensor<1>;
+}
+
+/// What a loss sees of a training step.
+///
+/// Student and teacher are named rather than ordered: both sides have the same type, and a swapped
+/// pair would compile.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LossContext<'a> {
+    /// The student's outputs, with gradients.
+    pub student: &'a Outputs,
+    /// The teacher's outputs, constants; `None` where no term needs a teacher.
+    pub teacher: Option<&'a Outputs>,
+    /// The right answers, where they are known.
+    pub targets: &'a Targets,
+    /// The rows that count; all of them where there is no mask.
+    pub mask: Option<&'a Tensor<1, Bool>>,
+    /// Share of the training done, from 0 to 1.
+    pub progress: f64,
+    /// The trainable map that the loss asked for.
+    pub projector: Option<&'a Projector>,
+}
+
+impl<'a> LossContext<'a> {
+    /// A context for a loop of your own: outputs of both sides, no targets, no mask.
+    pub fn new(student: &'a Outputs, teacher: &'a Outputs) -> Self {
+        Self {
+            student,
+            teacher: Some(teacher),
+            targets: &Targets::None,
+            mask: None,
+            progress: 0.0,
+            projector: None,
+        }
+    }
+
+    /// The same context with targets.
+    #[must_use]
+    pub fn with_targets(mut self, targets: &'a Targets) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// The same context with a mask.
+    #[must_use]
+    pub fn with_mask(mut self, mask: &'a Tensor<1, Bool>) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// The same context with a projector.
+    #[must_use]
+    pub fn with_projector(mut self, projector: &'a Projector) -> Self {
+        self.projector = Some(projector);
+        self
+    }
+
+    /// The same context at another progress.
+    #[must_use]
+    pub fn at(mut self, progress: f64) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// The teacher's outputs.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no teacher, which an objective's check rules out for a loss that
+    /// [needs one](Loss::needs_teacher).
+    pub fn teacher(&self) -> &'a Outputs {
+        self.teacher.expect("a loss that needs a teacher has one")
+    }
+
+    /// The mean of one value per row over the rows that count, `[1]`.
+    pub fn mean(&self, rows: Tensor<1>) -> Tensor<1> {
+        mean_rows(rows, self.mask)
+    }
+
+    /// Fails unless both sides' logits have one shape.
+    pub fn check_logits(&self, term: &str) -> Result<()> {
+        let (student, teacher) = (self.student.logits.dims(), self.teacher().logits.dims());
+        match student == teacher {
+            true => Ok(()),
+            false => Err(Error::ShapeMismatch {
+                what: format!("term {term:?}: logits"),
+                student: student.to_vec(),
+                teacher: teacher.to_vec(),
+            }),
+        }
+    }
+
+    /// The feature of this name of one side, or an error that lists what there is.
+    pub fn feature(&self, term: &str, side: Side, name: &str) -> Result<&'a crate::Feature> {
+        let outputs = match side {
+            Side::Student => self.student,
+            Side::Teacher => self.teacher(),
+        };
+        outputs.feature(name).ok_or_else(|| Error::MissingFeature {
+            term: term.to_string(),
+            name: name.to_string(),
+            side,
+            available: outputs.feature_names(),
+        })
+    }
+}

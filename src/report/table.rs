@@ -1,0 +1,158 @@
+//! The report as a table for people.
+
+use std::fmt;
+
+use indicatif::{DecimalBytes, HumanCount};
+
+use super::{ModelReport, Report};
+
+const NAME: usize = 26;
+const CELL: usize = 15;
+
+type Cell = fn(&ModelReport) -> Option<String>;
+
+/// A row's name and what stands in it for each model.
+const ROWS: [(&str, Cell); 11] = [
+    ("accuracy", |m| m.accuracy.map(percent)),
+    ("agreement with teacher", |m| m.agreement.map(percent)),
+    ("KL(teacher || student)", |m| m.kl_teacher_student.map(decimal)),
+    ("KL(student || teacher)", |m| m.kl_student_teacher.map(decimal)),
+    ("cross-entropy", |m| m.cross_entropy.map(decimal)),
+    ("calibration error", |m| m.calibration_error.map(percent)),
+    ("mean squared error", |m| m.mean_squared_error.map(decimal)),
+    ("parameters", |m| Some(HumanCount(m.parameters as u64).to_string())),
+    ("file size", |m| Some(DecimalBytes(m.bytes as u64).to_string())),
+    ("latency of one sample", |m| Some(format!("{:.3} ms", m.latency_ms))),
+    ("samples per second", |m| {
+        Some(HumanCount(m.samples_per_second as u64).to_string())
+    }),
+];
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+fn decimal(value: f64) -> String {
+    format!("{value:.4}")
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut columns: Vec<(&str, &ModelReport)> = Vec::new();
+        columns.extend(self.teacher.as_ref().map(|m| ("teacher", m)));
+        columns.extend(self.labels_alone.as_ref().map(|m| ("labels alone", m)));
+        columns.push(("distilled", &self.distilled));
+
+        write!(f, "{:NAME$}", "")?;
+        for (name, _) in &columns {
+            write!(f, "{name:>CELL$}")?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{}", "-".repeat(NAME + CELL * columns.len()))?;
+        for (name, cell) in ROWS {
+            let cells: Vec<_> = columns.iter().map(|(_, model)| cell(model)).collect();
+            if cells.iter().all(Option::is_none) {
+                continue;
+            }
+            write!(f, "{name:NAME$}")?;
+            for cell in cells {
+                write!(f, "{:>CELL$}", cell.as_deref().unwrap_or("-"))?;
+            }
+            writeln!(f)?;
+        }
+
+        writeln!(f)?;
+        if let Some(gap) = self.gap_recovered {
+            writeln!(f, "gap recovered       {}", percent(gap))?;
+        }
+        if let Some(ratio) = self.compression {
+            writeln!(f, "compression         {ratio:.1} times fewer parameters")?;
+        }
+        if let Some(ratio) = self.speed_up {
+            writeln!(f, "speed-up            {ratio:.1} times lower latency")?;
+        }
+        if let Some(d) = self.parameter_distance.filter(|d| d.compared > 0) {
+            write!(f, "parameter distance  {:.4}", d.distance)?;
+            writeln!(f, " over {} of {} tensors", d.compared, d.of)?;
+        }
+        let training = &self.training;
+        write!(
+            f,
+            "measured on         {} samples of the {} set, student trained for {} of {} epochs on {} samples in {:.1} s",
+            HumanCount(self.distilled.samples as u64),
+            self.measured_on,
+            training.last_epoch,
+            training.epochs,
+            HumanCount(training.samples as u64),
+            training.seconds,
+        )?;
+        match &training.interrupted {
+            Some(reason) => write!(f, "\ninterrupted         {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::TrainingSummary;
+    use super::*;
+    use crate::metric::ParameterDistance;
+
+    #[test]
+    fn the_table_shows_what_there_is() {
+        let model = |accuracy, parameters, latency_ms| ModelReport {
+            samples: 2000,
+            accuracy: Some(accuracy),
+            parameters,
+            bytes: parameters * 4,
+            latency_ms,
+            samples_per_second: 12_345.6,
+            ..ModelReport::default()
+        };
+        let mut distilled = model(0.93, 79_510, 0.05);
+        distilled.agreement = Some(0.945);
+        let training = TrainingSummary {
+            epochs: 100,
+            last_epoch: 100,
+            samples: 1000,
+            seconds: 1.5,
+            ..TrainingSummary::default()
+        };
+        let distance = ParameterDistance {
+            distance: 2.0,
+            compared: 1,
+            of: 4,
+        };
+        let teacher = Some(model(0.97, 2_395_210, 0.8));
+        let report = Report::new(teacher, distilled, Some(distance), "validation", training)
+            .with_labels_alone(model(0.89, 79_510, 0.05));
+        let expected = "\
+                                  teacher   labels alone      distilled
+-----------------------------------------------------------------------
+accuracy                          97.00 %        89.00 %        93.00 %
+agreement with teacher                  -              -        94.50 %
+parameters                      2,395,210         79,510         79,510
+file size                         9.58 MB      318.04 kB      318.04 kB
+latency of one sample            0.800 ms       0.050 ms       0.050 ms
+samples per second                 12,345         12,345         12,345
+
+gap recovered       50.00 %
+compression         30.1 times fewer parameters
+speed-up            16.0 times lower latency
+parameter distance  2.0000 over 1 of 4 tensors
+measured on         2,000 samples of the validation set, student trained for 100 of 100 epochs on 1,000 samples in 1.5 s";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn a_report_survives_json() {
+        let distilled = ModelReport {
+            accuracy: Some(0.5),
+            ..ModelReport::default()
+        };
+        let report = Report::new(None, distilled, None, "training", TrainingSummary::default());
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+}

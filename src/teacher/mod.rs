@@ -1,0 +1,5 @@
+//! Where knowledge comes from.
+
+mod frozen;
+
+pub use frozen::Frozen;

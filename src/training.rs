@@ -1,0 +1,227 @@
+//! One training on Burn's engine, with or without a teacher.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::checkpoint::KeepLastNCheckpoints;
+use burn::train::metric::store::{Aggregate, Direction, Split};
+use burn::train::{
+    ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
+};
+
+use crate::checkpoint::{FOLDER, newest_complete};
+use crate::fit::Execution;
+use crate::history::{Recorder, StepMetric};
+use crate::learner::Composite;
+use crate::loader::{Loader, mix};
+use crate::preflight::{Check, Ready};
+use crate::report::TrainingSummary;
+use crate::{
+    DistillData, Distillable, Error, FitConfig, Frozen, Objective, Preflight, Result, check_device,
+};
+
+/// Everything about a training but its models.
+pub(crate) struct Training<'a, I> {
+    pub device: &'a Device,
+    pub objective: Arc<Objective>,
+    pub config: &'a FitConfig,
+    pub train: &'a DistillData<I>,
+    pub valid: Option<&'a DistillData<I>>,
+}
+
+impl<I: Module + 'static> Training<'_, I> {
+    /// Checks everything that can be known before the first epoch.
+    pub fn preflight<T, S>(&self, teacher: &Frozen<T>, student: &S) -> Result<Preflight>
+    where
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        self.ready(teacher, student).map(|ready| ready.preflight)
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        match &self.config.execution {
+            Execution::Single => vec![self.device.clone()],
+            Execution::Multi(devices, _) | Execution::Ddp(devices, _) => devices.clone(),
+        }
+    }
+
+    fn ready<T, S>(&self, teacher: &Frozen<T>, student: &S) -> Result<Ready>
+    where
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        self.config.check()?;
+        let devices = self.devices();
+        devices.iter().try_for_each(check_device)?;
+        if self.train.len() < devices.len() {
+            return Err(Error::InvalidParameter {
+                name: "devices".into(),
+                value: devices.len().to_string(),
+                expected: "at most as many as there are training samples",
+            });
+        }
+        // The projectors of a training depend on its seed alone.
+        let device = devices[0].clone().inner();
+        device.seed(mix(self.config.seed, u64::MAX));
+        Check {
+            teacher: &teacher.clone().fork(&device),
+            student: &Frozen::new(student.clone()).fork(&device),
+            objective: &self.objective,
+            device: &device,
+            batch_size: self.config.batch_size,
+        }
+        .run(self.train, self.valid)
+    }
+
+    /// Trains the student and hands it back in inference mode.
+    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<(S, TrainingSummary)>
+    where
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        let ready = self.ready(&teacher, &student)?;
+        let config = self.config;
+        let main = self.devices()[0].clone().autodiff();
+        let composite = Composite {
+            teacher: teacher.fork(&main),
+            student: student.train().fork(&main),
+            projectors: ready.projectors.train().fork(&main),
+            objective: self.objective.clone(),
+            stats: ready.stats.clone(),
+            _input: PhantomData::<fn(I)>,
+        };
+
+        let directory = self.checkpoint_directory()?;
+        let resumed_from = match (&directory, config.resume) {
+            (Some(directory), true) => newest_complete(directory, &composite)?,
+            _ => None,
+        };
+        let epochs_done = resumed_from.unwrap_or(0);
+        let plan = config.plan();
+        let steps = plan.epochs * plan.steps_per_epoch(self.train.len());
+        let train = Loader::training(self.train.clone(), plan.clone(), config.seed, epochs_done);
+        let valid = match self.valid {
+            Some(valid) => Loader::validation(valid.clone(), plan, epochs_done),
+            None => Loader::nothing(self.train.clone(), plan),
+        };
+
+        let recorder = Recorder::default();
+        let mut training = SupervisedTraining::new(
+            directory.as_deref().unwrap_or(std::path::Path::new("")),
+            Arc::new(train),
+            Arc::new(valid),
+        )
+        .num_epochs(config.epochs)
+        .with_interrupter(config.interrupter.clone())
+        .with_application_logger(None)
+        .with_metric_logger(recorder.clone())
+        .with_training_strategy(self.strategy().into());
+        for (index, name) in ready.stats.names.iter().enumerate() {
+            training = training.metric_train_numeric(StepMetric::new(name, index));
+            if self.valid.is_some() {
+                training = training.metric_valid_numeric(StepMetric::new(name, index));
+            }
+        }
+        if config.accumulation > 1 {
+            training = training.grads_accumulation(config.accumulation);
+        }
+        if config.gradient_checkpointing {
+            training = training.gradient_checkpointing();
+        }
+        if let Some(patience) = config.patience {
+            training = training.early_stopping(self.early_stopping(patience));
+        }
+        if let Some(checkpoints) = &config.checkpoints {
+            training = training
+                .with_default_checkpointers()
+                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoints.keep));
+        }
+        if let Some(epoch) = resumed_from {
+            training = training.checkpoint(epoch);
+        }
+        if let Some(label) = &config.label {
+            training = training.label(label);
+        }
+        if let Some(renderer) = config.progress.renderer() {
+            training = training.renderer(renderer);
+        }
+
+        let start = Instant::now();
+        let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
+        let result = training.launch(learner);
+        let seconds = start.elapsed().as_secs_f64();
+
+        if let Some(error) = result.error {
+            // The handle belongs to the caller, who may well train again.
+            config.interrupter.reset();
+            let mut fault = ready.stats.fault.lock().expect("the engine has stopped");
+            return Err(fault.take().unwrap_or(Error::Training(error)));
+        }
+        let history = recorder.history();
+        let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
+        let interrupted = result.interrupted.map(|interruption| {
+            let reason = interruption.reason;
+            reason.unwrap_or_else(|| "training was asked to stop".into())
+        });
+        let summary = TrainingSummary {
+            objective: self.objective.to_string(),
+            epochs: config.epochs,
+            last_epoch: epochs_done + epochs_run,
+            samples: self.train.len(),
+            batch_size: config.batch_size,
+            learning_rate: config.learning_rate,
+            seed: config.seed,
+            device: format!("{:?}", main.clone().inner()),
+            seconds,
+            resumed_from,
+            interrupted,
+            history,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        Ok((result.model.student.fork(&main.inner()), summary))
+    }
+
+    fn strategy(&self) -> ExecutionStrategy {
+        match &self.config.execution {
+            Execution::Single => ExecutionStrategy::single(self.device.clone()),
+            Execution::Multi(devices, optim) => {
+                ExecutionStrategy::multi(devices.clone(), *optim)
+            }
+            Execution::Ddp(devices, config) => {
+                ExecutionStrategy::ddp(devices.clone(), config.clone())
+            }
+        }
+    }
+
+    fn early_stopping(&self, patience: usize) -> MetricEarlyStoppingStrategy {
+        let split = match self.valid {
+            Some(_) => Split::Valid,
+            None => Split::Train,
+        };
+        MetricEarlyStoppingStrategy::new(
+            &StepMetric::new(crate::learner::LOSS, 0),
+            Aggregate::Mean,
+            Direction::Lowest,
+            split,
+            StoppingCondition::NoImprovementSince { n_epochs: patience },
+        )
+    }
+
+    /// The directory of the checkpoints, made and proven writable before anything is trained.
+    fn checkpoint_directory(&self) -> Result<Option<PathBuf>> {
+        let Some(checkpoints) = &self.config.checkpoints else {
+            return Ok(None);
+        };
+        let folder = checkpoints.directory.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
+        let probe = folder.join(".writable");
+        std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
+        std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
+        Ok(Some(checkpoints.directory.clone()))
+    }
+}
