@@ -93,6 +93,8 @@ pub struct DistillBatch<I> {
     pub targets: Targets,
     /// `true` for each row that counts; all rows count where there is no mask.
     pub mask: Option<Tensor<1, Bool>>,
+    /// The place of each sample in its dataset, filled in by [`DistillData`](crate::DistillData).
+    pub indices: Vec<usize>,
 }
 
 impl<I> DistillBatch<I> {
@@ -102,6 +104,7 @@ impl<I> DistillBatch<I> {
             input,
             targets: Targets::None,
             mask: None,
+            indices: Vec::new(),
         }
     }
 

@@ -132,8 +132,10 @@ where
         indices: Vec<usize>,
         device: &Device,
     ) -> Result<DistillBatch<I>, DatasetError> {
-        let items = self.dataset.get_many(indices)?;
-        Ok(self.batcher.batch(items, device))
+        let items = self.dataset.get_many(indices.clone())?;
+        let mut batch = self.batcher.batch(items, device);
+        batch.indices = indices;
+        Ok(batch)
     }
 }
 

@@ -275,8 +275,11 @@ where
 {
     let mut config = config.clone();
     if let Some(checkpoints) = config.checkpoints.as_mut().filter(|_| beside.is_some()) {
-        // Beside a distillation, so that neither resumes from the other.
+        // Beside a distillation: neither may resume from the other.
         checkpoints.directory = checkpoints.directory.join("labels_alone");
+    }
+    if beside.is_some() {
+        config.label = Some("labels alone".into());
     }
     let training = Training {
         device,

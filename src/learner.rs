@@ -8,18 +8,18 @@ use burn::tensor::Tensor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
 use crate::loader::{Share, Step};
-use crate::loss::LossContext;
+use crate::loss::{LossContext, Parts};
 use crate::objective::Value;
-use crate::{Distillable, Error, Frozen, Objective, Outputs, Projector, Targets};
+use crate::{Distillable, Error, Frozen, Objective, Outputs, Targets};
 
-/// What the engine trains. Its parameters are the student's and the projectors', so a checkpoint
-/// holds those and nothing of the teacher.
+/// What the engine trains. Its parameters are the student's and those of the losses' parts, so a
+/// checkpoint holds these and nothing of the teacher.
 #[derive(Module, Debug)]
 pub(crate) struct Composite<I, T: Module + ModuleDisplay, S: Module + ModuleDisplay> {
     pub teacher: Frozen<T>,
     pub student: S,
     /// One place per term.
-    pub projectors: Vec<Option<Projector>>,
+    pub parts: Vec<Option<Parts>>,
     #[module(skip)]
     pub objective: Arc<Objective>,
     #[module(skip)]
@@ -105,6 +105,7 @@ where
         let teacher = needs_teacher.then(|| self.teacher.outputs(&step.batch.input));
         let student = self.student.outputs(step.batch.input);
         let targets: Targets = step.batch.targets.without_autodiff();
+        let indices = step.batch.indices;
         let mask = step.batch.mask.map(|mask| mask.without_autodiff());
         let context = LossContext {
             student: &student,
@@ -112,9 +113,11 @@ where
             targets: &targets,
             mask: mask.as_ref(),
             progress: step.progress,
-            projector: None,
+            parts: None,
+            indices: &indices,
+            samples: step.samples,
         };
-        let value = self.objective.forward(&context, &self.projectors);
+        let value = self.objective.forward(&context, &self.parts);
         let total = match step.share {
             Share::Known(1.0) => value.total.clone(),
             Share::Known(share) => value.total.clone() * share,

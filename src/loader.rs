@@ -33,6 +33,8 @@ pub(crate) struct Step<I> {
     pub epoch: usize,
     /// The batch within the epoch, from 1.
     pub number: usize,
+    /// Samples in the whole data.
+    pub samples: usize,
 }
 
 /// A factor between 0 and 1.
@@ -274,6 +276,7 @@ impl<I: Module + 'static> Epoch<'_, I> {
                 progress,
                 epoch: self.epoch,
                 number: first + i + 1,
+                samples: self.loader.samples,
             });
         }
         Ok(())

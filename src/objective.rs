@@ -8,9 +8,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, SoftTargetConfig,
+    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts, SoftTargetConfig,
 };
-use crate::{Error, Projector, Result, Schedule, Side};
+use crate::{Error, Result, Schedule, Side};
 
 /// A loss, its weight and its name in the sum.
 #[derive(Debug, Clone)]
@@ -153,29 +153,25 @@ impl Objective {
         self.terms.iter().try_for_each(|t| t.loss.check(context))
     }
 
-    /// The trainable maps that the terms need, one place per term. Call [`check`](Self::check)
+    /// The trainable parts that the terms need, one place per term. Call [`check`](Self::check)
     /// first.
-    pub fn projectors(
-        &self,
-        context: &LossContext<'_>,
-        device: &Device,
-    ) -> Vec<Option<Projector>> {
+    pub fn parts(&self, context: &LossContext<'_>, device: &Device) -> Vec<Option<Parts>> {
         let terms = self.terms.iter();
-        terms.map(|t| t.loss.projector(context, device)).collect()
+        terms.map(|t| t.loss.parts(context, device)).collect()
     }
 
     pub(crate) fn forward(
         &self,
         context: &LossContext<'_>,
-        projectors: &[Option<Projector>],
+        parts: &[Option<Parts>],
     ) -> Value {
         let terms: Vec<_> = self
             .terms
             .iter()
-            .zip(projectors)
-            .map(|(term, projector)| {
+            .zip(parts)
+            .map(|(term, parts)| {
                 term.loss.forward(&LossContext {
-                    projector: projector.as_ref(),
+                    parts: parts.as_ref(),
                     ..context.clone()
                 })
             })

@@ -6,9 +6,9 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use crate::learner::Stats;
-use crate::loss::LossContext;
+use crate::loss::{LossContext, Parts};
 use crate::{
-    DistillData, Distillable, Error, Feature, Frozen, Objective, Outputs, Projector, Result,
+    DistillData, Distillable, Error, Feature, Frozen, Objective, Outputs, Result,
 };
 
 /// What a distillation will do, found out by running one batch of the data through both models.
@@ -24,8 +24,8 @@ pub struct Preflight {
     pub teacher_parameters: usize,
     /// Scalars in the student.
     pub student_parameters: usize,
-    /// Scalars in the projectors that are trained along.
-    pub projector_parameters: usize,
+    /// Scalars in what is trained along, such as projectors.
+    pub parts_parameters: usize,
     /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, and
     /// of both sides' outputs for one batch. What the models keep inside for the backward pass comes
     /// on top.
@@ -48,8 +48,8 @@ pub struct PreflightLine {
     pub student: String,
     /// What it looks at of the teacher, with its shape.
     pub teacher: Option<String>,
-    /// The projector that is inserted.
-    pub projector: Option<String>,
+    /// What is trained along, such as a projector.
+    pub parts: Option<String>,
 }
 
 impl fmt::Display for Preflight {
@@ -64,11 +64,11 @@ impl fmt::Display for Preflight {
                     line.weight.clone(),
                     line.student.clone(),
                     line.teacher.clone().unwrap_or_else(none),
-                    line.projector.clone().unwrap_or_else(none),
+                    line.parts.clone().unwrap_or_else(none),
                 ]
             })
             .collect();
-        let head = ["term", "weight", "student", "teacher", "projector"].map(String::from);
+        let head = ["term", "weight", "student", "teacher", "trained along"].map(String::from);
         let width = |i: usize| {
             let all = rows.iter().chain(std::iter::once(&head));
             all.map(|row| row[i].chars().count()).max().unwrap_or(0)
@@ -80,10 +80,10 @@ impl fmt::Display for Preflight {
         }
         write!(
             f,
-            "parameters: teacher {}, student {}, projectors {}; at least {} of memory; {} training and {} validation samples",
+            "parameters: teacher {}, student {}, trained along {}; at least {} of memory; {} training and {} validation samples",
             indicatif::HumanCount(self.teacher_parameters as u64),
             indicatif::HumanCount(self.student_parameters as u64),
-            indicatif::HumanCount(self.projector_parameters as u64),
+            indicatif::HumanCount(self.parts_parameters as u64),
             indicatif::DecimalBytes(self.memory as u64),
             indicatif::HumanCount(self.train_samples as u64),
             indicatif::HumanCount(self.valid_samples as u64),
@@ -94,7 +94,7 @@ impl fmt::Display for Preflight {
 /// What the check leaves for the training.
 pub(crate) struct Ready {
     pub preflight: Preflight,
-    pub projectors: Vec<Option<Projector>>,
+    pub parts: Vec<Option<Parts>>,
     pub stats: Stats,
 }
 
@@ -115,11 +115,11 @@ impl<T: Module, S: Module> Check<'_, T, S> {
         S: Distillable<I>,
     {
         let first = self.one_batch("training", train, |context, student, teacher| {
-            let projectors = self.objective.projectors(context, self.device);
+            let parts = self.objective.parts(context, self.device);
             Ok(Ready {
-                preflight: self.describe(student, teacher, &projectors),
+                preflight: self.describe(student, teacher, &parts),
                 stats: Stats::new(self.objective, context),
-                projectors,
+                parts,
             })
         })?;
         let mut ready = first;
@@ -151,7 +151,7 @@ impl<T: Module, S: Module> Check<'_, T, S> {
         if data.is_empty() {
             return Err(Error::EmptyDataset { what });
         }
-        let indices = (0..self.batch_size.min(data.len())).collect();
+        let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
         let batch = data.batch(indices, self.device);
         let batch = batch.map_err(|error| Error::Dataset {
             what,
@@ -175,7 +175,9 @@ impl<T: Module, S: Module> Check<'_, T, S> {
             targets: &batch.targets,
             mask: batch.mask.as_ref(),
             progress: 0.0,
-            projector: None,
+            parts: None,
+            indices: &batch.indices,
+            samples: data.len(),
         };
         self.objective.check(&context)?;
         then(&context, &student, teacher.as_ref())
@@ -185,16 +187,16 @@ impl<T: Module, S: Module> Check<'_, T, S> {
         &self,
         student: &Outputs,
         teacher: Option<&Outputs>,
-        projectors: &[Option<Projector>],
+        parts: &[Option<Parts>],
     ) -> Preflight {
         let mut lines = Vec::new();
-        for (term, projector) in self.objective.terms().iter().zip(projectors) {
+        for (term, parts) in self.objective.terms().iter().zip(parts) {
             let line = |student, teacher| PreflightLine {
                 term: term.name().to_string(),
                 weight: term.weight().to_string(),
                 student,
                 teacher,
-                projector: projector.as_ref().map(Projector::describe),
+                parts: parts.as_ref().map(Parts::describe),
             };
             let pairs = term.loss().feature_pairs();
             if pairs.is_empty() {
@@ -212,14 +214,14 @@ impl<T: Module, S: Module> Check<'_, T, S> {
             }
         }
 
-        let trained = bytes(self.student.inner()) + bytes(&projectors.to_vec());
+        let trained = bytes(self.student.inner()) + bytes(&parts.to_vec());
         let outputs = [Some(student), teacher].into_iter().flatten();
         let teacher_bytes = teacher.map_or(0, |_| bytes(self.teacher.inner()));
         Preflight {
             lines,
             teacher_parameters: teacher.map_or(0, |_| Module::num_params(self.teacher.inner())),
             student_parameters: Module::num_params(self.student.inner()),
-            projector_parameters: Module::num_params(&projectors.to_vec()),
+            parts_parameters: Module::num_params(&parts.to_vec()),
             memory: 4 * trained + teacher_bytes + outputs.map(output_bytes).sum::<usize>(),
             train_samples: 0,
             valid_samples: 0,

@@ -71,7 +71,7 @@ struct Renderer {
     first_epoch: usize,
     epochs: usize,
     is_training: bool,
-    split_items: usize,
+    train_items: usize,
     items: usize,
     /// Training samples of all epochs so far, and of all epochs to come with them.
     trained: usize,
@@ -118,7 +118,7 @@ impl Renderer {
             first_epoch: 1,
             epochs: 1,
             is_training: true,
-            split_items: 0,
+            train_items: 0,
             items: 0,
             trained: 0,
             started: Instant::now(),
@@ -143,7 +143,7 @@ impl Renderer {
             return String::new();
         }
         let per_epoch = match self.epoch - self.first_epoch {
-            0 => self.split_items as f64,
+            0 => self.train_items as f64,
             full => self.trained as f64 / full as f64,
         };
         let all = per_epoch * (self.epochs + 1 - self.first_epoch) as f64;
@@ -209,10 +209,10 @@ impl TrainingProgressLogger for Renderer {
 
     fn start_split(&mut self, split: &str, total_items: usize) {
         self.is_training = split == "train";
-        self.split_items = total_items;
         self.items = 0;
         match self.is_training {
             true => {
+                self.train_items = total_items;
                 self.train = Means::default();
                 self.valid = Means::default();
             }
@@ -236,7 +236,7 @@ impl TrainingProgressLogger for Renderer {
 
     fn end_split(&mut self) {
         if self.is_training {
-            self.trained += self.split_items;
+            self.trained += self.train_items;
             self.items = 0;
         }
     }

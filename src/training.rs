@@ -90,7 +90,7 @@ impl<I: Module + 'static> Training<'_, I> {
         let composite = Composite {
             teacher: teacher.fork(&main),
             student: student.train().fork(&main),
-            projectors: ready.projectors.train().fork(&main),
+            parts: ready.parts.train().fork(&main),
             objective: self.objective.clone(),
             stats: ready.stats.clone(),
             _input: PhantomData::<fn(I)>,

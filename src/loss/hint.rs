@@ -2,7 +2,7 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, LossContext};
+use super::{Loss, LossContext, Parts};
 use crate::ops::mask_rows;
 use crate::{Error, Feature, Projector, Result, Side};
 
@@ -225,18 +225,18 @@ impl Loss for Hint {
         }
     }
 
-    fn projector(&self, context: &LossContext<'_>, device: &Device) -> Option<Projector> {
+    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
         let (student, teacher) = self.pair(context).expect("checked beforehand");
-        Projector::between(student, teacher, device)
+        Projector::between(student, teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let (student, teacher) = self.pair(context).expect("checked beforehand");
         // Pooling before projecting is the same map and the cheaper order.
         let (student, teacher) = matched(student.clone(), teacher.clone());
-        let student = match context.projector {
-            Some(projector) => projector.forward(student),
-            None => student,
+        let student = match context.parts {
+            Some(Parts::Projector(projector)) => projector.forward(student),
+            _ => student,
         };
         match (student, teacher) {
             (Feature::Rank2(s), Feature::Rank2(t)) => masked(difference(s, t), context),

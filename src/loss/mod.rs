@@ -20,6 +20,7 @@ mod custom;
 mod hard_label;
 mod hint;
 mod logit_mse;
+mod parts;
 mod soft_target;
 
 pub use custom::{CustomLoss, loss_fn};
@@ -28,12 +29,13 @@ pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{
     LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
 };
+pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 
 use burn::tensor::{Bool, Device, Tensor};
 
 use crate::ops::mean_rows;
-use crate::{Error, Outputs, Projector, Result, Side, Targets};
+use crate::{Error, Outputs, Result, Side, Targets};
 
 /// One term of a distillation objective.
 ///
@@ -54,8 +56,9 @@ pub trait Loss: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The trainable map that the loss needs between these outputs, if it needs one.
-    fn projector(&self, _context: &LossContext<'_>, _device: &Device) -> Option<Projector> {
+    /// The trainable parts that the loss needs between these outputs, if it needs any. Called once,
+    /// after [`check`](Self::check) and before training.
+    fn parts(&self, _context: &LossContext<'_>, _device: &Device) -> Option<Parts> {
         None
     }
 
@@ -85,8 +88,12 @@ pub struct LossContext<'a> {
     pub mask: Option<&'a Tensor<1, Bool>>,
     /// Share of the training done, from 0 to 1.
     pub progress: f64,
-    /// The trainable map that the loss asked for.
-    pub projector: Option<&'a Projector>,
+    /// The trainable parts that the loss asked for.
+    pub parts: Option<&'a Parts>,
+    /// The place of each sample in the training data; empty outside training.
+    pub indices: &'a [usize],
+    /// How many samples the training data has; 0 outside training.
+    pub samples: usize,
 }
 
 impl<'a> LossContext<'a> {
@@ -98,7 +105,9 @@ impl<'a> LossContext<'a> {
             targets: &Targets::None,
             mask: None,
             progress: 0.0,
-            projector: None,
+            parts: None,
+            indices: &[],
+            samples: 0,
         }
     }
 
@@ -116,10 +125,18 @@ impl<'a> LossContext<'a> {
         self
     }
 
-    /// The same context with a projector.
+    /// The same context with the parts that a loss asked for.
     #[must_use]
-    pub fn with_projector(mut self, projector: &'a Projector) -> Self {
-        self.projector = Some(projector);
+    pub fn with_parts(mut self, parts: &'a Parts) -> Self {
+        self.parts = Some(parts);
+        self
+    }
+
+    /// The same context with the place of each sample among all `samples` of the training data.
+    #[must_use]
+    pub fn with_indices(mut self, indices: &'a [usize], samples: usize) -> Self {
+        self.indices = indices;
+        self.samples = samples;
         self
     }
 

@@ -31,7 +31,7 @@ fn net(blocks: usize, width: usize) -> Net {
 
 fn weight(net: &Net, block: usize) -> Vec<f32> {
     let weight = net.blocks[block].linear.weight.val();
-    weight.into_data().to_vec().unwrap()
+    weight.into_data().iter::<f32>().collect()
 }
 
 #[test]

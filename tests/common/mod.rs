@@ -1,0 +1,33 @@
+//! What the integration tests share.
+#![allow(dead_code)] // No test uses all of it.
+
+use burn::tensor::Device;
+
+/// A device of every backend that is compiled in. Where there is no GPU adapter, the GPU is left
+/// out with a word about it, or is a failure if `BURN_DISTILL_REQUIRE_GPU` is set.
+pub fn devices() -> Vec<(&'static str, Device)> {
+    #[allow(unused_mut)]
+    let mut devices: Vec<(&'static str, Device)> = Vec::new();
+    #[cfg(feature = "flex")]
+    devices.push(("flex", Device::flex()));
+    #[cfg(feature = "ndarray")]
+    devices.push(("ndarray", Device::ndarray()));
+    #[cfg(feature = "wgpu")]
+    devices.extend(gpu().map(|device| ("wgpu", device)));
+    devices
+}
+
+/// The default GPU, if there is one.
+#[cfg(feature = "wgpu")]
+pub fn gpu() -> Option<Device> {
+    let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    match burn_distill::check_device(&device) {
+        Ok(()) => Some(device),
+        Err(error) => {
+            let required = std::env::var_os("BURN_DISTILL_REQUIRE_GPU").is_some();
+            assert!(!required, "{error}");
+            eprintln!("skipping the GPU: {error}");
+            None
+        }
+    }
+}
