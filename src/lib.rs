@@ -5,6 +5,7 @@ mod data;
 mod model;
 mod device;
 mod ops;
+mod maps;
 mod projector;
 pub mod loss;
 mod schedule;

@@ -8,7 +8,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts, SoftTargetConfig,
+    ActivationBoundaryConfig, ChannelWiseConfig, FactorTransferConfig, FspConfig, HardLabelConfig,
+    HintConfig, LogitMseConfig, Loss, LossContext, MgdConfig, OverhaulConfig, Parts, ReviewKdConfig,
+    SoftTargetConfig, VidConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -261,6 +263,14 @@ known_losses! {
     SoftTarget(SoftTargetConfig),
     LogitMse(LogitMseConfig),
     Hint(HintConfig),
+    Vid(VidConfig),
+    Fsp(FspConfig),
+    FactorTransfer(FactorTransferConfig),
+    ActivationBoundary(ActivationBoundaryConfig),
+    Overhaul(OverhaulConfig),
+    ReviewKd(ReviewKdConfig),
+    Mgd(MgdConfig),
+    ChannelWise(ChannelWiseConfig),
     HardLabel(HardLabelConfig),
 }
 

@@ -12,30 +12,68 @@
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
+//! | `vid.rs` | [`Vid`] | intermediate features, with a learnt variance per channel |
+//! | `fsp.rs` | [`Fsp`] | how two features of one model go together |
+//! | `factor_transfer.rs` | [`FactorTransfer`] | paraphrases of feature maps |
+//! | `activation_boundary.rs` | [`ActivationBoundary`] | which neurons are on |
+//! | `overhaul.rs` | [`Overhaul`] | feature maps before their ReLU, above a margin |
+//! | `review_kd.rs` | [`ReviewKd`] | feature maps of several levels, fused from below |
+//! | `mgd.rs` | [`Mgd`] | feature maps, generated from a masked one |
+//! | `channel_wise.rs` | [`ChannelWise`] | where each channel of a feature map looks |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
+mod activation_boundary;
+mod channel_wise;
 mod custom;
+mod factor_transfer;
+mod fsp;
 mod hard_label;
 mod hint;
 mod logit_mse;
+#[cfg(test)]
+mod map_testing;
+mod mgd;
+mod overhaul;
 mod parts;
+mod review_kd;
 mod soft_target;
+mod vid;
 
+pub use activation_boundary::{
+    ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,
+    activation_boundary_no_reduction,
+};
+pub use channel_wise::{
+    ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction,
+};
 pub use custom::{CustomLoss, loss_fn};
+pub use factor_transfer::{
+    FactorForm, FactorTransfer, FactorTransferConfig, Paraphraser, Translator, factor_transfer,
+    factor_transfer_no_reduction, reconstruction,
+};
+pub use fsp::{Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{
     LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
 };
+pub use mgd::{Mgd, MgdConfig, MgdGenerator, MgdReduction, mgd, mgd_no_reduction};
+pub use overhaul::{
+    Overhaul, OverhaulConfig, OverhaulReduction, OverhaulRegressor, margins, overhaul,
+    overhaul_no_reduction,
+};
 pub use parts::Parts;
+pub use review_kd::{ReviewKd, ReviewKdConfig, ReviewKdFusion, hcl, hcl_no_reduction};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use vid::{Vid, VidConfig, VidParts, VidRegressor, vid, vid_no_reduction};
 
 use burn::tensor::{Bool, Device, Tensor};
 
+use crate::maps::{Pair, check_mask};
 use crate::ops::mean_rows;
-use crate::{Error, Outputs, Result, Side, Targets};
+use crate::{Error, Feature, Outputs, Result, Side, Targets};
 
 /// One term of a distillation objective.
 ///
@@ -176,7 +214,7 @@ impl<'a> LossContext<'a> {
     }
 
     /// The feature of this name of one side, or an error that lists what there is.
-    pub fn feature(&self, term: &str, side: Side, name: &str) -> Result<&'a crate::Feature> {
+    pub fn feature(&self, term: &str, side: Side, name: &str) -> Result<&'a Feature> {
         let outputs = match side {
             Side::Student => self.student,
             Side::Teacher => self.teacher(),
@@ -187,5 +225,22 @@ impl<'a> LossContext<'a> {
             side,
             available: outputs.feature_names(),
         })
+    }
+
+    /// Both features of a pair. Fails unless there are both, in one shape but for their width and
+    /// for the size of maps, and the mask fits them.
+    fn check_pair(&self, term: &str, pair: &Pair) -> Result<(&'a Feature, &'a Feature)> {
+        let student = self.feature(term, Side::Student, &pair.student)?;
+        let teacher = self.feature(term, Side::Teacher, &pair.teacher)?;
+        pair.check(term, student, teacher)?;
+        check_mask(student, self.mask)?;
+        Ok((student, teacher))
+    }
+
+    /// Both features of a pair that a check has seen.
+    fn expect_pair(&self, pair: &Pair) -> (&'a Feature, &'a Feature) {
+        let student = self.student.feature(&pair.student);
+        let teacher = self.teacher().feature(&pair.teacher);
+        student.zip(teacher).expect("checked beforehand")
     }
 }

@@ -3,6 +3,11 @@
 
 use burn::module::Module;
 
+use super::factor_transfer::Translator;
+use super::mgd::MgdGenerator;
+use super::overhaul::OverhaulRegressor;
+use super::review_kd::ReviewKdFusion;
+use super::vid::VidParts;
 use crate::Projector;
 
 /// What a loss trains along with the student.
@@ -14,6 +19,16 @@ use crate::Projector;
 pub enum Parts {
     /// A map between the widths of two features.
     Projector(Projector),
+    /// The regressor and the variances of [`Vid`](super::Vid).
+    Vid(VidParts),
+    /// The translator of [`FactorTransfer`](super::FactorTransfer).
+    FactorTransfer(Translator),
+    /// The regressor of [`Overhaul`](super::Overhaul).
+    Overhaul(OverhaulRegressor),
+    /// The fusion of [`ReviewKd`](super::ReviewKd).
+    ReviewKd(ReviewKdFusion),
+    /// The generator of [`Mgd`](super::Mgd).
+    Mgd(MgdGenerator),
 }
 
 impl Parts {
@@ -21,6 +36,11 @@ impl Parts {
     pub fn describe(&self) -> String {
         match self {
             Self::Projector(projector) => projector.describe(),
+            Self::Vid(parts) => parts.describe(),
+            Self::FactorTransfer(translator) => translator.describe(),
+            Self::Overhaul(regressor) => regressor.describe(),
+            Self::ReviewKd(fusion) => fusion.describe(),
+            Self::Mgd(generator) => generator.describe(),
         }
     }
 }
