@@ -4,8 +4,11 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::{Loss, LossContext, Parts};
-use crate::{Feature, Outputs, Result};
+use crate::{Feature, LossConfig, Outputs, Result};
 
 /// Values without a pattern, from −1 to 1: the fractional parts of multiples of the golden ratio.
 pub(crate) fn values(count: usize, seed: usize) -> Vec<f32> {
@@ -225,6 +228,96 @@ pub(crate) fn assert_masked_samples_do_not_count(
         let (masked, short) = (masked.as_ref().expect("trained"), short.as_ref().expect("trained"));
         assert_close(masked, short, 1e-4);
     }
+}
+
+/// That the same holds of tokens: a masked one contributes nothing, and the others are rows like
+/// vectors.
+pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize; 2]) {
+    let [student, teacher] = [(widths[0], 1), (widths[1], 2)].map(|(d, s)| tokens([2, 3, d], s));
+    let mask = [true, false, true, true, true, false];
+    let ignored = |i: usize, width: usize| !mask[i / width];
+    let poisoned = |x: &Feature| {
+        let width = x.width();
+        changed(x, |i, value| if ignored(i, width) { f32::NAN } else { value })
+    };
+    let rows = |x: &Feature| -> Feature {
+        let width = x.width();
+        let all = data(x);
+        let all = all.iter::<f32>().enumerate();
+        let kept: Vec<f32> = all.filter(|(i, _)| !ignored(*i, width)).map(|(_, v)| v).collect();
+        tensor(kept, [4, width]).into()
+    };
+
+    let bench = Bench::new(loss, &[student.clone()], &[teacher.clone()]);
+    let masked = bench.step(&[poisoned(&student)], &[poisoned(&teacher)], Some(&mask));
+    let short = bench.step(&[rows(&student)], &[rows(&teacher)], None);
+    assert_close(&[masked.value], &[short.value], 1e-5);
+    let (width, gradient) = (widths[0], &masked.student[0]);
+    let of = |wanted: bool| -> Vec<f32> {
+        let all = gradient.iter().enumerate();
+        all.filter(|(i, _)| ignored(*i, width) == wanted).map(|(_, g)| *g).collect()
+    };
+    assert_close(&of(false), &short.student[0], 1e-5);
+    assert!(of(true).iter().all(|g| *g == 0.0));
+}
+
+/// That the teacher gets no gradient, the student one for every feature, and every parameter of the
+/// parts one.
+pub(crate) fn assert_gradient_goes_to_the_student_alone(
+    loss: &dyn Loss,
+    student: &[Feature],
+    teacher: &[Feature],
+) {
+    let step = Bench::new(loss, student, teacher).step(student, teacher, None);
+    assert!(step.teacher.iter().all(Option::is_none), "{:?}", step.teacher);
+    assert!(step.student.iter().all(|g| g.iter().any(|g| *g != 0.0)));
+    assert!(step.parts.iter().all(Option::is_some));
+}
+
+/// That value and gradients are finite where the features are of the size of 10⁴, where the student's
+/// are zero, where both are, and for one sample alone.
+pub(crate) fn assert_finite_at_extremes(
+    loss: &dyn Loss,
+    student: &[Feature],
+    teacher: &[Feature],
+) {
+    let scaled = |features: &[Feature], by: f32| -> Vec<Feature> {
+        features.iter().map(|x| changed(x, |_, value| by * value)).collect()
+    };
+    let bench = Bench::new(loss, student, teacher);
+    for (ours, theirs) in [(1e4, 1e4), (1e4, -1e4), (0.0, 1e4), (1e4, 0.0), (0.0, 0.0)] {
+        let (student, teacher) = (scaled(student, ours), scaled(teacher, theirs));
+        let all = bench.step(&student, &teacher, None);
+        assert!(all.is_finite(), "scaled by {ours} and {theirs}: {all:?}");
+        let first = |x: &[Feature]| x.iter().map(|x| samples(x, 0..1)).collect::<Vec<_>>();
+        let one = bench.step(&first(&student), &first(&teacher), None);
+        assert!(one.is_finite(), "one sample, scaled by {ours} and {theirs}: {one:?}");
+        let nothing = vec![false; student[0].shape()[0]];
+        let none = bench.step(&student, &teacher, Some(&nothing));
+        assert!(none.is_finite() && none.value == 0.0, "nothing counts: {none:?}");
+    }
+}
+
+/// That a config survives being written and read, that a key nobody knows is refused, and that a
+/// config file finds it under `name`.
+pub(crate) fn assert_config<C>(name: &str, config: &C)
+where
+    C: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + Into<LossConfig>,
+{
+    let mut value = serde_json::to_value(config).expect("a config can be written");
+    let read: C = serde_json::from_value(value.clone()).expect("what was written can be read");
+    assert_eq!(&read, config);
+    let by_name = serde_json::json!({ name: value.clone() });
+    let by_name: LossConfig = serde_json::from_value(by_name).expect("a loss of this name");
+    assert_eq!(by_name, config.clone().into());
+    value["hardness"] = 1.into();
+    let error = serde_json::from_value::<C>(value).expect_err("a key that nobody knows");
+    assert!(error.to_string().starts_with("unknown field `hardness`"), "{error}");
+}
+
+/// The config that a file holds with these fields.
+pub(crate) fn read<C: DeserializeOwned>(json: &str) -> C {
+    serde_json::from_str(json).expect("a valid config")
 }
 
 /// That each is within `tolerance` of the other, relative to the largest of all.

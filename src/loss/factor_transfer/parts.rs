@@ -76,7 +76,7 @@ impl Translator {
 /// for _ in 0..20 {
 ///     let error = reconstruction(paraphraser.reconstruct(maps.clone()), maps.clone());
 ///     let gradients = GradientsParams::from_grads(error.backward(), &paraphraser);
-///     paraphraser = optimizer.step(1e-2.into(), paraphraser, gradients);
+///     paraphraser = optimizer.step(1e-2, paraphraser, gradients);
 ///     errors.push(error.into_scalar::<f32>());
 /// }
 /// assert!(errors[19] < errors[0]);
