@@ -130,6 +130,9 @@ pub fn factor_transfer_no_reduction(
 /// The student's [`Translator`] is trained with the student. The teacher's [`Paraphraser`] is trained
 /// beforehand and joins by [`FactorTransfer::with_paraphraser`].
 ///
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
+/// epochs, until the latter have arrived, the validation value of this term says little.
+///
 /// # Example
 ///
 /// ```

@@ -210,6 +210,9 @@ fn distribution(x: f64) -> f64 {
 /// The student's maps pass through a 1×1 convolution to the teacher's width and batch norm, which are
 /// trained with the student, also where the widths agree.
 ///
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
+/// epochs, until the latter have arrived, the validation value of this term says little.
+///
 /// # Example
 ///
 /// ```

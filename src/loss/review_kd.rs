@@ -105,6 +105,9 @@ pub fn hcl_no_reduction(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
 /// The fusion is trained with the student. The authors raise the weight of the loss over the first
 /// epochs: [`Schedule::warm_up`](crate::Schedule::warm_up).
 ///
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
+/// epochs, until the latter have arrived, the validation value of this term says little.
+///
 /// # Example
 ///
 /// ```
