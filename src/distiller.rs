@@ -141,6 +141,8 @@ where
             train,
             valid,
         };
+        training.prepare(&self.teacher)?;
+        training.prepare(&self.student)?;
         training.preflight(&Frozen::new(self.teacher.clone()), &self.student)
     }
 
@@ -173,6 +175,8 @@ where
             train: &train,
             valid: valid.as_ref(),
         };
+        training.prepare(&self.teacher)?;
+        training.prepare(&self.student)?;
         let teacher = Frozen::new(self.teacher);
         let untrained = config.baseline.then(|| self.student.clone());
         let (student, summary) = training.run(teacher.clone(), self.student)?;
@@ -185,7 +189,13 @@ where
         let needs_teacher = training.objective.needs_teacher();
         let teacher_report = needs_teacher.then(|| {
             let alone = None::<&Frozen<T>>;
-            measure(teacher.inner(), alone, data, config.batch_size, &self.device)
+            measure(
+                teacher.inner(),
+                alone,
+                data,
+                config.batch_size,
+                &self.device,
+            )
         });
         let beside = needs_teacher.then_some(&teacher);
         let distilled = measure(&student, beside, data, config.batch_size, &self.device)?;
@@ -199,8 +209,7 @@ where
         );
         if let Some(untrained) = untrained {
             let valid = valid.as_ref();
-            let alone =
-                train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
+            let alone = train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
             report = report.with_labels_alone(alone.report);
         }
         Ok(Distilled {
@@ -257,7 +266,14 @@ where
 {
     let valid = valid.into();
     let nobody = None::<&Frozen<NoTeacher>>;
-    train_on_labels_of(&device.into(), model, config, &train, valid.as_ref(), nobody)
+    train_on_labels_of(
+        &device.into(),
+        model,
+        config,
+        &train,
+        valid.as_ref(),
+        nobody,
+    )
 }
 
 fn train_on_labels_of<I, T, M>(
@@ -288,6 +304,7 @@ where
         train,
         valid,
     };
+    training.prepare(&model)?;
     let (model, training) = training.run(Frozen::new(NoTeacher), model)?;
     let data = valid.unwrap_or(train);
     let report = measure(&model, beside, data, config.batch_size, device)?;

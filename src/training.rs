@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, GradientCheckpointingStrategy, Int, Tensor};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{
@@ -43,6 +43,16 @@ impl<I: Module + 'static> Training<'_, I> {
         self.ready(teacher, student).map(|ready| ready.preflight)
     }
 
+    /// Makes sure of a model's device and of its weights. Layers draw their first weights when they
+    /// are first used: done now, the caller's seed decides them, and copies of the model start alike.
+    pub fn prepare<M: Module>(&self, model: &M) -> Result<()> {
+        self.config.check()?;
+        let mut devices = self.devices().into_iter().chain(model.devices());
+        devices.try_for_each(|device| check_device(&device))?;
+        model.visit(&mut Initialize);
+        Ok(())
+    }
+
     fn devices(&self) -> Vec<Device> {
         match &self.config.execution {
             Execution::Single => vec![self.device.clone()],
@@ -55,9 +65,7 @@ impl<I: Module + 'static> Training<'_, I> {
         T: Distillable<I>,
         S: Distillable<I>,
     {
-        self.config.check()?;
         let devices = self.devices();
-        devices.iter().try_for_each(check_device)?;
         if self.train.len() < devices.len() {
             return Err(Error::InvalidParameter {
                 name: "devices".into(),
@@ -86,11 +94,19 @@ impl<I: Module + 'static> Training<'_, I> {
     {
         let ready = self.ready(&teacher, &student)?;
         let config = self.config;
-        let main = self.devices()[0].clone().autodiff();
+        let mut main = self.devices()[0].clone().autodiff();
+        // Whatever device the student was made on, its tensors take part in one kind of graph.
+        let mut student = student.valid().train();
+        let mut parts = ready.parts.train();
+        if config.gradient_checkpointing {
+            main = main.gradient_checkpointing();
+            student = student.map(&mut Recompute);
+            parts = parts.map(&mut Recompute);
+        }
         let composite = Composite {
             teacher: teacher.fork(&main),
-            student: student.train().fork(&main),
-            parts: ready.parts.train().fork(&main),
+            student: student.fork(&main),
+            parts: parts.fork(&main),
             objective: self.objective.clone(),
             stats: ready.stats.clone(),
             _input: PhantomData::<fn(I)>,
@@ -189,9 +205,7 @@ impl<I: Module + 'static> Training<'_, I> {
     fn strategy(&self) -> ExecutionStrategy {
         match &self.config.execution {
             Execution::Single => ExecutionStrategy::single(self.device.clone()),
-            Execution::Multi(devices, optim) => {
-                ExecutionStrategy::multi(devices.clone(), *optim)
-            }
+            Execution::Multi(devices, optim) => ExecutionStrategy::multi(devices.clone(), *optim),
             Execution::Ddp(devices, config) => {
                 ExecutionStrategy::ddp(devices.clone(), config.clone())
             }
@@ -223,5 +237,32 @@ impl<I: Module + 'static> Training<'_, I> {
         std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
         std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
         Ok(Some(checkpoints.directory.clone()))
+    }
+}
+
+/// Touches every parameter, which initialises it.
+struct Initialize;
+
+impl ModuleVisitor for Initialize {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// Marks parameters for gradient checkpointing, which a tensor and not only its device decides.
+struct Recompute;
+
+impl ModuleMapper for Recompute {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let strategy = GradientCheckpointingStrategy::Balanced;
+        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(strategy))
     }
 }
