@@ -112,7 +112,7 @@ pub enum Error {
         what: &'static str,
     },
     /// A value that should be a finite number is not.
-    #[error("{what} is not finite: {value}")]
+    #[error("not finite: {what} ({value})")]
     NonFinite {
         /// What is not finite, with the epoch and the step where there is one.
         what: String,

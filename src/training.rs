@@ -66,7 +66,7 @@ impl<I: Module + 'static> Training<'_, I> {
         S: Distillable<I>,
     {
         let devices = self.devices();
-        if self.train.len() < devices.len() {
+        if devices.len() > 1 && self.train.len() < devices.len() {
             return Err(Error::InvalidParameter {
                 name: "devices".into(),
                 value: devices.len().to_string(),

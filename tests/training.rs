@@ -311,7 +311,7 @@ fn what_is_not_finite_stops_training_and_says_where() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "term \"poisoned\" at epoch 3, step 1 is not finite: NaN"
+        "not finite: term \"poisoned\" at epoch 3, step 1 (NaN)"
     );
     // The last good checkpoint is there, and none of the bad epoch.
     let folder = directory.path().join("checkpoint");
