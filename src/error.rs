@@ -190,3 +190,83 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_names_both_sides() {
+        let cases = [
+            (
+                Error::ShapeMismatch {
+                    what: "logits".into(),
+                    student: vec![2, 5],
+                    teacher: vec![2, 6],
+                },
+                "logits differ: student has [2, 5], teacher has [2, 6]",
+            ),
+            (
+                Error::BatchMismatch {
+                    what: "the mask",
+                    side: Side::Student,
+                    expected: 4,
+                    found: 3,
+                },
+                "the mask has 3 rows, the student's logits have 4",
+            ),
+            (
+                Error::MissingFeature {
+                    term: "hint".into(),
+                    name: "a".into(),
+                    side: Side::Teacher,
+                    available: vec!["b".into()],
+                },
+                "term \"hint\" needs feature \"a\" of the teacher, which gives [\"b\"]",
+            ),
+            (
+                Error::LabelOutOfRange {
+                    label: -1,
+                    classes: 10,
+                },
+                "label -1 is out of range: the student has 10 classes (0 to 9)",
+            ),
+            (
+                Error::EmptyMask { what: "training" },
+                "the mask of the first training batch leaves no sample",
+            ),
+            (
+                Error::DeviceUnavailable {
+                    device: "Device<Wgpu>".into(),
+                    reason: "no adapter".into(),
+                },
+                "device Device<Wgpu> is not available: no adapter",
+            ),
+            (
+                Error::Io {
+                    path: "a/b".into(),
+                    message: "disk full".into(),
+                },
+                "a/b: disk full",
+            ),
+            (
+                Error::Checkpoint {
+                    directory: "runs".into(),
+                    epoch: 3,
+                    reason: "wrong shape".into(),
+                },
+                "cannot resume from epoch 3 in runs: wrong shape",
+            ),
+            (
+                Error::Dataset {
+                    what: "training",
+                    message: "gone".into(),
+                },
+                "the training set could not be read: gone",
+            ),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

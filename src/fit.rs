@@ -7,7 +7,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use burn::tensor::distributed::DistributedConfig;
+use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
 use burn::train::{Interrupter, MultiDeviceOptim};
 
 use crate::loader::Plan;
@@ -93,6 +93,16 @@ pub(crate) enum Execution {
 }
 
 impl Execution {
+    /// See [`Plan::reduction`].
+    pub fn reduction(&self) -> f64 {
+        match self {
+            Self::Ddp(devices, config) if config.all_reduce_op == ReduceOperation::Mean => {
+                1.0 / devices.len() as f64
+            }
+            _ => 1.0,
+        }
+    }
+
     pub fn devices(&self) -> usize {
         match self {
             Self::Single => 1,
@@ -254,7 +264,8 @@ impl FitConfig {
         self
     }
 
-    /// Trains on several devices with Burn's distributed data parallel engine, one replica each.
+    /// Trains on several devices with Burn's distributed data parallel engine, one replica each. A
+    /// backend that cannot is an error before training.
     #[must_use]
     pub fn with_ddp(mut self, devices: Vec<Device>, config: DistributedConfig) -> Self {
         self.execution = Execution::Ddp(devices, config);
@@ -337,6 +348,7 @@ impl FitConfig {
             batch_size: self.batch_size,
             accumulation: self.accumulation,
             devices: self.execution.devices(),
+            reduction: self.execution.reduction(),
             epochs: self.epochs,
             workers: self.workers,
         }

@@ -42,7 +42,7 @@
 //! - `remote`: devices that another process serves.
 //! - `tui`: Burn's terminal dashboard in place of bars and lines.
 
-#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(missing_docs, missing_debug_implementations)]
 #![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

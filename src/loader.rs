@@ -55,6 +55,9 @@ pub(crate) struct Plan {
     pub accumulation: usize,
     /// How many devices share the data.
     pub devices: usize,
+    /// What gradients are multiplied by when the devices' are brought together: 1 where they are
+    /// summed, one over their number where they are averaged.
+    pub reduction: f64,
     pub epochs: usize,
     /// Threads that prepare batches ahead; 0 prepares each when it is asked for.
     pub workers: usize,
@@ -306,7 +309,7 @@ impl<I: Module + 'static> Epoch<'_, I> {
             let total = window.min(self.loader.samples - start) as f64;
             return sizes
                 .iter()
-                .map(|n| Share::Known(*n as f64 / total))
+                .map(|n| Share::Known(*n as f64 / total / plan.reduction))
                 .collect();
         }
         if batches.len() == 1 {

@@ -14,6 +14,7 @@ use burn::train::{
 };
 
 use crate::checkpoint::{FOLDER, newest_complete};
+use crate::device::quietly;
 use crate::fit::Execution;
 use crate::history::{Recorder, StepMetric};
 use crate::learner::Composite;
@@ -112,6 +113,7 @@ impl<I: Module + 'static> Training<'_, I> {
             _input: PhantomData::<fn(I)>,
         };
 
+        let strategy = self.strategy()?;
         let directory = self.checkpoint_directory()?;
         let resumed_from = match (&directory, config.resume) {
             (Some(directory), true) => newest_complete(directory, &composite)?,
@@ -136,7 +138,7 @@ impl<I: Module + 'static> Training<'_, I> {
         .with_interrupter(config.interrupter.clone())
         .with_application_logger(None)
         .with_metric_logger(recorder.clone())
-        .with_training_strategy(self.strategy().into());
+        .with_training_strategy(strategy.into());
         for (index, name) in ready.stats.names.iter().enumerate() {
             training = training.metric_train_numeric(StepMetric::new(name, index));
             if self.valid.is_some() {
@@ -202,14 +204,20 @@ impl<I: Module + 'static> Training<'_, I> {
         Ok((result.model.student.fork(&main.inner()), summary))
     }
 
-    fn strategy(&self) -> ExecutionStrategy {
-        match &self.config.execution {
+    fn strategy(&self) -> Result<ExecutionStrategy> {
+        Ok(match &self.config.execution {
             Execution::Single => ExecutionStrategy::single(self.device.clone()),
             Execution::Multi(devices, optim) => ExecutionStrategy::multi(devices.clone(), *optim),
+            // Which backends can do it, Burn says only by trying.
             Execution::Ddp(devices, config) => {
-                ExecutionStrategy::ddp(devices.clone(), config.clone())
+                quietly(|| ExecutionStrategy::ddp(devices.clone(), config.clone())).map_err(
+                    |reason| Error::DeviceUnavailable {
+                        device: format!("{:?}", devices[0]),
+                        reason,
+                    },
+                )?
             }
-        }
+        })
     }
 
     fn early_stopping(&self, patience: usize) -> MetricEarlyStoppingStrategy {

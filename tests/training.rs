@@ -277,6 +277,28 @@ fn two_devices_train_what_one_does() {
 }
 
 #[test]
+fn a_backend_without_distributed_training_says_so() {
+    use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+    let (teacher, student) = pair(0.0);
+    let config = DistributedConfig {
+        all_reduce_op: ReduceOperation::Mean,
+    };
+    let devices = vec![Device::flex(), Device::flex()];
+    let error = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
+        .with(SoftTargetConfig::new(4.0), 1.0)
+        .fit(
+            &quiet(1).with_ddp(devices, config),
+            labelled(points(40)),
+            None,
+        )
+        .unwrap_err()
+        .to_string();
+    let expected =
+        "device Device<Flex(Cpu)> is not available: Distributed operations are not supported";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
 fn early_stopping_stops() {
     let config = quiet(50)
         .with_optimizer(SgdConfig::new().init(), 1e-12)

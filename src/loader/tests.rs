@@ -8,6 +8,7 @@ fn plan(batch_size: usize, accumulation: usize, devices: usize, workers: usize) 
         batch_size,
         accumulation,
         devices,
+        reduction: 1.0,
         epochs: 4,
         workers,
     }
