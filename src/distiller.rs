@@ -12,8 +12,8 @@ use crate::metric::parameter_distance;
 use crate::report::{ModelReport, TrainingSummary, measure};
 use crate::training::Training;
 use crate::{
-    DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig, Outputs,
-    Preflight, Report, Result, Schedule,
+    DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig,
+    OptimizerState, Outputs, Preflight, Report, Result, Schedule,
 };
 
 /// Trains a small module, the student, to imitate a large one, the teacher.
@@ -69,6 +69,7 @@ pub struct Distiller<B: Backend, T, S> {
     student: S,
     /// The first thing that was wrong with it, until something is done with it.
     objective: Result<Objective>,
+    average: Option<f64>,
     _backend: PhantomData<B>,
 }
 
@@ -86,6 +87,7 @@ where
             teacher,
             student,
             objective: Ok(Objective::new()),
+            average: None,
             _backend: PhantomData,
         }
     }
@@ -140,6 +142,7 @@ where
             config,
             train,
             valid,
+            average: self.average,
         };
         training.prepare(&self.teacher)?;
         training.prepare(&self.student)?;
@@ -174,18 +177,20 @@ where
             config,
             train: &train,
             valid: valid.as_ref(),
+            average: self.average,
         };
         training.prepare(&self.teacher)?;
         training.prepare(&self.student)?;
         let teacher = Frozen::new(self.teacher);
         let untrained = config.baseline.then(|| self.student.clone());
-        let (student, summary) = training.run(teacher.clone(), self.student)?;
+        let run = training.run(teacher.clone(), self.student)?;
 
         let (measured_on, data) = match &valid {
             Some(valid) => ("validation", valid),
             None => ("training", &train),
         };
-        let teacher = teacher.fork(&self.device);
+        let student = run.student;
+        let teacher = run.average.map_or(teacher, Frozen::new).fork(&self.device);
         let needs_teacher = training.objective.needs_teacher();
         let teacher_report = needs_teacher.then(|| {
             let alone = None::<&Frozen<T>>;
@@ -205,7 +210,7 @@ where
             distilled,
             distance,
             measured_on,
-            summary,
+            run.summary,
         );
         if let Some(untrained) = untrained {
             let valid = valid.as_ref();
@@ -216,6 +221,7 @@ where
             student,
             teacher: teacher.into_inner(),
             report,
+            optimizer: run.optimizer,
         })
     }
 
@@ -297,15 +303,8 @@ where
     if beside.is_some() {
         config.label = Some("labels alone".into());
     }
-    let training = Training {
-        device,
-        objective: Arc::new(Objective::new().with(HardLabelConfig::new(), 1.0)?),
-        config: &config,
-        train,
-        valid,
-    };
-    training.prepare(&model)?;
-    let (model, training) = training.run(Frozen::new(NoTeacher), model)?;
+    let objective = Objective::new().with(HardLabelConfig::new(), 1.0)?;
+    let (model, training) = train_alone(device, model, objective, &config, train, valid)?;
     let data = valid.unwrap_or(train);
     let report = measure(&model, beside, data, config.batch_size, device)?;
     Ok(Trained {
@@ -313,6 +312,58 @@ where
         report,
         training,
     })
+}
+
+/// Trains a module towards an objective that asks no teacher.
+pub(crate) fn train_alone<I, M>(
+    device: &Device,
+    model: M,
+    objective: Objective,
+    config: &FitConfig,
+    train: &DistillData<I>,
+    valid: Option<&DistillData<I>>,
+) -> Result<(M, TrainingSummary)>
+where
+    I: Module + 'static,
+    M: Distillable<I>,
+{
+    let training = Training {
+        device,
+        objective: Arc::new(objective),
+        config,
+        train,
+        valid,
+        average: None,
+    };
+    training.prepare(&model)?;
+    let run = training.run(Frozen::new(NoTeacher), model)?;
+    Ok((run.student, run.summary))
+}
+
+impl<B, S> Distiller<B, S, S>
+where
+    B: Backend,
+    B::Device: Into<Device>,
+    S: Clone,
+{
+    /// A distillation without a teacher of its own: the teacher is the moving average of the
+    /// student's weights, `average ← decay · average + (1 − decay) · student` after every step.
+    ///
+    /// Its answers steady those of the student, also on samples without labels. It starts at the
+    /// student's first weights, so give its term a [warm-up](Schedule::warm_up). The
+    /// [teacher that comes back](Distilled::teacher) is the average, often the better of the two. It
+    /// changes, and so, unlike any other teacher, it is part of a checkpoint.
+    ///
+    /// `decay` is from 0 to 1, in the paper 0.99 to 0.999.
+    ///
+    /// # References
+    ///
+    /// Tarvainen, Valpola: Mean teachers are better role models, 2017, arXiv:1703.01780.
+    pub fn mean_teacher(device: B::Device, student: S, decay: f64) -> Self {
+        let mut distiller = Self::new(device, student.clone(), student);
+        distiller.average = Some(decay);
+        distiller
+    }
 }
 
 /// What [`Distiller::fit`] hands back.
@@ -326,6 +377,8 @@ pub struct Distilled<T, S> {
     pub teacher: T,
     /// What was gained and lost.
     pub report: Report,
+    /// The optimizer with its state, if [`FitConfig::with_kept_optimizer`] asked for it.
+    pub optimizer: Option<OptimizerState>,
 }
 
 /// A model trained on labels alone.

@@ -34,6 +34,7 @@ use crate::{Error, ProgressMode, Result, Schedule};
 /// | [gradient checkpointing](Self::with_gradient_checkpointing) | off | | recompute instead of keep |
 /// | [progress](Self::with_progress) | [`ProgressMode::Auto`] | | what is shown |
 /// | [baseline](Self::with_baseline) | off | | also trains the student on labels alone |
+/// | [kept optimizer](Self::with_kept_optimizer) | off | | hand the optimizer's state back |
 ///
 /// # Example
 ///
@@ -68,6 +69,30 @@ pub struct FitConfig {
     pub(crate) progress: ProgressMode,
     pub(crate) label: Option<String>,
     pub(crate) baseline: bool,
+    pub(crate) keep_optimizer: bool,
+}
+
+/// An optimizer with the state that a training left it in: hand it to the next training's
+/// [`FitConfig::with_optimizer`] to go on with it.
+#[derive(Clone)]
+pub struct OptimizerState(ModuleOptimizer);
+
+impl OptimizerState {
+    pub(crate) fn new(optimizer: ModuleOptimizer) -> Self {
+        Self(optimizer)
+    }
+}
+
+impl From<OptimizerState> for ModuleOptimizer {
+    fn from(state: OptimizerState) -> Self {
+        state.0
+    }
+}
+
+impl std::fmt::Debug for OptimizerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OptimizerState").finish_non_exhaustive()
+    }
 }
 
 /// The learning rate over time.
@@ -134,6 +159,7 @@ impl FitConfig {
             progress: ProgressMode::Auto,
             label: None,
             baseline: false,
+            keep_optimizer: false,
         }
     }
 
@@ -299,6 +325,14 @@ impl FitConfig {
     #[must_use]
     pub fn with_baseline(mut self, baseline: bool) -> Self {
         self.baseline = baseline;
+        self
+    }
+
+    /// Hands the optimizer back with its state, for a next training of the same student to go on
+    /// with; see [`Distilled::optimizer`](crate::Distilled).
+    #[must_use]
+    pub fn with_kept_optimizer(mut self, keep: bool) -> Self {
+        self.keep_optimizer = keep;
         self
     }
 

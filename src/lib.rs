@@ -82,12 +82,14 @@ mod training;
 
 mod distiller;
 
+pub mod recipe;
+
 pub use batch::{DistillBatch, Targets};
 pub use data::DistillData;
 pub use device::check_device;
 pub use distiller::{Distilled, Distiller, Trained, train_on_labels};
 pub use error::{Error, Result, Side};
-pub use fit::FitConfig;
+pub use fit::{FitConfig, OptimizerState};
 pub use history::History;
 pub use model::{Distillable, Feature, Outputs};
 pub use objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
@@ -96,7 +98,7 @@ pub use progress::ProgressMode;
 pub use projector::Projector;
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
-pub use teacher::Frozen;
+pub use teacher::{Combine, Ensemble, Frozen};
 pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
 
 /// The README's code compiles.

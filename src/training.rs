@@ -15,12 +15,13 @@ use burn::train::{
 
 use crate::checkpoint::{FOLDER, newest_complete};
 use crate::device::quietly;
-use crate::fit::Execution;
+use crate::fit::{Execution, OptimizerState};
 use crate::history::{Recorder, StepMetric};
-use crate::learner::Composite;
+use crate::learner::{Composite, Kept};
 use crate::loader::{Loader, mix};
 use crate::preflight::{Check, Ready};
 use crate::report::TrainingSummary;
+use crate::teacher::Average;
 use crate::{
     DistillData, Distillable, Error, FitConfig, Frozen, Objective, Preflight, Result, check_device,
 };
@@ -32,6 +33,17 @@ pub(crate) struct Training<'a, I> {
     pub config: &'a FitConfig,
     pub train: &'a DistillData<I>,
     pub valid: Option<&'a DistillData<I>>,
+    /// The decay of the average of the student that teaches in the teacher's place.
+    pub average: Option<f64>,
+}
+
+/// What a training leaves.
+pub(crate) struct Run<T, S> {
+    pub student: S,
+    /// The average of the student, where that was the teacher.
+    pub average: Option<T>,
+    pub summary: TrainingSummary,
+    pub optimizer: Option<OptimizerState>,
 }
 
 impl<I: Module + 'static> Training<'_, I> {
@@ -48,6 +60,10 @@ impl<I: Module + 'static> Training<'_, I> {
     /// are first used: done now, the caller's seed decides them, and copies of the model start alike.
     pub fn prepare<M: Module>(&self, model: &M) -> Result<()> {
         self.config.check()?;
+        if let Some(decay) = self.average.filter(|decay| !(0.0..=1.0).contains(decay)) {
+            let expected = "a number from 0 to 1";
+            return Err(Error::invalid("mean_teacher.decay", decay, expected));
+        }
         let mut devices = self.devices().into_iter().chain(model.devices());
         devices.try_for_each(|device| check_device(&device))?;
         model.visit(&mut Initialize);
@@ -88,7 +104,7 @@ impl<I: Module + 'static> Training<'_, I> {
     }
 
     /// Trains the student and hands it back in inference mode.
-    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<(S, TrainingSummary)>
+    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<Run<T, S>>
     where
         T: Distillable<I>,
         S: Distillable<I>,
@@ -104,12 +120,17 @@ impl<I: Module + 'static> Training<'_, I> {
             student = student.map(&mut Recompute);
             parts = parts.map(&mut Recompute);
         }
+        let average = self
+            .average
+            .map(|decay| Average::new(teacher.inner(), decay));
         let composite = Composite {
             teacher: teacher.fork(&main),
+            average: average.map(|average| average.fork(&main.clone().inner())),
             student: student.fork(&main),
             parts: parts.fork(&main),
             objective: self.objective.clone(),
             stats: ready.stats.clone(),
+            kept: config.keep_optimizer.then(Kept::default),
             _input: PhantomData::<fn(I)>,
         };
 
@@ -169,6 +190,7 @@ impl<I: Module + 'static> Training<'_, I> {
             training = training.renderer(renderer);
         }
 
+        let kept = composite.kept.clone();
         let start = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         let result = training.launch(learner);
@@ -201,7 +223,16 @@ impl<I: Module + 'static> Training<'_, I> {
             history,
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        Ok((result.model.student.fork(&main.inner()), summary))
+        let device = main.inner();
+        Ok(Run {
+            student: result.model.student.fork(&device),
+            average: result
+                .model
+                .average
+                .map(|average| average.model.fork(&device)),
+            summary,
+            optimizer: kept.and_then(|kept| kept.take()).map(OptimizerState::new),
+        })
     }
 
     fn strategy(&self) -> Result<ExecutionStrategy> {
