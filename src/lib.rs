@@ -6,6 +6,7 @@ mod model;
 mod device;
 mod ops;
 mod projector;
+mod contrast;
 pub mod loss;
 mod schedule;
 mod objective;
@@ -24,6 +25,7 @@ mod training;
 mod distiller;
 
 pub use batch::{DistillBatch, Targets};
+pub use contrast::Contrast;
 pub use data::DistillData;
 pub use device::check_device;
 pub use distiller::{Distilled, Distiller, Trained, train_on_labels};
