@@ -62,6 +62,30 @@ pub enum Error {
         /// What that model gives.
         available: Vec<String>,
     },
+    /// A feature has a shape that a loss cannot compare.
+    #[error(
+        "term {term:?}: feature {name:?} of the {side} has shape {shape:?}, expected {expected}"
+    )]
+    FeatureShape {
+        /// The term that compares it.
+        term: String,
+        /// The feature.
+        name: String,
+        /// Whose feature.
+        side: Side,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shapes allowed.
+        expected: &'static str,
+    },
+    /// A loss keeps something per sample and is not told which samples a batch holds.
+    #[error(
+        "term {term:?} needs the place of each sample in its dataset, which the batches do not carry"
+    )]
+    MissingIndices {
+        /// The term that asked.
+        term: String,
+    },
     /// A hyper-parameter is out of range.
     #[error("{name} is {value}, expected {expected}")]
     InvalidParameter {

@@ -57,6 +57,7 @@ mod ops;
 mod projector;
 mod schedule;
 
+mod contrast;
 pub mod loss;
 mod objective;
 
@@ -85,6 +86,7 @@ mod distiller;
 pub mod recipe;
 
 pub use batch::{DistillBatch, Targets};
+pub use contrast::Contrast;
 pub use data::DistillData;
 pub use device::check_device;
 pub use distiller::{Distilled, Distiller, Trained, train_on_labels};

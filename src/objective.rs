@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts, SoftTargetConfig,
+    AttentionMapConfig, CrdConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, LogitMseConfig,
+    Loss, LossContext, Parts, PatientKdConfig, SoftTargetConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -257,6 +258,10 @@ known_losses! {
     SoftTarget(SoftTargetConfig),
     LogitMse(LogitMseConfig),
     Hint(HintConfig),
+    HiddenCosine(HiddenCosineConfig),
+    PatientKd(PatientKdConfig),
+    AttentionMap(AttentionMapConfig),
+    Crd(CrdConfig),
     HardLabel(HardLabelConfig),
 }
 

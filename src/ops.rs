@@ -116,6 +116,16 @@ pub(crate) fn with_gradient(
     product - at_start + value
 }
 
+/// `x / ‖x‖` along the last axis.
+///
+/// A norm of zero counts as one: a zero vector stays what it is and receives a finite gradient.
+pub(crate) fn unit<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let squares = (x.clone() * x.clone()).sum_dim(D - 1);
+    let is_zero = squares.clone().equal_elem(0.0);
+    // Before the root, whose derivative at zero is infinite and would turn into NaN.
+    x / squares.mask_fill(is_zero, 1.0).sqrt()
+}
+
 /// Zero in the rows named by `ignored`.
 pub(crate) fn mask_rows<const D: usize>(x: Tensor<D>, ignored: &Tensor<1, Bool>) -> Tensor<D> {
     let mut shape = [1; D];

@@ -2,9 +2,10 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext, Parts};
 use crate::ops::mask_rows;
-use crate::{Error, Feature, Projector, Result, Side};
+use crate::{Feature, Projector, Result};
 
 /// Hint: squared error between a feature of the student and one of the teacher.
 ///
@@ -20,7 +21,9 @@ use crate::{Error, Feature, Projector, Result, Side};
 /// ```
 ///
 /// The paper writes ½‖·‖² and leaves the mean open; RepDistiller and KDZoo compute what is computed
-/// here. Feature maps of different height or width are first brought to the smaller of the two by
+/// here. For the hidden states of a transformer, `[N, T, D]`, it is the mean squared error of hidden
+/// states of TinyBERT, TextBrewer and DistillKit: as a term with a mask of tokens, it is the mean over
+/// the elements of the tokens that count. Feature maps of different height or width are first brought to the smaller of the two by
 /// adaptive average pooling.
 ///
 /// # Shapes
@@ -51,7 +54,9 @@ use crate::{Error, Feature, Projector, Result, Side};
 ///
 /// # References
 ///
-/// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, eq. 3.
+/// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, eq. 3. For hidden states:
+/// Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2019, arXiv:1909.10351,
+/// eq. 8.
 #[must_use]
 pub fn hint(student: Feature, teacher: Feature) -> Tensor<1> {
     hint_no_reduction(student, teacher).mean()
@@ -148,21 +153,11 @@ impl HintConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features shows
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the models have such features shows
     /// only when they run, in the check before training.
     pub fn init(&self) -> Result<Hint> {
-        for (name, value) in [("student", &self.student), ("teacher", &self.teacher)] {
-            if value.is_empty() {
-                return Err(Error::invalid(
-                    format!("hint.{name}"),
-                    format!("{value:?}"),
-                    "the name of a feature",
-                ));
-            }
-        }
         Ok(Hint {
-            student: self.student.clone(),
-            teacher: self.teacher.clone(),
+            pair: FeaturePair::new("hint", &self.student, &self.teacher)?,
         })
     }
 }
@@ -170,31 +165,26 @@ impl HintConfig {
 /// Feature matching as a term of an objective; see [`hint`](fn@hint) for the formula.
 #[derive(Debug, Clone)]
 pub struct Hint {
-    student: String,
-    teacher: String,
+    pair: FeaturePair,
 }
 
 impl Hint {
-    fn pair<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
-        let name = self.name();
-        Ok((
-            context.feature(&name, Side::Student, &self.student)?,
-            context.feature(&name, Side::Teacher, &self.teacher)?,
-        ))
+    fn features<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
+        self.pair.find(&self.name(), context)
     }
 }
 
 impl Loss for Hint {
     fn name(&self) -> String {
-        format!("hint_{}", self.student)
+        format!("hint_{}", self.pair.student)
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![(self.student.clone(), self.teacher.clone())]
+        vec![self.pair.names()]
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let (student, teacher) = self.pair(context)?;
+        let (student, teacher) = self.features(context)?;
         let (s, t) = (student.shape(), teacher.shape());
         // Width is the projector's business, height and width of a map are pooling's.
         let fixed = match s.len() {
@@ -202,36 +192,22 @@ impl Loss for Hint {
             rank => 0..rank - 1,
         };
         if s.len() != t.len() || s[fixed.clone()] != t[fixed] {
-            return Err(Error::ShapeMismatch {
-                what: format!(
-                    "term {:?}: features {:?} and {:?}",
-                    self.name(),
-                    self.student,
-                    self.teacher
-                ),
-                student: s,
-                teacher: t,
-            });
+            return Err(self.pair.mismatch(&self.name(), s, t));
         }
-        let rows = context.student.logits.dims()[0];
-        match context.mask.is_none() || rows == s[0] || (s.len() == 3 && rows == s[0] * s[1]) {
-            true => Ok(()),
-            false => Err(Error::BatchMismatch {
-                what: "a masked feature",
-                side: Side::Student,
-                expected: rows,
-                found: s[0],
-            }),
-        }
+        let tokens = match s.len() {
+            3 => s[1],
+            _ => 1,
+        };
+        check_mask(context, s[0], tokens)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair(context).expect("checked beforehand");
+        let (student, teacher) = self.features(context).expect("checked beforehand");
         Projector::between(student, teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair(context).expect("checked beforehand");
+        let (student, teacher) = self.features(context).expect("checked beforehand");
         // Pooling before projecting is the same map and the cheaper order.
         let (student, teacher) = matched(student.clone(), teacher.clone());
         let student = match context.parts {

@@ -12,26 +12,45 @@
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
+//! | `hidden_cosine.rs` | [`HiddenCosine`] | the direction of hidden states |
+//! | `patient_kd.rs` | [`PatientKd`] | the direction of first tokens, over several layers |
+//! | `attention_map.rs` | [`AttentionMap`] | attention maps of transformers |
+//! | `crd.rs` | [`Crd`] | embeddings, contrasted with those of other samples |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
+mod attention_map;
+mod crd;
 mod custom;
 mod hard_label;
+mod hidden_cosine;
 mod hint;
 mod logit_mse;
+mod pair;
 mod parts;
+mod patient_kd;
 mod soft_target;
 
+pub use attention_map::{
+    AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
+    attention_map, attention_map_no_reduction,
+};
+pub use crd::{Crd, CrdConfig, crd, crd_no_reduction, crd_normalisers};
 pub use custom::{CustomLoss, loss_fn};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
+pub use hidden_cosine::{
+    CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
+};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use parts::Parts;
+pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 
 use burn::tensor::{Bool, Device, Tensor};
 
+pub use crate::contrast::CrdMemory;
 use crate::ops::mean_rows;
 use crate::{Error, Outputs, Result, Side, Targets};
 

@@ -3,7 +3,7 @@
 
 use burn::module::Module;
 
-use crate::Projector;
+use crate::{Contrast, Projector};
 
 /// What a loss trains along with the student.
 ///
@@ -14,6 +14,8 @@ use crate::Projector;
 pub enum Parts {
     /// A map between the widths of two features.
     Projector(Projector),
+    /// Embeddings and memories of contrastive distillation.
+    Contrast(Contrast),
 }
 
 impl Parts {
@@ -21,6 +23,7 @@ impl Parts {
     pub fn describe(&self) -> String {
         match self {
             Self::Projector(projector) => projector.describe(),
+            Self::Contrast(contrast) => contrast.describe(),
         }
     }
 }
@@ -28,5 +31,11 @@ impl Parts {
 impl From<Projector> for Parts {
     fn from(projector: Projector) -> Self {
         Self::Projector(projector)
+    }
+}
+
+impl From<Contrast> for Parts {
+    fn from(contrast: Contrast) -> Self {
+        Self::Contrast(contrast)
     }
 }

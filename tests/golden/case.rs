@@ -34,6 +34,9 @@ struct Array {
 struct Expected {
     loss: f64,
     gradients: BTreeMap<String, Array>,
+    /// What else the original gives, such as a state it has updated.
+    #[serde(flatten)]
+    others: BTreeMap<String, Array>,
 }
 
 /// What the original itself gives in single precision.
@@ -176,6 +179,7 @@ impl<'a> Leaves<'a> {
                 .iter()
                 .map(|(name, leaf)| (name.clone(), data(leaf)))
                 .collect(),
+            others: BTreeMap::new(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl<'a> Leaves<'a> {
 pub struct Outcome {
     loss: f64,
     gradients: BTreeMap<String, Vec<f64>>,
+    others: BTreeMap<String, Vec<f64>>,
 }
 
 /// Relative tolerance of values and of gradients.
@@ -191,6 +196,13 @@ const RELATIVE: f64 = 1e-4;
 const FLOOR: f64 = 1e-6;
 
 impl Outcome {
+    /// The same outcome with something else that the case expects by this name.
+    pub fn with<const D: usize>(mut self, name: &str, tensor: Tensor<D>) -> Self {
+        let data = tensor.into_data().iter::<f64>().collect();
+        self.others.insert(name.to_string(), data);
+        self
+    }
+
     pub fn compare(&self, case: &Case) -> Result<(), String> {
         let original = case.f32_original.as_ref();
         let loss_floor = FLOOR + 2.0 * original.map_or(0.0, |o| finite(&o.loss_abs_err));
@@ -212,6 +224,15 @@ impl Outcome {
                     *expected,
                     gradient_floor,
                 )?;
+            }
+        }
+        for (name, array) in &expected.others {
+            let found = self.others.get(name).ok_or_else(|| format!("no {name}"))?;
+            if found.len() != array.data.len() {
+                return Err(format!("{name} has {} elements", found.len()));
+            }
+            for (i, (found, expected)) in found.iter().zip(&array.data).enumerate() {
+                close(&format!("element {i} of {name}"), *found, *expected, FLOOR)?;
             }
         }
         Ok(())
