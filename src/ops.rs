@@ -5,6 +5,12 @@
 //! product per loss instead of a dozen softmax steps, and the gradient has the accuracy of the
 //! formula rather than that of its derivation.
 
+mod classes;
+
+pub(crate) use classes::{
+    at_labels, epsilon, labels_that_count, log_sum_exp, lowest, without_classes,
+};
+
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -16,16 +22,36 @@ pub(crate) struct Rows {
     pub gradient: Tensor<2>,
 }
 
+impl Rows {
+    /// Value and gradient times a factor.
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            value: self.value * factor,
+            gradient: self.gradient * factor,
+        }
+    }
+}
+
 /// `KL(p ‖ q)` per row, with `p = softmax(z_t / τ)` and `q = softmax(z_s / τ)`, and its gradient
 /// with respect to `z_s`: `(q − p) / τ`.
+pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
+    let log_q = log_softmax(student.clone() / temperature, 1);
+    let log_p = log_softmax(teacher.clone() / temperature, 1);
+    let rows = divergence_of_logs(log_q, log_p);
+    Rows {
+        value: rows.value,
+        gradient: rows.gradient / temperature,
+    }
+}
+
+/// `KL(p ‖ q)` per row from the logarithms of two distributions, and its gradient with respect to
+/// the logits of `q`: `q − p`.
 ///
 /// Each class adds `q − p − p·r` with `r = log q − log p`. The sum is the divergence, since both
 /// distributions sum to one, but unlike `−p·r` no addend is ever negative: equal rows give exactly
 /// zero, and at high temperatures, where the divergence is a tiny remainder of large addends, no
 /// digits cancel.
-pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
-    let log_q = log_softmax(student.clone() / temperature, 1);
-    let log_p = log_softmax(teacher.clone() / temperature, 1);
+pub(crate) fn divergence_of_logs(log_q: Tensor<2>, log_p: Tensor<2>) -> Rows {
     let (q, p) = (log_q.clone().exp(), log_p.clone().exp());
 
     // A class that the teacher rules out adds q: there r is +∞, or ∞ − ∞.
@@ -33,12 +59,15 @@ pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: 
     let r = (log_q - log_p).mask_fill(ruled_out, 0.0);
     let far = q.clone() - p.clone() - p.clone() * r.clone();
     let near = p.clone() * exp_beyond_first_order(r.clone());
-    let is_near = r.abs().lower_elem(0.25).bool_and(p.clone().greater_elem(0.0));
+    let is_near = r
+        .abs()
+        .lower_elem(0.25)
+        .bool_and(p.clone().greater_elem(0.0));
     let value = far.mask_where(is_near, near).sum_dim(1).squeeze_dim(1);
 
     Rows {
         value,
-        gradient: (q - p) / temperature,
+        gradient: q - p,
     }
 }
 
@@ -62,18 +91,14 @@ pub(crate) fn cross_entropy(
     mask: Option<&Tensor<1, Bool>>,
 ) -> Rows {
     let [_, classes] = student.dims();
-    let labels = match mask {
-        Some(mask) => labels.clone().mask_fill(mask.clone().bool_not(), 0),
-        None => labels.clone(),
-    };
+    let labels = labels_that_count(labels, mask);
     let log_q = log_softmax(student.clone(), 1);
     let hard = -log_q.clone().gather(1, labels.clone().unsqueeze_dim(1));
     let hard: Tensor<1> = hard.squeeze_dim(1);
     let one_hot: Tensor<2> = labels.one_hot::<2>(classes).float().cast(student.dtype());
     let (value, target) = match smoothing > 0.0 {
         true => (
-            hard * (1.0 - smoothing)
-                - log_q.clone().mean_dim(1).squeeze_dim::<1>(1) * smoothing,
+            hard * (1.0 - smoothing) - log_q.clone().mean_dim(1).squeeze_dim::<1>(1) * smoothing,
             one_hot * (1.0 - smoothing) + smoothing / classes as f64,
         ),
         false => (hard, one_hot),

@@ -26,15 +26,13 @@ mod soft_target;
 pub use custom::{CustomLoss, loss_fn};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
-pub use logit_mse::{
-    LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
-};
+pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::ops::mean_rows;
+use crate::ops::{labels_that_count, mean_rows};
 use crate::{Error, Outputs, Result, Side, Targets};
 
 /// One term of a distillation objective.
@@ -172,6 +170,36 @@ impl<'a> LossContext<'a> {
                 student: student.to_vec(),
                 teacher: teacher.to_vec(),
             }),
+        }
+    }
+
+    /// Fails unless there are class targets, and each that counts is one of the student's classes.
+    pub fn check_class_targets(&self, term: &str) -> Result<()> {
+        let Some(labels) = self.targets.classes() else {
+            return Err(Error::MissingTargets {
+                term: term.to_string(),
+                expected: "class targets",
+                found: self.targets.kind(),
+            });
+        };
+        let classes = self.student.logits.dims()[1];
+        let out_of_range = |label: &i64| *label < 0 || *label >= classes as i64;
+        let labels = labels_that_count(labels, self.mask).into_data();
+        match labels.iter::<i64>().find(out_of_range) {
+            Some(label) => Err(Error::LabelOutOfRange { label, classes }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails unless the student has at least two classes.
+    pub fn check_two_classes(&self, term: &str) -> Result<()> {
+        match self.student.logits.dims()[1] {
+            classes @ 0..2 => Err(Error::invalid(
+                format!("term {term:?}: the number of classes"),
+                classes,
+                "at least 2",
+            )),
+            _ => Ok(()),
         }
     }
 
