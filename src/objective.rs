@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts, SoftTargetConfig,
+    DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts,
+    SoftTargetConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -160,11 +161,7 @@ impl Objective {
         terms.map(|t| t.loss.parts(context, device)).collect()
     }
 
-    pub(crate) fn forward(
-        &self,
-        context: &LossContext<'_>,
-        parts: &[Option<Parts>],
-    ) -> Value {
+    pub(crate) fn forward(&self, context: &LossContext<'_>, parts: &[Option<Parts>]) -> Value {
         let terms: Vec<_> = self
             .terms
             .iter()
@@ -262,6 +259,7 @@ known_losses! {
     LogitMse(LogitMseConfig),
     Hint(HintConfig),
     HardLabel(HardLabelConfig),
+    Dkd(DkdConfig),
 }
 
 /// One term in a config file.

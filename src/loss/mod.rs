@@ -10,6 +10,7 @@
 //! | file | loss | compares |
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
@@ -17,13 +18,17 @@
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
 mod custom;
+mod dkd;
 mod hard_label;
 mod hint;
 mod logit_mse;
 mod parts;
+#[cfg(test)]
+mod probe;
 mod soft_target;
 
 pub use custom::{CustomLoss, loss_fn};
+pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
