@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts,
+    DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, NkdConfig, Parts,
     SoftTargetConfig,
 };
 use crate::{Error, Result, Schedule, Side};
@@ -260,6 +260,7 @@ known_losses! {
     Hint(HintConfig),
     HardLabel(HardLabelConfig),
     Dkd(DkdConfig),
+    Nkd(NkdConfig),
 }
 
 /// One term in a config file.

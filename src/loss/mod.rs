@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
 //! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
+//! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
@@ -22,6 +23,7 @@ mod dkd;
 mod hard_label;
 mod hint;
 mod logit_mse;
+mod nkd;
 mod parts;
 #[cfg(test)]
 mod probe;
@@ -32,6 +34,7 @@ pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
+pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 
