@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, NkdConfig, Parts,
-    SoftTargetConfig,
+    DistConfig, DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext,
+    NkdConfig, Parts, SoftTargetConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -261,6 +261,7 @@ known_losses! {
     HardLabel(HardLabelConfig),
     Dkd(DkdConfig),
     Nkd(NkdConfig),
+    Dist(DistConfig),
 }
 
 /// One term in a config file.

@@ -12,6 +12,7 @@
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
 //! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
 //! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
+//! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
@@ -19,6 +20,7 @@
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
 mod custom;
+mod dist;
 mod dkd;
 mod hard_label;
 mod hint;
@@ -30,6 +32,7 @@ mod probe;
 mod soft_target;
 
 pub use custom::{CustomLoss, loss_fn};
+pub use dist::{Dist, DistConfig, dist};
 pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
