@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{
     DistConfig, DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext,
-    NkdConfig, Parts, SoftTargetConfig,
+    NkdConfig, Parts, SoftTargetConfig, StandardizedConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -262,6 +262,7 @@ known_losses! {
     Dkd(DkdConfig),
     Nkd(NkdConfig),
     Dist(DistConfig),
+    Standardized(StandardizedConfig),
 }
 
 /// One term in a config file.

@@ -13,6 +13,7 @@
 //! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
 //! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
 //! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
+//! | `standardized.rs` | [`Standardized`] | z-scores of logits, by another loss on logits |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
@@ -30,6 +31,7 @@ mod parts;
 #[cfg(test)]
 mod probe;
 mod soft_target;
+mod standardized;
 
 pub use custom::{CustomLoss, loss_fn};
 pub use dist::{Dist, DistConfig, dist};
@@ -40,6 +42,7 @@ pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_m
 pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use standardized::{Standardized, StandardizedConfig, standardize};
 
 use burn::tensor::{Bool, Device, Tensor};
 
