@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{
     DistConfig, DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext,
-    NkdConfig, Parts, SoftTargetConfig, StandardizedConfig,
+    NkdConfig, Parts, SoftTargetConfig, StandardizedConfig, VirtualTeacherConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -263,6 +263,7 @@ known_losses! {
     Nkd(NkdConfig),
     Dist(DistConfig),
     Standardized(StandardizedConfig),
+    VirtualTeacher(VirtualTeacherConfig),
 }
 
 /// One term in a config file.

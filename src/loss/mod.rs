@@ -17,6 +17,7 @@
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
+//! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
@@ -32,6 +33,7 @@ mod parts;
 mod probe;
 mod soft_target;
 mod standardized;
+mod virtual_teacher;
 
 pub use custom::{CustomLoss, loss_fn};
 pub use dist::{Dist, DistConfig, dist};
@@ -43,6 +45,9 @@ pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 pub use standardized::{Standardized, StandardizedConfig, standardize};
+pub use virtual_teacher::{
+    VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
+};
 
 use burn::tensor::{Bool, Device, Tensor};
 
