@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::{
     DistConfig, DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext,
-    NkdConfig, Parts, SoftTargetConfig, StandardizedConfig, VirtualTeacherConfig,
+    NkdConfig, Parts, SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig,
+    VirtualTeacherConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -264,6 +265,7 @@ known_losses! {
     Dist(DistConfig),
     Standardized(StandardizedConfig),
     VirtualTeacher(VirtualTeacherConfig),
+    SparseSoftTarget(SparseSoftTargetConfig),
 }
 
 /// One term in a config file.

@@ -10,6 +10,7 @@
 //! | file | loss | compares |
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `sparse_soft_target.rs` | [`SparseSoftTarget`] | softened probabilities of the teacher's likeliest classes |
 //! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
 //! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
 //! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
@@ -32,6 +33,7 @@ mod parts;
 #[cfg(test)]
 mod probe;
 mod soft_target;
+mod sparse_soft_target;
 mod standardized;
 mod virtual_teacher;
 
@@ -44,6 +46,10 @@ pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_m
 pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use sparse_soft_target::{
+    MissingMass, SparseSoftTarget, SparseSoftTargetConfig, TopK, sparse_soft_target,
+    sparse_soft_target_no_reduction,
+};
 pub use standardized::{Standardized, StandardizedConfig, standardize};
 pub use virtual_teacher::{
     VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
