@@ -249,6 +249,22 @@ pub fn extremes_are_finite(loss: &dyn Loss) {
     }
 }
 
+/// A class at −∞ on both sides is a class that is not there.
+pub fn ruled_out_classes_do_not_count(loss: &dyn Loss) {
+    let batch = Batch::example();
+    let expected = batch.seen(loss);
+    let mut wider = batch.clone();
+    for row in wider.student.iter_mut().chain(&mut wider.teacher) {
+        row.push(f64::NEG_INFINITY);
+    }
+    let found = wider.seen(loss);
+    assert_close(&[found.value], &[expected.value], 1e-5);
+    for (found, expected) in found.gradient.chunks(5).zip(expected.gradient.chunks(4)) {
+        assert_close(&found[..4], expected, 1e-5);
+        assert_eq!(found[4], 0.0);
+    }
+}
+
 /// A config survives JSON, and a key that it does not know is named.
 pub fn config_round_trips<T>(config: &T)
 where

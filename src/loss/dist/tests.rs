@@ -88,6 +88,13 @@ fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
         probe::extremes_are_finite(&loss(temperature, 1.0, 1.0));
     }
+    let ruled_out = [0.5, f64::NEG_INFINITY, 1.0, 0.0];
+    let batch = Batch::new(
+        [ruled_out; 2],
+        [[0.0, f64::NEG_INFINITY, 0.0, 3.0]; 2],
+        [0, 0],
+    );
+    batch.seen(&loss(1.0, 1.0, 1.0)).assert_finite();
     // A student whose last layer is zero, and a teacher that cannot tell either.
     let (zeros, uneven) = ([0.0; 4], [1.0, 2.0, 3.0, 4.0]);
     for (student, teacher) in [(zeros, uneven), (uneven, zeros), (zeros, zeros)] {

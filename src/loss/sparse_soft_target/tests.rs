@@ -235,6 +235,7 @@ fn rows_levels_and_masks() {
         probe::level_does_not_matter(&loss);
         probe::masked_rows_do_not_count(&loss);
         probe::teacher_has_no_gradient(&loss);
+        probe::ruled_out_classes_do_not_count(&loss);
     }
 }
 
