@@ -8,8 +8,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    AttentionMapConfig, CrdConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, LogitMseConfig,
-    Loss, LossContext, Parts, PatientKdConfig, SoftTargetConfig,
+    AttentionMapConfig, CrdConfig, DistConfig, DkdConfig, HardLabelConfig, HiddenCosineConfig,
+    HintConfig, LogitMseConfig, Loss, LossContext, NkdConfig, Parts, PatientKdConfig,
+    SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig, VirtualTeacherConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -263,6 +264,12 @@ known_losses! {
     AttentionMap(AttentionMapConfig),
     Crd(CrdConfig),
     HardLabel(HardLabelConfig),
+    Dkd(DkdConfig),
+    Nkd(NkdConfig),
+    Dist(DistConfig),
+    Standardized(StandardizedConfig),
+    VirtualTeacher(VirtualTeacherConfig),
+    SparseSoftTarget(SparseSoftTargetConfig),
 }
 
 /// One term in a config file.

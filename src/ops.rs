@@ -5,6 +5,12 @@
 //! product per loss instead of a dozen softmax steps, and the gradient has the accuracy of the
 //! formula rather than that of its derivation.
 
+mod classes;
+
+pub(crate) use classes::{
+    at_labels, epsilon, labels_that_count, log_sum_exp, lowest, without_classes,
+};
+
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -16,16 +22,36 @@ pub(crate) struct Rows {
     pub gradient: Tensor<2>,
 }
 
+impl Rows {
+    /// Value and gradient times a factor.
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            value: self.value * factor,
+            gradient: self.gradient * factor,
+        }
+    }
+}
+
 /// `KL(p ‖ q)` per row, with `p = softmax(z_t / τ)` and `q = softmax(z_s / τ)`, and its gradient
 /// with respect to `z_s`: `(q − p) / τ`.
+pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
+    let log_q = log_softmax(student.clone() / temperature, 1);
+    let log_p = log_softmax(teacher.clone() / temperature, 1);
+    let rows = divergence_of_logs(log_q, log_p);
+    Rows {
+        value: rows.value,
+        gradient: rows.gradient / temperature,
+    }
+}
+
+/// `KL(p ‖ q)` per row from the logarithms of two distributions, and its gradient with respect to
+/// the logits of `q`: `q − p`.
 ///
 /// Each class adds `q − p − p·r` with `r = log q − log p`. The sum is the divergence, since both
 /// distributions sum to one, but unlike `−p·r` no addend is ever negative: equal rows give exactly
 /// zero, and at high temperatures, where the divergence is a tiny remainder of large addends, no
 /// digits cancel.
-pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
-    let log_q = log_softmax(student.clone() / temperature, 1);
-    let log_p = log_softmax(teacher.clone() / temperature, 1);
+pub(crate) fn divergence_of_logs(log_q: Tensor<2>, log_p: Tensor<2>) -> Rows {
     let (q, p) = (log_q.clone().exp(), log_p.clone().exp());
 
     // A class that the teacher rules out adds q: there r is +∞, or ∞ − ∞.
@@ -41,7 +67,7 @@ pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: 
 
     Rows {
         value,
-        gradient: (q - p) / temperature,
+        gradient: q - p,
     }
 }
 
@@ -65,10 +91,7 @@ pub(crate) fn cross_entropy(
     mask: Option<&Tensor<1, Bool>>,
 ) -> Rows {
     let [_, classes] = student.dims();
-    let labels = match mask {
-        Some(mask) => labels.clone().mask_fill(mask.clone().bool_not(), 0),
-        None => labels.clone(),
-    };
+    let labels = labels_that_count(labels, mask);
     let log_q = log_softmax(student.clone(), 1);
     let hard = -log_q.clone().gather(1, labels.clone().unsqueeze_dim(1));
     let hard: Tensor<1> = hard.squeeze_dim(1);

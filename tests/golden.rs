@@ -7,6 +7,8 @@
 
 #[path = "golden/case.rs"]
 mod case;
+#[path = "golden/classes.rs"]
+mod classes;
 #[path = "common/mod.rs"]
 mod common;
 #[path = "golden/features.rs"]
@@ -27,6 +29,7 @@ fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     logits::compute(loss, case, device)
         .or_else(|| features::compute(loss, case, device))
         .or_else(|| sequences::compute(loss, case, device))
+        .or_else(|| classes::compute(loss, case, device))
 }
 
 #[test]

@@ -10,6 +10,11 @@
 //! | file | loss | compares |
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `sparse_soft_target.rs` | [`SparseSoftTarget`] | softened probabilities of the teacher's likeliest classes |
+//! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
+//! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
+//! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
+//! | `standardized.rs` | [`Standardized`] | z-scores of logits, by another loss on logits |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hidden_cosine.rs` | [`HiddenCosine`] | the direction of hidden states |
@@ -17,20 +22,29 @@
 //! | `attention_map.rs` | [`AttentionMap`] | attention maps of transformers |
 //! | `crd.rs` | [`Crd`] | embeddings, contrasted with those of other samples |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
+//! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
 mod attention_map;
 mod crd;
 mod custom;
+mod dist;
+mod dkd;
 mod hard_label;
 mod hidden_cosine;
 mod hint;
 mod logit_mse;
+mod nkd;
 mod pair;
 mod parts;
 mod patient_kd;
+#[cfg(test)]
+mod probe;
 mod soft_target;
+mod sparse_soft_target;
+mod standardized;
+mod virtual_teacher;
 
 pub use attention_map::{
     AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
@@ -38,20 +52,31 @@ pub use attention_map::{
 };
 pub use crd::{Crd, CrdConfig, crd, crd_no_reduction, crd_normalisers};
 pub use custom::{CustomLoss, loss_fn};
+pub use dist::{Dist, DistConfig, dist};
+pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hidden_cosine::{
     CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
 };
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
+pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use sparse_soft_target::{
+    MissingMass, SparseSoftTarget, SparseSoftTargetConfig, TopK, sparse_soft_target,
+    sparse_soft_target_no_reduction,
+};
+pub use standardized::{Standardized, StandardizedConfig, standardize};
+pub use virtual_teacher::{
+    VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
+};
 
 use burn::tensor::{Bool, Device, Tensor};
 
 pub use crate::contrast::CrdMemory;
-use crate::ops::mean_rows;
+use crate::ops::{labels_that_count, mean_rows};
 use crate::{Error, Outputs, Result, Side, Targets};
 
 /// One term of a distillation objective.
@@ -189,6 +214,36 @@ impl<'a> LossContext<'a> {
                 student: student.to_vec(),
                 teacher: teacher.to_vec(),
             }),
+        }
+    }
+
+    /// Fails unless there are class targets, and each that counts is one of the student's classes.
+    pub fn check_class_targets(&self, term: &str) -> Result<()> {
+        let Some(labels) = self.targets.classes() else {
+            return Err(Error::MissingTargets {
+                term: term.to_string(),
+                expected: "class targets",
+                found: self.targets.kind(),
+            });
+        };
+        let classes = self.student.logits.dims()[1];
+        let out_of_range = |label: &i64| *label < 0 || *label >= classes as i64;
+        let labels = labels_that_count(labels, self.mask).into_data();
+        match labels.iter::<i64>().find(out_of_range) {
+            Some(label) => Err(Error::LabelOutOfRange { label, classes }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails unless the student has at least two classes.
+    pub fn check_two_classes(&self, term: &str) -> Result<()> {
+        match self.student.logits.dims()[1] {
+            classes @ 0..2 => Err(Error::invalid(
+                format!("term {term:?}: the number of classes"),
+                classes,
+                "at least 2",
+            )),
+            _ => Ok(()),
         }
     }
 
