@@ -53,6 +53,7 @@ mod data;
 mod device;
 mod model;
 
+mod maps;
 mod ops;
 mod projector;
 mod schedule;

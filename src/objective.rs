@@ -8,9 +8,11 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    AttentionMapConfig, CrdConfig, DistConfig, DkdConfig, HardLabelConfig, HiddenCosineConfig,
-    HintConfig, LogitMseConfig, Loss, LossContext, NkdConfig, Parts, PatientKdConfig,
-    SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig, VirtualTeacherConfig,
+    ActivationBoundaryConfig, AttentionMapConfig, ChannelWiseConfig, CrdConfig, DistConfig,
+    DkdConfig, FactorTransferConfig, FspConfig, HardLabelConfig, HiddenCosineConfig, HintConfig,
+    LogitMseConfig, Loss, LossContext, MgdConfig, NkdConfig, OverhaulConfig, Parts,
+    PatientKdConfig, ReviewKdConfig, SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig,
+    VidConfig, VirtualTeacherConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -263,6 +265,14 @@ known_losses! {
     PatientKd(PatientKdConfig),
     AttentionMap(AttentionMapConfig),
     Crd(CrdConfig),
+    Vid(VidConfig),
+    Fsp(FspConfig),
+    FactorTransfer(FactorTransferConfig),
+    ActivationBoundary(ActivationBoundaryConfig),
+    Overhaul(OverhaulConfig),
+    ReviewKd(ReviewKdConfig),
+    Mgd(MgdConfig),
+    ChannelWise(ChannelWiseConfig),
     HardLabel(HardLabelConfig),
     Dkd(DkdConfig),
     Nkd(NkdConfig),

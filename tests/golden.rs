@@ -15,6 +15,8 @@ mod common;
 mod features;
 #[path = "golden/logits.rs"]
 mod logits;
+#[path = "golden/maps.rs"]
+mod maps;
 #[path = "golden/sequences.rs"]
 mod sequences;
 
@@ -30,6 +32,7 @@ fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
         .or_else(|| features::compute(loss, case, device))
         .or_else(|| sequences::compute(loss, case, device))
         .or_else(|| classes::compute(loss, case, device))
+        .or_else(|| maps::compute(loss, case, device))
 }
 
 #[test]

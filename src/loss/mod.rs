@@ -21,16 +21,28 @@
 //! | `patient_kd.rs` | [`PatientKd`] | the direction of first tokens, over several layers |
 //! | `attention_map.rs` | [`AttentionMap`] | attention maps of transformers |
 //! | `crd.rs` | [`Crd`] | embeddings, contrasted with those of other samples |
+//! | `vid.rs` | [`Vid`] | intermediate features, with a learnt variance per channel |
+//! | `fsp.rs` | [`Fsp`] | how two features of one model go together |
+//! | `factor_transfer.rs` | [`FactorTransfer`] | paraphrases of feature maps |
+//! | `activation_boundary.rs` | [`ActivationBoundary`] | which neurons are on |
+//! | `overhaul.rs` | [`Overhaul`] | feature maps before their ReLU, above a margin |
+//! | `review_kd.rs` | [`ReviewKd`] | feature maps of several levels, fused from below |
+//! | `mgd.rs` | [`Mgd`] | feature maps, generated from a masked one |
+//! | `channel_wise.rs` | [`ChannelWise`] | where each channel of a feature map looks |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count.
 
+mod activation_boundary;
 mod attention_map;
+mod channel_wise;
 mod crd;
 mod custom;
 mod dist;
 mod dkd;
+mod factor_transfer;
+mod fsp;
 mod hard_label;
 mod hidden_cosine;
 mod hint;
@@ -77,7 +89,33 @@ use burn::tensor::{Bool, Device, Tensor};
 
 pub use crate::contrast::CrdMemory;
 use crate::ops::{labels_that_count, mean_rows};
-use crate::{Error, Outputs, Result, Side, Targets};
+use crate::{Error, Feature, Outputs, Result, Side, Targets};
+#[cfg(test)]
+mod map_testing;
+mod mgd;
+mod overhaul;
+mod review_kd;
+mod vid;
+
+pub use activation_boundary::{
+    ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,
+    activation_boundary_no_reduction,
+};
+pub use channel_wise::{ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction};
+pub use factor_transfer::{
+    FactorForm, FactorTransfer, FactorTransferConfig, Paraphraser, Translator, factor_transfer,
+    factor_transfer_no_reduction, reconstruction,
+};
+pub use fsp::{Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence};
+pub use mgd::{Mgd, MgdConfig, MgdGenerator, MgdReduction, mgd, mgd_no_reduction};
+pub use overhaul::{
+    Overhaul, OverhaulConfig, OverhaulReduction, OverhaulRegressor, margins, overhaul,
+    overhaul_no_reduction,
+};
+pub use review_kd::{ReviewKd, ReviewKdConfig, ReviewKdFusion, hcl, hcl_no_reduction};
+pub use vid::{Vid, VidConfig, VidParts, VidRegressor, vid, vid_no_reduction};
+
+use crate::maps::{Pair, check_mask};
 
 /// One term of a distillation objective.
 ///
@@ -248,7 +286,7 @@ impl<'a> LossContext<'a> {
     }
 
     /// The feature of this name of one side, or an error that lists what there is.
-    pub fn feature(&self, term: &str, side: Side, name: &str) -> Result<&'a crate::Feature> {
+    pub fn feature(&self, term: &str, side: Side, name: &str) -> Result<&'a Feature> {
         let outputs = match side {
             Side::Student => self.student,
             Side::Teacher => self.teacher(),
@@ -259,5 +297,22 @@ impl<'a> LossContext<'a> {
             side,
             available: outputs.feature_names(),
         })
+    }
+
+    /// Both features of a pair. Fails unless there are both, in one shape but for their width and
+    /// for the size of maps, and the mask fits them.
+    fn check_pair(&self, term: &str, pair: &Pair) -> Result<(&'a Feature, &'a Feature)> {
+        let student = self.feature(term, Side::Student, &pair.student)?;
+        let teacher = self.feature(term, Side::Teacher, &pair.teacher)?;
+        pair.check(term, student, teacher)?;
+        check_mask(student, self.mask)?;
+        Ok((student, teacher))
+    }
+
+    /// Both features of a pair that a check has seen.
+    fn expect_pair(&self, pair: &Pair) -> (&'a Feature, &'a Feature) {
+        let student = self.student.feature(&pair.student);
+        let teacher = self.teacher().feature(&pair.teacher);
+        student.zip(teacher).expect("checked beforehand")
     }
 }

@@ -3,6 +3,11 @@
 
 use burn::module::Module;
 
+use super::factor_transfer::Translator;
+use super::mgd::MgdGenerator;
+use super::overhaul::OverhaulRegressor;
+use super::review_kd::ReviewKdFusion;
+use super::vid::VidParts;
 use crate::{Contrast, Projector};
 
 /// What a loss trains along with the student.
@@ -16,6 +21,16 @@ pub enum Parts {
     Projector(Projector),
     /// Embeddings and memories of contrastive distillation.
     Contrast(Contrast),
+    /// The regressor and the variances of [`Vid`](super::Vid).
+    Vid(VidParts),
+    /// The translator of [`FactorTransfer`](super::FactorTransfer).
+    FactorTransfer(Translator),
+    /// The regressor of [`Overhaul`](super::Overhaul).
+    Overhaul(OverhaulRegressor),
+    /// The fusion of [`ReviewKd`](super::ReviewKd).
+    ReviewKd(ReviewKdFusion),
+    /// The generator of [`Mgd`](super::Mgd).
+    Mgd(MgdGenerator),
 }
 
 impl Parts {
@@ -24,6 +39,11 @@ impl Parts {
         match self {
             Self::Projector(projector) => projector.describe(),
             Self::Contrast(contrast) => contrast.describe(),
+            Self::Vid(parts) => parts.describe(),
+            Self::FactorTransfer(translator) => translator.describe(),
+            Self::Overhaul(regressor) => regressor.describe(),
+            Self::ReviewKd(fusion) => fusion.describe(),
+            Self::Mgd(generator) => generator.describe(),
         }
     }
 }

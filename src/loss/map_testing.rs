@@ -1,0 +1,393 @@
+//! What the tests of losses on features share: a loss between features that a test makes up, run
+//! forward and backward.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Loss, LossContext, Parts};
+use crate::{Feature, LossConfig, Outputs, Result};
+
+/// Values without a pattern, from −1 to 1: the fractional parts of multiples of the golden ratio.
+pub(crate) fn values(count: usize, seed: usize) -> Vec<f32> {
+    let value = |i: usize| ((i + 1 + 1000 * seed) as f64 * 0.618_033_988_749_895).fract();
+    (0..count).map(|i| (2.0 * value(i) - 1.0) as f32).collect()
+}
+
+pub(crate) fn vectors(shape: [usize; 2], seed: usize) -> Feature {
+    tensor(values(shape.iter().product(), seed), shape).into()
+}
+
+pub(crate) fn tokens(shape: [usize; 3], seed: usize) -> Feature {
+    tensor(values(shape.iter().product(), seed), shape).into()
+}
+
+pub(crate) fn maps(shape: [usize; 4], seed: usize) -> Feature {
+    tensor(values(shape.iter().product(), seed), shape).into()
+}
+
+pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+/// The feature with its elements changed.
+pub(crate) fn changed(feature: &Feature, change: impl Fn(usize, f32) -> f32) -> Feature {
+    let data = data(feature);
+    let shape = data.shape().clone();
+    let changed = data
+        .iter::<f32>()
+        .enumerate()
+        .map(|(i, value)| change(i, value));
+    let data = TensorData::new(changed.collect::<Vec<_>>(), shape.clone());
+    match shape.len() {
+        2 => Tensor::<2>::from_data(data, &Device::flex()).into(),
+        3 => Tensor::<3>::from_data(data, &Device::flex()).into(),
+        _ => Tensor::<4>::from_data(data, &Device::flex()).into(),
+    }
+}
+
+/// Some of the samples of a feature.
+pub(crate) fn samples(feature: &Feature, range: std::ops::Range<usize>) -> Feature {
+    match feature {
+        Feature::Rank2(x) => x.clone().slice_dim(0, range).into(),
+        Feature::Rank3(x) => x.clone().slice_dim(0, range).into(),
+        Feature::Rank4(x) => x.clone().slice_dim(0, range).into(),
+    }
+}
+
+fn data(feature: &Feature) -> TensorData {
+    match feature {
+        Feature::Rank2(x) => x.to_data(),
+        Feature::Rank3(x) => x.to_data(),
+        Feature::Rank4(x) => x.to_data(),
+    }
+}
+
+/// A copy on an autodiff device whose gradient is asked for.
+pub(crate) fn leaf(feature: &Feature) -> Feature {
+    let device = Device::flex().autodiff();
+    match feature {
+        Feature::Rank2(x) => Tensor::<2>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
+        Feature::Rank3(x) => Tensor::<3>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
+        Feature::Rank4(x) => Tensor::<4>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
+    }
+}
+
+pub(crate) fn gradient(feature: &Feature, gradients: &Gradients) -> Option<Vec<f32>> {
+    let data = match feature {
+        Feature::Rank2(x) => x.grad(gradients)?.into_data(),
+        Feature::Rank3(x) => x.grad(gradients)?.into_data(),
+        Feature::Rank4(x) => x.grad(gradients)?.into_data(),
+    };
+    Some(data.iter().collect())
+}
+
+/// Outputs with the features `f0`, `f1` and so on, and logits of so many rows that mean nothing.
+pub(crate) fn outputs(features: &[Feature], rows: usize) -> Outputs {
+    let empty = Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex()));
+    let named = features.iter().enumerate();
+    named.fold(empty, |outputs, (i, x)| {
+        outputs.with_feature(format!("f{i}"), x.clone())
+    })
+}
+
+/// A loss, with the parts that it asked for between the features of a batch.
+pub(crate) struct Bench<'a> {
+    loss: &'a dyn Loss,
+    pub parts: Option<Parts>,
+}
+
+/// What one step gave.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub value: f32,
+    /// For each feature of the student.
+    pub student: Vec<Vec<f32>>,
+    /// For each feature of the teacher, if it had any.
+    pub teacher: Vec<Option<Vec<f32>>>,
+    /// For each parameter of the parts, if it had any.
+    pub parts: Vec<Option<Vec<f32>>>,
+}
+
+impl Step {
+    pub fn is_finite(&self) -> bool {
+        let parts = self.parts.iter().flatten();
+        let mut gradients = self.student.iter().chain(parts).flatten();
+        self.value.is_finite() && gradients.all(|g| g.is_finite())
+    }
+}
+
+impl<'a> Bench<'a> {
+    /// Makes the parts, always the same ones for the same shapes.
+    pub fn new(loss: &'a dyn Loss, student: &[Feature], teacher: &[Feature]) -> Self {
+        let rows = student[0].shape()[0];
+        let (student, teacher) = (outputs(student, rows), outputs(teacher, rows));
+        let context = LossContext::new(&student, &teacher);
+        loss.check(&context).expect("features that fit the loss");
+        let parts = loss.parts(&context, &Device::flex().autodiff());
+        Self {
+            loss,
+            parts: parts.map(|parts| parts.map(&mut Fill(0))),
+        }
+    }
+
+    /// One step forward and backward, where `mask` says which rows count.
+    pub fn step(&self, student: &[Feature], teacher: &[Feature], mask: Option<&[bool]>) -> Step {
+        // Parts with a state of their own start anew with every step.
+        let parts = self.parts.clone().map(|parts| parts.valid().train());
+        let rows = mask.map_or(student[0].shape()[0], <[bool]>::len);
+        let student: Vec<Feature> = student.iter().map(leaf).collect();
+        let teacher: Vec<Feature> = teacher.iter().map(leaf).collect();
+        let (ours, theirs) = (outputs(&student, rows), outputs(&teacher, rows));
+        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
+        let mut context = LossContext::new(&ours, &theirs);
+        context.parts = parts.as_ref();
+        context.mask = mask.as_ref();
+        self.loss
+            .check(&context)
+            .expect("features that fit the loss");
+
+        let value = self.loss.forward(&context);
+        let gradients = value.backward();
+        let mut seen = Seen {
+            gradients: &gradients,
+            found: Vec::new(),
+        };
+        if let Some(parts) = &parts {
+            parts.visit(&mut seen);
+        }
+        let zeros = |x: &Feature| vec![0.0; x.shape().iter().product()];
+        let of = |x: &Feature| gradient(x, &gradients);
+        Step {
+            value: value.into_scalar(),
+            student: student
+                .iter()
+                .map(|x| of(x).unwrap_or_else(|| zeros(x)))
+                .collect(),
+            teacher: teacher.iter().map(of).collect(),
+            parts: seen.found,
+        }
+    }
+}
+
+/// Fills weights with values that do not depend on a random number.
+struct Fill(usize);
+
+impl burn::module::ModuleMapper for Fill {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1;
+        // Scales, shifts and statistics have one axis and stay as they are.
+        if D == 1 {
+            return param;
+        }
+        let seed = self.0;
+        param.map(|old| {
+            let shape: [usize; D] = old.dims();
+            let new = tensor(values(shape.iter().product(), seed), shape);
+            Tensor::from_data(new.into_data(), &old.device()).require_grad()
+        })
+    }
+}
+
+struct Seen<'a> {
+    gradients: &'a Gradients,
+    found: Vec<Option<Vec<f32>>>,
+}
+
+impl ModuleVisitor for Seen<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            let gradient = param.val().grad(self.gradients);
+            self.found
+                .push(gradient.map(|g| g.into_data().iter().collect()));
+        }
+    }
+}
+
+/// That samples which do not count contribute nothing, whatever they hold: one that holds NaN is
+/// appended and masked, and nothing changes.
+pub(crate) fn assert_masked_samples_do_not_count(
+    loss: &dyn Loss,
+    student: &[Feature],
+    teacher: &[Feature],
+) {
+    let count = student[0].shape()[0];
+    let bench = Bench::new(loss, student, teacher);
+    let poisoned = |features: &[Feature]| -> Vec<Feature> {
+        let last = |x: &Feature| x.shape().iter().product::<usize>() / count * (count - 1);
+        let poison = |x: &Feature| {
+            let last = last(x);
+            changed(x, |i, value| if i >= last { f32::NAN } else { value })
+        };
+        features.iter().map(poison).collect()
+    };
+    let kept = |features: &[Feature]| -> Vec<Feature> {
+        features.iter().map(|x| samples(x, 0..count - 1)).collect()
+    };
+    let mask: Vec<bool> = (0..count).map(|i| i + 1 < count).collect();
+
+    let masked = bench.step(&poisoned(student), &poisoned(teacher), Some(&mask));
+    let short = bench.step(&kept(student), &kept(teacher), None);
+    assert_close(&[masked.value], &[short.value], 1e-5);
+    for (masked, short) in masked.student.iter().zip(&short.student) {
+        assert_close(&masked[..short.len()], short, 1e-4);
+        assert!(masked[short.len()..].iter().all(|g| *g == 0.0));
+    }
+    for (masked, short) in masked.parts.iter().zip(&short.parts) {
+        let (masked, short) = (
+            masked.as_ref().expect("trained"),
+            short.as_ref().expect("trained"),
+        );
+        assert_close(masked, short, 1e-4);
+    }
+}
+
+/// That the same holds of tokens: a masked one contributes nothing, and the others are rows like
+/// vectors.
+pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize; 2]) {
+    let [student, teacher] = [(widths[0], 1), (widths[1], 2)].map(|(d, s)| tokens([2, 3, d], s));
+    let mask = [true, false, true, true, true, false];
+    let ignored = |i: usize, width: usize| !mask[i / width];
+    let poisoned = |x: &Feature| {
+        let width = x.width();
+        changed(
+            x,
+            |i, value| if ignored(i, width) { f32::NAN } else { value },
+        )
+    };
+    let rows = |x: &Feature| -> Feature {
+        let width = x.width();
+        let all = data(x);
+        let all = all.iter::<f32>().enumerate();
+        let kept: Vec<f32> = all
+            .filter(|(i, _)| !ignored(*i, width))
+            .map(|(_, v)| v)
+            .collect();
+        tensor(kept, [4, width]).into()
+    };
+
+    let bench = Bench::new(loss, &[student.clone()], &[teacher.clone()]);
+    let masked = bench.step(&[poisoned(&student)], &[poisoned(&teacher)], Some(&mask));
+    let short = bench.step(&[rows(&student)], &[rows(&teacher)], None);
+    assert_close(&[masked.value], &[short.value], 1e-5);
+    let (width, gradient) = (widths[0], &masked.student[0]);
+    let of = |wanted: bool| -> Vec<f32> {
+        let all = gradient.iter().enumerate();
+        all.filter(|(i, _)| ignored(*i, width) == wanted)
+            .map(|(_, g)| *g)
+            .collect()
+    };
+    assert_close(&of(false), &short.student[0], 1e-5);
+    assert!(of(true).iter().all(|g| *g == 0.0));
+}
+
+/// That the teacher gets no gradient, the student one for every feature, and every parameter of the
+/// parts one.
+pub(crate) fn assert_gradient_goes_to_the_student_alone(
+    loss: &dyn Loss,
+    student: &[Feature],
+    teacher: &[Feature],
+) {
+    let step = Bench::new(loss, student, teacher).step(student, teacher, None);
+    assert!(
+        step.teacher.iter().all(Option::is_none),
+        "{:?}",
+        step.teacher
+    );
+    assert!(step.student.iter().all(|g| g.iter().any(|g| *g != 0.0)));
+    assert!(step.parts.iter().all(Option::is_some));
+}
+
+/// That value and gradients are finite where the features are of the size of 10⁴, where the student's
+/// are zero, where both are, and for one sample alone.
+pub(crate) fn assert_finite_at_extremes(loss: &dyn Loss, student: &[Feature], teacher: &[Feature]) {
+    let scaled = |features: &[Feature], by: f32| -> Vec<Feature> {
+        features
+            .iter()
+            .map(|x| changed(x, |_, value| by * value))
+            .collect()
+    };
+    let bench = Bench::new(loss, student, teacher);
+    for (ours, theirs) in [(1e4, 1e4), (1e4, -1e4), (0.0, 1e4), (1e4, 0.0), (0.0, 0.0)] {
+        let (student, teacher) = (scaled(student, ours), scaled(teacher, theirs));
+        let all = bench.step(&student, &teacher, None);
+        assert!(all.is_finite(), "scaled by {ours} and {theirs}: {all:?}");
+        let first = |x: &[Feature]| x.iter().map(|x| samples(x, 0..1)).collect::<Vec<_>>();
+        let one = bench.step(&first(&student), &first(&teacher), None);
+        assert!(
+            one.is_finite(),
+            "one sample, scaled by {ours} and {theirs}: {one:?}"
+        );
+        let nothing = vec![false; student[0].shape()[0]];
+        let none = bench.step(&student, &teacher, Some(&nothing));
+        assert!(
+            none.is_finite() && none.value == 0.0,
+            "nothing counts: {none:?}"
+        );
+    }
+}
+
+/// That a config survives being written and read, that a key nobody knows is refused, and that a
+/// config file finds it under `name`.
+pub(crate) fn assert_config<C>(name: &str, config: &C)
+where
+    C: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + Into<LossConfig>,
+{
+    let mut value = serde_json::to_value(config).expect("a config can be written");
+    let read: C = serde_json::from_value(value.clone()).expect("what was written can be read");
+    assert_eq!(&read, config);
+    let by_name = serde_json::json!({ name: value.clone() });
+    let by_name: LossConfig = serde_json::from_value(by_name).expect("a loss of this name");
+    assert_eq!(by_name, config.clone().into());
+    value["hardness"] = 1.into();
+    let error = serde_json::from_value::<C>(value).expect_err("a key that nobody knows");
+    assert!(
+        error.to_string().starts_with("unknown field `hardness`"),
+        "{error}"
+    );
+}
+
+/// The config that a file holds with these fields.
+pub(crate) fn read<C: DeserializeOwned>(json: &str) -> C {
+    serde_json::from_str(json).expect("a valid config")
+}
+
+/// That each is within `tolerance` of the other, relative to the largest of all.
+pub(crate) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len());
+    let size = expected.iter().fold(1e-6f32, |size, x| size.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= tolerance * size,
+            "element {i} is {found}, expected {expected} ± {}",
+            tolerance * size
+        );
+    }
+}
+
+/// The message of the error that the check of a loss gives between these features.
+pub(crate) fn check_error(
+    loss: &dyn Loss,
+    student: &[Feature],
+    teacher: &[Feature],
+    mask: Option<&[bool]>,
+) -> String {
+    let rows = mask.map_or(student[0].shape()[0], <[bool]>::len);
+    let (student, teacher) = (outputs(student, rows), outputs(teacher, rows));
+    let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
+    let mut context = LossContext::new(&student, &teacher);
+    context.mask = mask.as_ref();
+    error(loss.check(&context))
+}
+
+pub(crate) fn error<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.expect_err("an error").to_string()
+}

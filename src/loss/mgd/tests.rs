@@ -1,0 +1,210 @@
+use burn::tensor::Device;
+
+use super::super::map_testing::*;
+use super::*;
+
+const SUM: MgdReduction = MgdReduction::Sum { alpha: 2e-5 };
+
+/// A loss that hides nothing, so that it does not depend on random numbers.
+fn loss(reduction: MgdReduction) -> Mgd {
+    let config = MgdConfig::new("f0", "f0").with_mask_ratio(0.0);
+    config.with_reduction(reduction).init().unwrap()
+}
+
+fn value(generated: &Feature, teacher: &Feature, reduction: MgdReduction) -> f32 {
+    mgd(expect_maps(generated), expect_maps(teacher), reduction).into_scalar()
+}
+
+#[test]
+fn value_and_gradient_by_hand() {
+    // Two samples of two places, differences 3, 4 and 0, 1.
+    let teacher: Feature = tensor(vec![4.0, 6.0, 5.0, 1.0], [2, 1, 1, 2]).into();
+    let differences = [-3.0, -4.0, 0.0, 1.0];
+    let half = MgdReduction::Sum { alpha: 0.5 };
+    for (reduction, expected, slope) in [(MgdReduction::Mean, 6.5, 0.5), (half, 6.5, 0.5)] {
+        let generated = leaf(&tensor(vec![1.0, 2.0, 5.0, 2.0], [2, 1, 1, 2]).into());
+        let value = mgd(expect_maps(&generated), expect_maps(&teacher), reduction);
+        let gradients = value.backward();
+        assert_close(&[value.into_scalar()], &[expected], 1e-6);
+        let found = gradient(&generated, &gradients).unwrap();
+        assert_close(&found, &differences.map(|d| slope * d), 1e-6);
+    }
+}
+
+#[test]
+fn the_sum_is_the_mean_times_the_elements() {
+    let (student, teacher) = (maps([2, 3, 4, 5], 1), maps([2, 3, 4, 5], 2));
+    let mean = value(&student, &teacher, MgdReduction::Mean);
+    let expected = 60.0 * 2e-5 * mean;
+    assert_close(&[value(&student, &teacher, SUM) / expected], &[1.0], 1e-5);
+}
+
+#[test]
+fn nothing_where_both_agree() {
+    let student = leaf(&maps([2, 3, 2, 2], 1));
+    let loss = mgd(
+        expect_maps(&student),
+        expect_maps(&maps([2, 3, 2, 2], 1)),
+        MgdReduction::Mean,
+    );
+    let gradients = loss.backward();
+    assert_eq!(loss.into_scalar::<f32>(), 0.0);
+    assert!(
+        gradient(&student, &gradients)
+            .unwrap()
+            .iter()
+            .all(|g| *g == 0.0)
+    );
+}
+
+#[test]
+fn hidden_places_do_not_matter() {
+    let [student, teacher] = [1, 2].map(|seed| maps([1, 2, 4, 4], seed));
+    let generator = MgdGenerator::new(&student, &teacher, &Device::flex());
+    let kept = Tensor::<3>::from_data(
+        burn::tensor::TensorData::new(values(16, 3), [1, 4, 4]),
+        &Device::flex(),
+    )
+    .greater_elem(0.0);
+    let shown: Vec<bool> = kept.to_data().iter().collect();
+    assert!(shown.contains(&true) && shown.contains(&false));
+    let generate = |x: &Feature| generator.forward(expect_maps(x), kept.clone());
+    let other = changed(&student, |i, v| if shown[i % 16] { v } else { v + 5.0 });
+    let same = generate(&student).equal(generate(&other)).all();
+    assert!(same.into_scalar::<bool>());
+    let other = changed(&student, |i, v| if shown[i % 16] { v + 5.0 } else { v });
+    let same = generate(&student).equal(generate(&other)).all();
+    assert!(!same.into_scalar::<bool>());
+}
+
+#[test]
+fn the_ratio_is_the_share_of_hidden_places() {
+    // Of a student that is 1 everywhere, the gradient reaches the places that are kept: with 3 × 3
+    // kernels of which every weight counts, exactly those.
+    let (student, teacher) = (maps([1, 1, 100, 100], 1), maps([1, 1, 100, 100], 2));
+    for ratio in [0.0, 0.2, 0.65] {
+        let loss = MgdConfig::new("f0", "f0").with_mask_ratio(ratio);
+        let loss = loss
+            .with_reduction(MgdReduction::Sum { alpha: 1.0 })
+            .init()
+            .unwrap();
+        let mut bench = Bench::new(&loss, &[student.clone()], &[teacher.clone()]);
+        // A bias that keeps the ReLU open everywhere.
+        if let Some(Parts::Mgd(generator)) = &mut bench.parts {
+            let bias = generator.convolutions[0].bias.take().unwrap();
+            generator.convolutions[0].bias =
+                Some(bias.map(|b| (b * 0.0 + 100.0).detach().require_grad()));
+        }
+        let step = bench.step(&[student.clone()], &[teacher.clone()], None);
+        let hidden = step.student[0].iter().filter(|g| **g == 0.0).count() as f64 / 1e4;
+        // Four standard deviations of a share among 10,000.
+        let allowed = 4.0 * (ratio * (1.0 - ratio) / 1e4).sqrt();
+        assert!(
+            (hidden - ratio).abs() <= allowed,
+            "{hidden} hidden at {ratio}"
+        );
+    }
+}
+
+#[test]
+fn finite_at_extremes() {
+    for reduction in [SUM, MgdReduction::Mean] {
+        let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 4, 4, 4], 2));
+        assert_finite_at_extremes(&loss(reduction), &[student], &[teacher]);
+    }
+}
+
+#[test]
+fn the_teacher_gets_no_gradient() {
+    let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 4, 2, 2], 2));
+    assert_gradient_goes_to_the_student_alone(&loss(SUM), &[student], &[teacher]);
+}
+
+#[test]
+fn masked_samples_do_not_count() {
+    for reduction in [SUM, MgdReduction::Mean] {
+        let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 4, 4], 2));
+        assert_masked_samples_do_not_count(&loss(reduction), &[student], &[teacher]);
+    }
+}
+
+#[test]
+fn parts_say_what_they_are() {
+    let loss = loss(SUM);
+    let describe = |width: usize| {
+        let student = maps([2, width, 4, 4], 1);
+        Bench::new(&loss, &[student], &[maps([2, 4, 4, 4], 2)])
+            .parts
+            .unwrap()
+            .describe()
+    };
+    assert_eq!(describe(4), "2 conv 3x3 4 -> 4");
+    assert_eq!(describe(3), "conv 1x1 3 -> 4, 2 conv 3x3 4 -> 4");
+}
+
+#[test]
+fn features_that_do_not_fit_are_refused() {
+    let loss = loss(SUM);
+    assert_eq!(
+        check_error(
+            &loss,
+            &[maps([2, 3, 4, 4], 1)],
+            &[maps([3, 3, 4, 4], 1)],
+            None
+        ),
+        "term \"mgd_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4, 4], teacher has [3, 3, 4, 4]"
+    );
+    assert_eq!(
+        check_error(
+            &loss,
+            &[tokens([2, 3, 4], 1)],
+            &[tokens([2, 3, 4], 1)],
+            None
+        ),
+        "term \"mgd_f0\": the shape of feature \"f0\" of the student is [2, 3, 4], expected feature maps [N, C, H, W]"
+    );
+}
+
+#[test]
+#[should_panic(expected = "generated maps and the teacher's have one shape")]
+fn two_sizes_panic() {
+    let _ = value(&maps([1, 1, 2, 2], 1), &maps([1, 1, 4, 4], 1), SUM);
+}
+
+#[test]
+fn config() {
+    let config = MgdConfig::new("a", "b");
+    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
+    assert_eq!((config.mask_ratio, config.reduction), (0.65, SUM));
+    let json = r#"{"student": "a", "teacher": "b", "reduction": "mean"}"#;
+    assert_eq!(
+        config.clone().with_reduction(MgdReduction::Mean),
+        read(json)
+    );
+    let json = r#"{"student": "a", "teacher": "b", "reduction": {"sum": {"alpha": 0.5}}}"#;
+    let half = MgdReduction::Sum { alpha: 0.5 };
+    assert_eq!(config.clone().with_reduction(half), read(json));
+    assert_config("mgd", &config);
+    assert_config(
+        "mgd",
+        &config.clone().with_mask_ratio(0.0).with_reduction(half),
+    );
+    assert!(config.clone().with_mask_ratio(0.0).init().is_ok());
+    for (ratio, text) in [(1.0, "1"), (-0.1, "-0.1"), (f64::NAN, "NaN")] {
+        assert_eq!(
+            error(config.clone().with_mask_ratio(ratio).init()),
+            format!("mgd.mask_ratio is {text}, expected a number from 0 to below 1")
+        );
+    }
+    for (alpha, text) in [(0.0, "0"), (-1.0, "-1"), (f64::INFINITY, "inf")] {
+        let reduction = MgdReduction::Sum { alpha };
+        assert_eq!(
+            error(config.clone().with_reduction(reduction).init()),
+            format!("mgd.reduction.sum.alpha is {text}, expected a number greater than 0")
+        );
+    }
+    assert_eq!(
+        error(MgdConfig::new("a", "").init()),
+        "mgd.teacher is \"\", expected the name of a feature"
+    );
+}
