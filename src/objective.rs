@@ -8,8 +8,10 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    AttentionMapConfig, CrdConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, LogitMseConfig,
-    Loss, LossContext, Parts, PatientKdConfig, SoftTargetConfig,
+    AttentionMapConfig, CrdConfig, HardLabelConfig, HiddenCosineConfig, HintConfig,
+    JensenShannonConfig, LogitCosineConfig, LogitMseConfig, Loss, LossContext, Parts,
+    PatientKdConfig, ReverseKlConfig, SoftCrossEntropyConfig, SoftTargetConfig, SymmetricKlConfig,
+    TotalVariationConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -256,7 +258,13 @@ macro_rules! known_losses {
 
 known_losses! {
     SoftTarget(SoftTargetConfig),
+    SoftCrossEntropy(SoftCrossEntropyConfig),
+    ReverseKl(ReverseKlConfig),
+    SymmetricKl(SymmetricKlConfig),
+    JensenShannon(JensenShannonConfig),
+    TotalVariation(TotalVariationConfig),
     LogitMse(LogitMseConfig),
+    LogitCosine(LogitCosineConfig),
     Hint(HintConfig),
     HiddenCosine(HiddenCosineConfig),
     PatientKd(PatientKdConfig),

@@ -10,7 +10,13 @@
 //! | file | loss | compares |
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `soft_cross_entropy.rs` | [`SoftCrossEntropy`] | the same, with the teacher's entropy left in the value |
+//! | `reverse_kl.rs` | [`ReverseKl`] | softened class probabilities, the other way round |
+//! | `symmetric_kl.rs` | [`SymmetricKl`] | softened class probabilities, both ways |
+//! | `jensen_shannon.rs` | [`JensenShannon`] | softened class probabilities, each with their mixture |
+//! | `total_variation.rs` | [`TotalVariation`] | softened class probabilities, by absolute difference |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
+//! | `logit_cosine.rs` | [`LogitCosine`] | directions of raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hidden_cosine.rs` | [`HiddenCosine`] | the direction of hidden states |
 //! | `patient_kd.rs` | [`PatientKd`] | the direction of first tokens, over several layers |
@@ -26,11 +32,21 @@ mod custom;
 mod hard_label;
 mod hidden_cosine;
 mod hint;
+mod jensen_shannon;
+mod logit_cosine;
 mod logit_mse;
 mod pair;
 mod parts;
 mod patient_kd;
+mod reverse_kl;
+mod scale;
+mod soft_cross_entropy;
 mod soft_target;
+mod symmetric_kl;
+mod total_variation;
+
+#[cfg(test)]
+mod properties;
 
 pub use attention_map::{
     AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
@@ -43,10 +59,25 @@ pub use hidden_cosine::{
     CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
 };
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
+pub use jensen_shannon::{
+    JensenShannon, JensenShannonConfig, jensen_shannon, jensen_shannon_no_reduction,
+};
+pub use logit_cosine::{
+    Centring, LogitCosine, LogitCosineConfig, logit_cosine, logit_cosine_no_reduction,
+};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use parts::Parts;
 pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
+pub use reverse_kl::{ReverseKl, ReverseKlConfig, reverse_kl, reverse_kl_no_reduction};
+pub use scale::TemperatureScale;
+pub use soft_cross_entropy::{
+    SoftCrossEntropy, SoftCrossEntropyConfig, soft_cross_entropy, soft_cross_entropy_no_reduction,
+};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use symmetric_kl::{SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction};
+pub use total_variation::{
+    TotalVariation, TotalVariationConfig, total_variation, total_variation_no_reduction,
+};
 
 use burn::tensor::{Bool, Device, Tensor};
 
