@@ -185,6 +185,14 @@ pub fn stays_finite_at_extremes(loss: &dyn Loss) {
     }
 }
 
+/// A row that counts and holds no number is seen: training stops at a value that is none.
+#[track_caller]
+pub fn shows_what_is_not_a_number(loss: &dyn Loss) {
+    let (good, bad) = (random(1, 1, 3), tensor([[1.0, f32::NAN, 0.0]]));
+    assert!(value(loss, bad.clone(), good.clone()).is_nan());
+    assert!(value(loss, good, bad).is_nan());
+}
+
 /// The teacher's outputs are constants, even if someone hands them in with autodiff.
 #[track_caller]
 pub fn gives_the_teacher_no_gradient(loss: &dyn Loss) {

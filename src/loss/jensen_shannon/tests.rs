@@ -52,6 +52,7 @@ fn the_ends_are_the_plain_divergences() {
         let (found, gradient) = backward(&plain(tiny), student.clone(), teacher.clone(), None);
         assert!((0.0..1e-6).contains(&found), "{found}");
         assert!(gradient.iter().all(|g| g.abs() < 1e-3), "{gradient:?}");
+        properties::stays_finite_at_extremes(&plain(tiny));
     }
 }
 
@@ -130,6 +131,7 @@ fn extremes_stay_finite() {
         for temperature in [0.5, 1.0, 100.0] {
             let loss = at(temperature, TemperatureScale::Squared, beta);
             properties::stays_finite_at_extremes(&loss);
+            properties::shows_what_is_not_a_number(&loss);
         }
     }
 }

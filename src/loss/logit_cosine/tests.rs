@@ -87,6 +87,7 @@ fn treats_rows_alone() {
 fn extremes_stay_finite() {
     for loss in [with(Centring::None), with(Centring::Mean)] {
         properties::stays_finite_at_extremes(&loss);
+        properties::shows_what_is_not_a_number(&loss);
     }
     let (student, teacher) = (tensor([[1e30, 1e30]]), tensor([[1e-30, 0.0]]));
     let found = value(&with(Centring::None), student, teacher);

@@ -76,6 +76,7 @@ fn extremes_stay_finite() {
     for temperature in [0.5, 1.0, 100.0] {
         let loss = at(temperature, TemperatureScale::Squared);
         properties::stays_finite_at_extremes(&loss);
+        properties::shows_what_is_not_a_number(&loss);
         let (student, teacher) = (tensor([[-1e4, 1e4, 0.0]]), tensor([[1e4, -1e4, 0.0]]));
         // All of p_s is on class 1, where log p_t is −2e4/τ, times τ².
         let expected = 2e4 * temperature as f32;

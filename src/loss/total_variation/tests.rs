@@ -74,6 +74,7 @@ fn a_high_temperature_tends_to_centred_logits() {
 fn extremes_stay_finite() {
     for temperature in [0.5, 1.0, 100.0] {
         properties::stays_finite_at_extremes(&at(temperature));
+        properties::shows_what_is_not_a_number(&at(temperature));
     }
 }
 
