@@ -30,7 +30,7 @@ fn follows_its_formula() {
 fn swapping_student_and_teacher_matters() {
     let (a, b) = (tensor([[0.0, 0.0]]), tensor([[3f32.ln(), 0.0]]));
     // −3/4·ln(1/2) − 1/4·ln(1/2), and the other way round −1/2·ln(3/4) − 1/2·ln(1/4).
-    assert!((value(&plain(), a.clone(), b.clone()) - 0.693_147).abs() < 1e-6);
+    assert!((value(&plain(), a.clone(), b.clone()) - 2f32.ln()).abs() < 1e-6);
     assert!((value(&plain(), b, a) - 0.836_988).abs() < 1e-6);
 }
 
