@@ -9,10 +9,10 @@ use burn::tensor::Device;
 
 use crate::loss::HardLabelConfig;
 use crate::metric::parameter_distance;
-use crate::report::{ModelReport, TrainingSummary, measure};
+use crate::report::{ModelReport, TrainingSummary, measure, measure_beside};
 use crate::training::Training;
 use crate::{
-    DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig,
+    ClassPolicy, DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig,
     OptimizerState, Outputs, Preflight, Report, Result, Schedule,
 };
 
@@ -97,6 +97,14 @@ where
     #[must_use]
     pub fn with(mut self, loss: impl IntoLoss, weight: impl Into<Schedule>) -> Self {
         self.objective = self.objective.and_then(|sum| sum.with(loss, weight));
+        self
+    }
+
+    /// Sets what happens where teacher and student have different numbers of classes. It is a part
+    /// of the objective, so a whole objective that is set afterwards brings its own.
+    #[must_use]
+    pub fn with_class_policy(mut self, policy: ClassPolicy) -> Self {
+        self.objective = self.objective.map(|sum| sum.with_class_policy(policy));
         self
     }
 
@@ -202,8 +210,9 @@ where
                 &self.device,
             )
         });
-        let beside = needs_teacher.then_some(&teacher);
-        let distilled = measure(&student, beside, data, config.batch_size, &self.device)?;
+        let policy = training.objective.class_policy();
+        let beside = needs_teacher.then_some((&teacher, policy));
+        let distilled = measure_beside(&student, beside, data, config.batch_size, &self.device)?;
         let distance = needs_teacher.then(|| parameter_distance(teacher.inner(), &student));
         let mut report = Report::new(
             teacher_report.transpose()?,
@@ -247,7 +256,9 @@ where
     {
         let teacher = Frozen::new(self.teacher.clone());
         let student = self.student.clone();
-        train_on_labels_of(&self.device, student, config, train, valid, Some(&teacher))
+        let policy = self.objective.as_ref().map(Objective::class_policy);
+        let beside = Some((&teacher, policy.unwrap_or_default()));
+        train_on_labels_of(&self.device, student, config, train, valid, beside)
     }
 }
 
@@ -271,7 +282,7 @@ where
     M: Distillable<I>,
 {
     let valid = valid.into();
-    let nobody = None::<&Frozen<NoTeacher>>;
+    let nobody = None::<(&Frozen<NoTeacher>, ClassPolicy)>;
     train_on_labels_of(
         &device.into(),
         model,
@@ -288,7 +299,7 @@ fn train_on_labels_of<I, T, M>(
     config: &FitConfig,
     train: &DistillData<I>,
     valid: Option<&DistillData<I>>,
-    beside: Option<&Frozen<T>>,
+    beside: Option<(&Frozen<T>, ClassPolicy)>,
 ) -> Result<Trained<M>>
 where
     I: Module + 'static,
@@ -306,7 +317,7 @@ where
     let objective = Objective::new().with(HardLabelConfig::new(), 1.0)?;
     let (model, training) = train_alone(device, model, objective, &config, train, valid)?;
     let data = valid.unwrap_or(train);
-    let report = measure(&model, beside, data, config.batch_size, device)?;
+    let report = measure_beside(&model, beside, data, config.batch_size, device)?;
     Ok(Trained {
         model,
         report,

@@ -78,9 +78,11 @@ pub(crate) const ACCURACY: &str = "accuracy";
 
 impl Stats {
     pub fn new(objective: &Objective, outputs: &LossContext<'_>) -> Self {
-        let classes = outputs.student.logits.dims()[1];
+        let aligned = objective.align(outputs);
+        let compared = aligned.context(outputs);
+        let classes = compared.student.logits.dims()[1];
         let is_comparable = |other: &Outputs| other.logits.dims()[1] == classes && classes > 1;
-        let agreement = outputs.teacher.is_some_and(is_comparable);
+        let agreement = compared.teacher.is_some_and(is_comparable);
         let accuracy = outputs.targets.classes().is_some();
         let mut names = vec![LOSS.to_string()];
         names.extend(objective.terms().iter().map(|t| t.name().to_string()));
@@ -108,8 +110,14 @@ impl Stats {
         let mut numbers = vec![value.total];
         numbers.extend(value.terms);
         if self.agreement {
-            let taught = context.teacher().logits.clone().argmax(1);
-            numbers.push(share(predicted.clone().equal(taught)));
+            let (answered, taught) = match value.aligned.changed() {
+                None => (predicted.clone(), &context.teacher().logits),
+                Some((student, teacher)) => {
+                    let student = student.logits.clone().without_autodiff();
+                    (student.argmax(1), &teacher.logits)
+                }
+            };
+            numbers.push(share(answered.equal(taught.clone().argmax(1))));
         }
         if self.accuracy {
             let labels = context.targets.classes().expect("the same in every batch");

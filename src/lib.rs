@@ -60,6 +60,8 @@ mod schedule;
 
 mod contrast;
 pub mod loss;
+
+mod classes;
 mod objective;
 
 mod teacher;
@@ -87,6 +89,7 @@ mod distiller;
 pub mod recipe;
 
 pub use batch::{DistillBatch, Targets};
+pub use classes::ClassPolicy;
 pub use contrast::Contrast;
 pub use data::DistillData;
 pub use device::check_device;

@@ -7,15 +7,19 @@ use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use burn_distill::loss::{
-    CustomLoss, HardLabel, HardLabelConfig, Hint, HintConfig, LogitMse, LogitMseConfig, Loss,
-    LossContext, Parts, SoftTarget, SoftTargetConfig,
+    Centring, CustomLoss, HardLabel, HardLabelConfig, Hint, HintConfig, JensenShannon,
+    JensenShannonConfig, LogitCosine, LogitCosineConfig, LogitMse, LogitMseConfig, Loss,
+    LossContext, Parts, ReverseKl, ReverseKlConfig, SoftCrossEntropy, SoftCrossEntropyConfig,
+    SoftTarget, SoftTargetConfig, SymmetricKl, SymmetricKlConfig, TemperatureScale, TotalVariation,
+    TotalVariationConfig,
 };
 use burn_distill::metric::{CalibrationErrorMetric, FidelityMetric, ParameterDistance};
 use burn_distill::report::{ModelReport, TrainingSummary};
 use burn_distill::{
-    DistillBatch, DistillData, Distillable, Distilled, Distiller, Error, Feature, FitConfig,
-    Frozen, History, LossConfig, Objective, ObjectiveConfig, Outputs, Preflight, ProgressMode,
-    Projector, Report, Schedule, Targets, Term, TermConfig, Trained, Transfer, TransferSummary,
+    ClassPolicy, DistillBatch, DistillData, Distillable, Distilled, Distiller, Error, Feature,
+    FitConfig, Frozen, History, LossConfig, Objective, ObjectiveConfig, Outputs, Preflight,
+    ProgressMode, Projector, Report, Schedule, Targets, Term, TermConfig, Trained, Transfer,
+    TransferSummary,
 };
 use common::net::{Net, inputs, labelled, points, unlabelled};
 
@@ -240,6 +244,23 @@ fn public_types_are_send_and_sync() {
         HardLabelConfig,
     )>();
     check_clone::<(SoftTarget, LogitMse, Hint, HardLabel)>();
+    check_clone::<(
+        SoftCrossEntropyConfig,
+        ReverseKlConfig,
+        SymmetricKlConfig,
+        JensenShannonConfig,
+        TotalVariationConfig,
+        LogitCosineConfig,
+    )>();
+    check_clone::<(
+        SoftCrossEntropy,
+        ReverseKl,
+        SymmetricKl,
+        JensenShannon,
+        TotalVariation,
+        LogitCosine,
+    )>();
+    check_clone::<(TemperatureScale, Centring, ClassPolicy)>();
     check_clone::<CustomLoss<fn(&LossContext<'_>) -> burn::tensor::Tensor<1>>>();
     check_clone::<LossContext<'static>>();
     check_clone::<(Parts, Projector)>();

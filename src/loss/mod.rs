@@ -15,7 +15,13 @@
 //! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
 //! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
 //! | `standardized.rs` | [`Standardized`] | z-scores of logits, by another loss on logits |
+//! | `soft_cross_entropy.rs` | [`SoftCrossEntropy`] | the same, with the teacher's entropy left in the value |
+//! | `reverse_kl.rs` | [`ReverseKl`] | softened class probabilities, the other way round |
+//! | `symmetric_kl.rs` | [`SymmetricKl`] | softened class probabilities, both ways |
+//! | `jensen_shannon.rs` | [`JensenShannon`] | softened class probabilities, each with their mixture |
+//! | `total_variation.rs` | [`TotalVariation`] | softened class probabilities, by absolute difference |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
+//! | `logit_cosine.rs` | [`LogitCosine`] | directions of raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
 //! | `hidden_cosine.rs` | [`HiddenCosine`] | the direction of hidden states |
 //! | `patient_kd.rs` | [`PatientKd`] | the direction of first tokens, over several layers |
@@ -46,17 +52,33 @@ mod fsp;
 mod hard_label;
 mod hidden_cosine;
 mod hint;
+mod jensen_shannon;
+mod logit_cosine;
 mod logit_mse;
+mod mgd;
 mod nkd;
+mod overhaul;
 mod pair;
 mod parts;
 mod patient_kd;
-#[cfg(test)]
-mod probe;
+mod reverse_kl;
+mod review_kd;
+mod scale;
+mod soft_cross_entropy;
 mod soft_target;
 mod sparse_soft_target;
 mod standardized;
+mod symmetric_kl;
+mod total_variation;
+mod vid;
 mod virtual_teacher;
+
+#[cfg(test)]
+mod map_testing;
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod properties;
 
 pub use attention_map::{
     AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
@@ -71,16 +93,31 @@ pub use hidden_cosine::{
     CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
 };
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
+pub use jensen_shannon::{
+    JensenShannon, JensenShannonConfig, jensen_shannon, jensen_shannon_no_reduction,
+};
+pub use logit_cosine::{
+    Centring, LogitCosine, LogitCosineConfig, logit_cosine, logit_cosine_no_reduction,
+};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
 pub use parts::Parts;
 pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
+pub use reverse_kl::{ReverseKl, ReverseKlConfig, reverse_kl, reverse_kl_no_reduction};
+pub use scale::TemperatureScale;
+pub use soft_cross_entropy::{
+    SoftCrossEntropy, SoftCrossEntropyConfig, soft_cross_entropy, soft_cross_entropy_no_reduction,
+};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 pub use sparse_soft_target::{
     MissingMass, SparseSoftTarget, SparseSoftTargetConfig, TopK, sparse_soft_target,
     sparse_soft_target_no_reduction,
 };
 pub use standardized::{Standardized, StandardizedConfig, standardize};
+pub use symmetric_kl::{SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction};
+pub use total_variation::{
+    TotalVariation, TotalVariationConfig, total_variation, total_variation_no_reduction,
+};
 pub use virtual_teacher::{
     VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
 };
@@ -90,12 +127,6 @@ use burn::tensor::{Bool, Device, Tensor};
 pub use crate::contrast::CrdMemory;
 use crate::ops::{labels_that_count, mean_rows};
 use crate::{Error, Feature, Outputs, Result, Side, Targets};
-#[cfg(test)]
-mod map_testing;
-mod mgd;
-mod overhaul;
-mod review_kd;
-mod vid;
 
 pub use activation_boundary::{
     ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,

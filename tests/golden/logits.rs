@@ -1,8 +1,11 @@
 //! Losses on outputs.
 
 use burn::tensor::Device;
-use burn_distill::loss::{HardLabelConfig, LogitMseConfig, Loss, LossContext, SoftTargetConfig};
-use burn_distill::{Outputs, Targets};
+use burn_distill::loss::{
+    HardLabelConfig, JensenShannonConfig, LogitMseConfig, Loss, LossContext, ReverseKlConfig,
+    SoftCrossEntropyConfig, SoftTargetConfig, TemperatureScale, TotalVariationConfig,
+};
+use burn_distill::{Outputs, Result, Targets};
 
 use crate::case::{Case, Leaves, Outcome};
 
@@ -35,12 +38,45 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
             ];
             Some(run(case, device, &terms))
         }
+        ("soft_target_kl", "soft_cross_entropy_no_t2")
+        | ("masked_token_kl", "soft_cross_entropy_masked_mean") => {
+            let config = SoftCrossEntropyConfig::new(case.number("temperature"));
+            let config = config.with_scale(TemperatureScale::None);
+            one(boxed(config.init()), 1.0)
+        }
+        ("masked_token_kl", "tv_distance_masked_mean") => {
+            let config = TotalVariationConfig::new(case.number("temperature"));
+            one(boxed(config.init()), 1.0)
+        }
+        ("reverse_kl", "batchmean_no_t2" | "token_masked_mean_T1") => {
+            let config = ReverseKlConfig::new(case.number("temperature"));
+            let config = config.with_scale(TemperatureScale::None);
+            one(boxed(config.init()), 1.0)
+        }
+        ("generalized_jsd", "trl_batchmean") => {
+            let config = JensenShannonConfig::new(case.number("temperature"));
+            let config = config.with_scale(TemperatureScale::None);
+            let config = config.with_beta(case.number("beta"));
+            // Without a mask the original divides by the samples, not by the tokens.
+            let shape = case.shape("student_logits");
+            let tokens: usize = shape[1..shape.len() - 1].iter().product();
+            let scale = if case.has("mask") { 1 } else { tokens };
+            one(boxed(config.init()), scale as f64)
+        }
+        ("generalized_jsd", "distillm_js_distance") => {
+            let config = JensenShannonConfig::new(1.0).with_beta(1.0 - case.number("lam"));
+            one(boxed(config.init()), 1.0)
+        }
         ("mse_logits", "element_mean") => {
             let config = LogitMseConfig::new().with_temperature(case.number("temperature"));
             one(Box::new(config.init().expect("a valid temperature")), 1.0)
         }
         _ => None,
     }
+}
+
+fn boxed(loss: Result<impl Loss + 'static>) -> Box<dyn Loss> {
+    Box::new(loss.expect("valid parameters"))
 }
 
 /// A weighted sum of losses on student and teacher logits.

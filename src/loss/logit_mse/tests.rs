@@ -100,3 +100,16 @@ fn configs_round_trip_and_refuse() {
         assert_eq!(error.to_string(), expected);
     }
 }
+
+#[test]
+fn a_class_that_one_side_rules_out_adds_nothing() {
+    let out = f32::NEG_INFINITY;
+    let leaf = tensor([[1.0, out, 5.0, out]]).autodiff().require_grad();
+    let teacher = tensor([[4.0, 1.0, out, out]]);
+    let loss = logit_mse(leaf.clone(), teacher, LogitReduction::Sum);
+    let gradients = loss.backward();
+    assert_eq!(loss.into_scalar::<f32>(), 9.0);
+    let gradient = leaf.grad(&gradients).unwrap().into_data();
+    let gradient: Vec<f32> = gradient.iter::<f32>().collect();
+    assert_eq!(gradient, [-6.0, 0.0, 0.0, 0.0]);
+}

@@ -126,6 +126,19 @@ fn a_class_ruled_out_by_both_adds_nothing() {
 }
 
 #[test]
+fn a_class_ruled_out_by_the_student_is_costly_but_no_reason_to_drift() {
+    let inf = f32::NEG_INFINITY;
+    let (loss, gradient) = backward(tensor([[0.0, 0.0, inf]]), tensor([[0.0, 0.0, 0.0]]), 1.0);
+    // 2 · 1/3·ln((1/3)/(1/2)) + 1/3·(ln(1/3) + 126·ln(2))
+    let (two, three) = (2f32.ln(), 3f32.ln());
+    let expected = 2.0 / 3.0 * (two - three) + (126.0 * two - three) / 3.0;
+    assert!((loss / expected - 1.0).abs() < 1e-6, "{loss}");
+    // 1/2·2/3 − 1/3: the two that are left are as even as the teacher's.
+    let gradient: Vec<f32> = gradient.into_data().iter::<f32>().collect();
+    assert!(gradient.iter().all(|g| g.abs() < 1e-6), "{gradient:?}");
+}
+
+#[test]
 fn nothing_flows_into_the_teacher() {
     let teacher = random(2, 3).autodiff().require_grad();
     let student = random(2, 3).autodiff().require_grad();
