@@ -185,7 +185,13 @@ where
         let needs_teacher = training.objective.needs_teacher();
         let teacher_report = needs_teacher.then(|| {
             let alone = None::<&Frozen<T>>;
-            measure(teacher.inner(), alone, data, config.batch_size, &self.device)
+            measure(
+                teacher.inner(),
+                alone,
+                data,
+                config.batch_size,
+                &self.device,
+            )
         });
         let beside = needs_teacher.then_some(&teacher);
         let distilled = measure(&student, beside, data, config.batch_size, &self.device)?;
@@ -199,8 +205,7 @@ where
         );
         if let Some(untrained) = untrained {
             let valid = valid.as_ref();
-            let alone =
-                train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
+            let alone = train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
             report = report.with_labels_alone(alone.report);
         }
         Ok(Distilled {
@@ -257,7 +262,14 @@ where
 {
     let valid = valid.into();
     let nobody = None::<&Frozen<NoTeacher>>;
-    train_on_labels_of(&device.into(), model, config, &train, valid.as_ref(), nobody)
+    train_on_labels_of(
+        &device.into(),
+        model,
+        config,
+        &train,
+        valid.as_ref(),
+        nobody,
+    )
 }
 
 fn train_on_labels_of<I, T, M>(

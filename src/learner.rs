@@ -70,9 +70,8 @@ impl Stats {
         let rows = student.dims()[0];
         let predicted = student.argmax(1);
         let mask = context.mask;
-        let share = |right: Tensor<2, burn::tensor::Bool>| {
-            context.mean(right.squeeze_dim::<1>(1).float())
-        };
+        let share =
+            |right: Tensor<2, burn::tensor::Bool>| context.mean(right.squeeze_dim::<1>(1).float());
 
         let mut numbers = vec![value.total];
         numbers.extend(value.terms);
@@ -89,7 +88,9 @@ impl Stats {
             None => Tensor::full([1], rows as f64, &device),
         });
         let dtype = burn::tensor::DType::F32;
-        let plain = numbers.into_iter().map(|n| n.without_autodiff().cast(dtype));
+        let plain = numbers
+            .into_iter()
+            .map(|n| n.without_autodiff().cast(dtype));
         Tensor::cat(plain.collect(), 0)
     }
 }
@@ -194,9 +195,9 @@ impl ItemLazy for StepOutput {
         let Numbers::OnDevice(tensor) = self.numbers else {
             return Ok(self);
         };
-        let data = tensor.try_into_data().map_err(|error| {
-            burn::backend::ExecutionError::with_context(error.to_string())
-        })?;
+        let data = tensor
+            .try_into_data()
+            .map_err(|error| burn::backend::ExecutionError::with_context(error.to_string()))?;
         let numbers: Vec<f64> = data.iter::<f64>().collect();
         let names = self.stats.names.iter();
         if let Some((name, value)) = names.zip(&numbers).skip(1).find(|(_, v)| !v.is_finite()) {
@@ -206,7 +207,11 @@ impl ItemLazy for StepOutput {
                 value: value.to_string(),
             };
             let context = error.to_string();
-            let mut fault = self.stats.fault.lock().expect("nobody panics while holding it");
+            let mut fault = self
+                .stats
+                .fault
+                .lock()
+                .expect("nobody panics while holding it");
             fault.get_or_insert(error);
             return Err(burn::backend::ExecutionError::with_context(context));
         }

@@ -6,9 +6,9 @@
 //! they minimise, and several devices see together what one would see.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::Arc;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
@@ -199,7 +199,12 @@ impl<I: Module + 'static> Batches<I> {
         let receivers = (0..workers).map(|worker| {
             let (sender, receiver) = sync_channel(2);
             let (data, device) = (loader.data.clone(), loader.device.clone());
-            let mine: Vec<_> = chunks.iter().skip(worker).step_by(workers).cloned().collect();
+            let mine: Vec<_> = chunks
+                .iter()
+                .skip(worker)
+                .step_by(workers)
+                .cloned()
+                .collect();
             std::thread::spawn(move || {
                 for chunk in mine {
                     // The other end is gone when an epoch ends early.
@@ -291,7 +296,10 @@ impl<I: Module + 'static> Epoch<'_, I> {
             let window = plan.batch_size * plan.devices * plan.accumulation;
             let start = first / plan.accumulation * window;
             let total = window.min(self.loader.samples - start) as f64;
-            return sizes.iter().map(|n| Share::Known(*n as f64 / total)).collect();
+            return sizes
+                .iter()
+                .map(|n| Share::Known(*n as f64 / total))
+                .collect();
         }
         if batches.len() == 1 {
             return vec![Share::Known(1.0)];
@@ -304,7 +312,9 @@ impl<I: Module + 'static> Epoch<'_, I> {
         }
         let rows: Vec<_> = batches.iter().zip(sizes).map(rows).collect();
         let total: usize = rows.iter().sum();
-        rows.iter().map(|n| Share::Known(*n as f64 / total as f64)).collect()
+        rows.iter()
+            .map(|n| Share::Known(*n as f64 / total as f64))
+            .collect()
     }
 }
 
@@ -322,7 +332,10 @@ fn counted_rows<I: Module>((batch, samples): (&DistillBatch<I>, &usize)) -> Tens
     match &batch.mask {
         Some(mask) => mask.clone().without_autodiff().int().sum().float(),
         None => {
-            let device = batch.targets.device().or_else(|| batch.input.devices().pop());
+            let device = batch
+                .targets
+                .device()
+                .or_else(|| batch.input.devices().pop());
             let device = device.unwrap_or_default().inner();
             Tensor::full([1], rows((batch, samples)) as f64, &device)
         }

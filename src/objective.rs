@@ -160,11 +160,7 @@ impl Objective {
         terms.map(|t| t.loss.parts(context, device)).collect()
     }
 
-    pub(crate) fn forward(
-        &self,
-        context: &LossContext<'_>,
-        parts: &[Option<Parts>],
-    ) -> Value {
+    pub(crate) fn forward(&self, context: &LossContext<'_>, parts: &[Option<Parts>]) -> Value {
         let terms: Vec<_> = self
             .terms
             .iter()

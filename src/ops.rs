@@ -33,7 +33,10 @@ pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: 
     let r = (log_q - log_p).mask_fill(ruled_out, 0.0);
     let far = q.clone() - p.clone() - p.clone() * r.clone();
     let near = p.clone() * exp_beyond_first_order(r.clone());
-    let is_near = r.abs().lower_elem(0.25).bool_and(p.clone().greater_elem(0.0));
+    let is_near = r
+        .abs()
+        .lower_elem(0.25)
+        .bool_and(p.clone().greater_elem(0.0));
     let value = far.mask_where(is_near, near).sum_dim(1).squeeze_dim(1);
 
     Rows {
@@ -72,8 +75,7 @@ pub(crate) fn cross_entropy(
     let one_hot: Tensor<2> = labels.one_hot::<2>(classes).float().cast(student.dtype());
     let (value, target) = match smoothing > 0.0 {
         true => (
-            hard * (1.0 - smoothing)
-                - log_q.clone().mean_dim(1).squeeze_dim::<1>(1) * smoothing,
+            hard * (1.0 - smoothing) - log_q.clone().mean_dim(1).squeeze_dim::<1>(1) * smoothing,
             one_hot * (1.0 - smoothing) + smoothing / classes as f64,
         ),
         false => (hard, one_hot),

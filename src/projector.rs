@@ -35,9 +35,7 @@ impl Projector {
             Feature::Rank2(_) | Feature::Rank3(_) => {
                 Self::Linear(LinearConfig::new(from, to).init(device))
             }
-            Feature::Rank4(_) => {
-                Self::Conv1x1(Conv2dConfig::new([from, to], [1, 1]).init(device))
-            }
+            Feature::Rank4(_) => Self::Conv1x1(Conv2dConfig::new([from, to], [1, 1]).init(device)),
         })
     }
 
@@ -73,4 +71,3 @@ impl Projector {
         }
     }
 }
-

@@ -189,9 +189,7 @@ impl<I: Module + 'static> Training<'_, I> {
     fn strategy(&self) -> ExecutionStrategy {
         match &self.config.execution {
             Execution::Single => ExecutionStrategy::single(self.device.clone()),
-            Execution::Multi(devices, optim) => {
-                ExecutionStrategy::multi(devices.clone(), *optim)
-            }
+            Execution::Multi(devices, optim) => ExecutionStrategy::multi(devices.clone(), *optim),
             Execution::Ddp(devices, config) => {
                 ExecutionStrategy::ddp(devices.clone(), config.clone())
             }

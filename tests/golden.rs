@@ -62,7 +62,10 @@ fn every_case_matches_its_original() {
             }
         }
         let cases: usize = waiting.values().sum();
-        println!("{name:8} pending: {cases} cases of {} variants", waiting.len());
+        println!(
+            "{name:8} pending: {cases} cases of {} variants",
+            waiting.len()
+        );
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }

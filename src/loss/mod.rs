@@ -26,9 +26,7 @@ mod soft_target;
 pub use custom::{CustomLoss, loss_fn};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
-pub use logit_mse::{
-    LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
-};
+pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use parts::Parts;
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 

@@ -69,11 +69,7 @@ where
     })
 }
 
-fn read<I>(
-    data: &DistillData<I>,
-    indices: &[usize],
-    device: &Device,
-) -> Result<DistillBatch<I>> {
+fn read<I>(data: &DistillData<I>, indices: &[usize], device: &Device) -> Result<DistillBatch<I>> {
     let batch = data.batch(indices.to_vec(), device);
     batch.map_err(|error| Error::Dataset {
         what: "measured",
@@ -173,7 +169,9 @@ impl Sums {
         }
 
         let (means, tensors): (Vec<_>, Vec<_>) = values.into_iter().unzip();
-        let tensors = tensors.into_iter().map(|t| mean_rows(t, mask).cast(rows.dtype()));
+        let tensors = tensors
+            .into_iter()
+            .map(|t| mean_rows(t, mask).cast(rows.dtype()));
         let numbers = Tensor::cat(std::iter::once(rows.clone()).chain(tensors).collect(), 0);
         let numbers = numbers.try_into_data().map_err(|e| unreadable(&e))?;
         let numbers: Vec<f64> = numbers.iter::<f64>().collect();

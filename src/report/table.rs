@@ -15,14 +15,24 @@ type Cell = fn(&ModelReport) -> Option<String>;
 const ROWS: [(&str, Cell); 11] = [
     ("accuracy", |m| m.accuracy.map(percent)),
     ("agreement with teacher", |m| m.agreement.map(percent)),
-    ("KL(teacher || student)", |m| m.kl_teacher_student.map(decimal)),
-    ("KL(student || teacher)", |m| m.kl_student_teacher.map(decimal)),
+    ("KL(teacher || student)", |m| {
+        m.kl_teacher_student.map(decimal)
+    }),
+    ("KL(student || teacher)", |m| {
+        m.kl_student_teacher.map(decimal)
+    }),
     ("cross-entropy", |m| m.cross_entropy.map(decimal)),
     ("calibration error", |m| m.calibration_error.map(percent)),
     ("mean squared error", |m| m.mean_squared_error.map(decimal)),
-    ("parameters", |m| Some(HumanCount(m.parameters as u64).to_string())),
-    ("file size", |m| Some(DecimalBytes(m.bytes as u64).to_string())),
-    ("latency of one sample", |m| Some(format!("{:.3} ms", m.latency_ms))),
+    ("parameters", |m| {
+        Some(HumanCount(m.parameters as u64).to_string())
+    }),
+    ("file size", |m| {
+        Some(DecimalBytes(m.bytes as u64).to_string())
+    }),
+    ("latency of one sample", |m| {
+        Some(format!("{:.3} ms", m.latency_ms))
+    }),
     ("samples per second", |m| {
         Some(HumanCount(m.samples_per_second as u64).to_string())
     }),
@@ -151,7 +161,13 @@ measured on         2,000 samples of the validation set, student trained for 100
             accuracy: Some(0.5),
             ..ModelReport::default()
         };
-        let report = Report::new(None, distilled, None, "training", TrainingSummary::default());
+        let report = Report::new(
+            None,
+            distilled,
+            None,
+            "training",
+            TrainingSummary::default(),
+        );
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }

@@ -134,7 +134,13 @@ impl<'a> Leaves<'a> {
     }
 
     fn leaf(&mut self, name: &str) -> Tensor<1> {
-        let data: Vec<f32> = self.case.array(name).data.iter().map(|v| *v as f32).collect();
+        let data: Vec<f32> = self
+            .case
+            .array(name)
+            .data
+            .iter()
+            .map(|v| *v as f32)
+            .collect();
         let leaf = Tensor::<1>::from_data(data.as_slice(), &self.device).require_grad();
         self.leaves.push((name.to_string(), leaf.clone()));
         leaf
@@ -142,7 +148,11 @@ impl<'a> Leaves<'a> {
 
     /// A leaf in the shape of the case.
     pub fn tensor<const D: usize>(&mut self, name: &str) -> Tensor<D> {
-        let shape: [usize; D] = self.case.shape(name).try_into().expect("the rank asked for");
+        let shape: [usize; D] = self
+            .case
+            .shape(name)
+            .try_into()
+            .expect("the rank asked for");
         self.leaf(name).reshape(shape)
     }
 
@@ -161,7 +171,11 @@ impl<'a> Leaves<'a> {
         };
         Outcome {
             loss: f64::from(loss.into_scalar::<f32>()),
-            gradients: self.leaves.iter().map(|(name, leaf)| (name.clone(), data(leaf))).collect(),
+            gradients: self
+                .leaves
+                .iter()
+                .map(|(name, leaf)| (name.clone(), data(leaf)))
+                .collect(),
         }
     }
 }
@@ -192,7 +206,12 @@ impl Outcome {
                 return Err(format!("gradient of {name} has {} elements", found.len()));
             }
             for (i, (found, expected)) in found.iter().zip(&array.data).enumerate() {
-                close(&format!("gradient {i} of {name}"), *found, *expected, gradient_floor)?;
+                close(
+                    &format!("gradient {i} of {name}"),
+                    *found,
+                    *expected,
+                    gradient_floor,
+                )?;
             }
         }
         Ok(())
@@ -204,7 +223,9 @@ fn close(what: &str, found: f64, expected: f64, floor: f64) -> Result<(), String
     // Not "greater than": a NaN must not pass.
     match (found - expected).abs() <= allowed {
         true => Ok(()),
-        false => Err(format!("{what} is {found:e}, expected {expected:e} ± {allowed:.1e}")),
+        false => Err(format!(
+            "{what} is {found:e}, expected {expected:e} ± {allowed:.1e}"
+        )),
     }
 }
 

@@ -1,9 +1,7 @@
 //! Losses on outputs.
 
 use burn::tensor::Device;
-use burn_distill::loss::{
-    HardLabelConfig, LogitMseConfig, Loss, LossContext, SoftTargetConfig,
-};
+use burn_distill::loss::{HardLabelConfig, LogitMseConfig, Loss, LossContext, SoftTargetConfig};
 use burn_distill::{Outputs, Targets};
 
 use crate::case::{Case, Leaves, Outcome};
@@ -11,10 +9,15 @@ use crate::case::{Case, Leaves, Outcome};
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     let one = |loss: Box<dyn Loss>, scale: f64| Some(run(case, device, &[(loss, scale)]));
     let soft_target = |t: f64| -> Box<dyn Loss> {
-        Box::new(SoftTargetConfig::new(t).init().expect("a valid temperature"))
+        Box::new(
+            SoftTargetConfig::new(t)
+                .init()
+                .expect("a valid temperature"),
+        )
     };
     match (loss, case.variant.as_str()) {
-        ("soft_target_kl", "batchmean_t2") | ("masked_token_kl", "mean_over_selected_tokens_t2") => {
+        ("soft_target_kl", "batchmean_t2")
+        | ("masked_token_kl", "mean_over_selected_tokens_t2") => {
             let t = case.number("temperature");
             one(soft_target(t), 1.0)
         }
@@ -26,7 +29,10 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
             let alpha = case.number("alpha");
             let hard = HardLabelConfig::new().init().expect("valid defaults");
             let soft = soft_target(case.number("temperature"));
-            let terms = [(soft, alpha), (Box::new(hard) as Box<dyn Loss>, 1.0 - alpha)];
+            let terms = [
+                (soft, alpha),
+                (Box::new(hard) as Box<dyn Loss>, 1.0 - alpha),
+            ];
             Some(run(case, device, &terms))
         }
         ("mse_logits", "element_mean") => {
@@ -55,6 +61,8 @@ fn run(case: &Case, device: &Device, terms: &[(Box<dyn Loss>, f64)]) -> Outcome 
         loss.check(&context).expect("a case that fits its loss");
         loss.forward(&context) * *weight
     });
-    let total = weighted.reduce(|sum, term| sum + term).expect("at least one term");
+    let total = weighted
+        .reduce(|sum, term| sum + term)
+        .expect("at least one term");
     leaves.outcome(total)
 }
