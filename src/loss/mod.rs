@@ -20,6 +20,7 @@ mod custom;
 mod hard_label;
 mod hint;
 mod logit_mse;
+mod pair;
 mod parts;
 mod soft_target;
 
