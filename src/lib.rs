@@ -6,6 +6,7 @@ mod model;
 mod device;
 mod ops;
 mod features;
+mod kernel;
 mod projector;
 pub mod loss;
 mod schedule;

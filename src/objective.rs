@@ -8,7 +8,9 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, Loss, LossContext, Parts, SoftTargetConfig,
+    AttentionTransferConfig, CorrelationCongruenceConfig, GramMseConfig, HardLabelConfig,
+    HintConfig, LogitMseConfig, Loss, LossContext, MmdConfig, NstConfig, Parts, PktConfig,
+    RkdConfig, SimilarityPreservingConfig, SoftTargetConfig,
 };
 use crate::{Error, Result, Schedule, Side};
 
@@ -257,6 +259,14 @@ known_losses! {
     SoftTarget(SoftTargetConfig),
     LogitMse(LogitMseConfig),
     Hint(HintConfig),
+    AttentionTransfer(AttentionTransferConfig),
+    Nst(NstConfig),
+    SimilarityPreserving(SimilarityPreservingConfig),
+    Pkt(PktConfig),
+    Rkd(RkdConfig),
+    CorrelationCongruence(CorrelationCongruenceConfig),
+    Mmd(MmdConfig),
+    GramMse(GramMseConfig),
     HardLabel(HardLabelConfig),
 }
 

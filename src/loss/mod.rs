@@ -12,24 +12,62 @@
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
+//! | `attention_transfer.rs` | [`AttentionTransfer`] | where feature maps are active |
+//! | `nst.rs` | [`Nst`] | the set of channels of feature maps |
+//! | `similarity_preserving.rs` | [`SimilarityPreserving`] | similarities within a batch |
+//! | `pkt.rs` | [`Pkt`] | who is whose neighbour in a batch |
+//! | `rkd.rs` | [`Rkd`] | distances and angles within a batch |
+//! | `correlation_congruence.rs` | [`CorrelationCongruence`] | kernels between the samples of a batch |
+//! | `mmd.rs` | [`Mmd`] | the distribution of features in a batch |
+//! | `gram_mse.rs` | [`GramMse`] | inner products of tokens; TextBrewer's `mmd` |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //!
-//! All of them reduce alike: a value per row first, then the mean over the rows that count.
+//! All of them reduce alike: a value per row first, then the mean over the rows that count. Losses
+//! on the relations within a batch have no value per row; they take the mean over the pairs, or
+//! triples, of samples that count.
 
+mod attention_transfer;
+mod correlation_congruence;
 mod custom;
+mod gram_mse;
 mod hard_label;
 mod hint;
 mod logit_mse;
+mod mmd;
+mod nst;
 mod pair;
 mod parts;
+mod pkt;
+mod rkd;
+mod similarity_preserving;
 mod soft_target;
+#[cfg(test)]
+mod testing;
 
+pub use attention_transfer::{
+    AttentionMap, AttentionReduction, AttentionTransfer, AttentionTransferConfig,
+    attention_transfer, attention_transfer_no_reduction,
+};
+pub use correlation_congruence::{
+    Correlation, CorrelationCongruence, CorrelationCongruenceConfig, CorrelationReduction,
+    correlation_congruence,
+};
 pub use custom::{CustomLoss, loss_fn};
+pub use gram_mse::{GramMse, GramMseConfig, gram_mse};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
 pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
+pub use mmd::{Mmd, MmdConfig, mmd};
+pub use nst::{Nst, NstConfig, nst, nst_no_reduction};
 pub use parts::Parts;
+pub use pkt::{Pkt, PktConfig, pkt};
+pub use rkd::{Rkd, RkdConfig, rkd_angle, rkd_distance};
+pub use similarity_preserving::{
+    SimilarityNorm, SimilarityPreserving, SimilarityPreservingConfig, similarity_preserving,
+};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+
+pub use crate::kernel::Kernel;
 
 use burn::tensor::{Bool, Device, Tensor};
 
