@@ -13,6 +13,8 @@ mod common;
 mod features;
 #[path = "golden/logits.rs"]
 mod logits;
+#[path = "golden/relations.rs"]
+mod relations;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,9 @@ use case::{Case, Outcome};
 
 /// Computes a case, or says that nobody here knows it.
 fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
-    logits::compute(loss, case, device).or_else(|| features::compute(loss, case, device))
+    logits::compute(loss, case, device)
+        .or_else(|| features::compute(loss, case, device))
+        .or_else(|| relations::compute(loss, case, device))
 }
 
 #[test]
