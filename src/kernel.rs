@@ -115,3 +115,6 @@ fn bandwidth(
     let none = bandwidth.clone().equal_elem(0.0);
     bandwidth.mask_fill(none, 1.0)
 }
+
+#[cfg(test)]
+mod tests;
