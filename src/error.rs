@@ -86,6 +86,20 @@ pub enum Error {
         /// The term that asked.
         term: String,
     },
+    /// A loss cannot read a feature of this rank.
+    #[error("term {term:?} needs {expected}: feature {name:?} of the {side} has shape {shape:?}")]
+    FeatureRank {
+        /// The term that asked.
+        term: String,
+        /// The feature it looks at.
+        name: String,
+        /// Whose feature.
+        side: Side,
+        /// The ranks it can read.
+        expected: &'static str,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
     /// A hyper-parameter is out of range.
     #[error("{name} is {value}, expected {expected}")]
     InvalidParameter {

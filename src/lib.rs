@@ -55,6 +55,8 @@ mod model;
 
 mod maps;
 mod ops;
+mod features;
+mod kernel;
 mod projector;
 mod schedule;
 
@@ -101,7 +103,7 @@ pub use model::{Distillable, Feature, Outputs};
 pub use objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
 pub use preflight::{Preflight, PreflightLine};
 pub use progress::ProgressMode;
-pub use projector::Projector;
+pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
 pub use teacher::{Combine, Ensemble, Frozen};

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::classes::Aligned;
 use crate::loss::{
-    ActivationBoundaryConfig, AttentionMapConfig, ChannelWiseConfig, CrdConfig, DistConfig,
-    DkdConfig, FactorTransferConfig, FspConfig, HardLabelConfig, HiddenCosineConfig, HintConfig,
-    JensenShannonConfig, LogitCosineConfig, LogitMseConfig, Loss, LossContext, MgdConfig,
-    NkdConfig, OverhaulConfig, Parts, PatientKdConfig, ReverseKlConfig, ReviewKdConfig,
-    SoftCrossEntropyConfig, SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig,
-    SymmetricKlConfig, TotalVariationConfig, VidConfig, VirtualTeacherConfig,
+    ActivationBoundaryConfig, AttentionMapConfig, AttentionTransferConfig, ChannelWiseConfig,
+    CorrelationCongruenceConfig, CrdConfig, DistConfig, DkdConfig, FactorTransferConfig, FspConfig,
+    GramMseConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, JensenShannonConfig,
+    LogitCosineConfig, LogitMseConfig, Loss, LossContext, MgdConfig, MmdConfig, NkdConfig,
+    NstConfig, OverhaulConfig, Parts, PatientKdConfig, PktConfig, ReverseKlConfig, ReviewKdConfig,
+    RkdConfig, SimilarityPreservingConfig, SoftCrossEntropyConfig, SoftTargetConfig,
+    SparseSoftTargetConfig, StandardizedConfig, SymmetricKlConfig, TotalVariationConfig, VidConfig,
+    VirtualTeacherConfig,
 };
 use crate::{ClassPolicy, Error, Result, Schedule, Side};
 
@@ -318,6 +320,14 @@ known_losses! {
     ReviewKd(ReviewKdConfig),
     Mgd(MgdConfig),
     ChannelWise(ChannelWiseConfig),
+    AttentionTransfer(AttentionTransferConfig),
+    Nst(NstConfig),
+    SimilarityPreserving(SimilarityPreservingConfig),
+    Pkt(PktConfig),
+    Rkd(RkdConfig),
+    CorrelationCongruence(CorrelationCongruenceConfig),
+    Mmd(MmdConfig),
+    GramMse(GramMseConfig),
     HardLabel(HardLabelConfig),
     Dkd(DkdConfig),
     Nkd(NkdConfig),

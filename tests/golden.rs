@@ -19,6 +19,8 @@ mod logits;
 mod maps;
 #[path = "golden/sequences.rs"]
 mod sequences;
+#[path = "golden/relations.rs"]
+mod relations;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
         .or_else(|| sequences::compute(loss, case, device))
         .or_else(|| classes::compute(loss, case, device))
         .or_else(|| maps::compute(loss, case, device))
+        .or_else(|| relations::compute(loss, case, device))
 }
 
 #[test]

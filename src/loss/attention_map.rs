@@ -2,7 +2,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::pair::{FeaturePair, check_mask, token_mask};
+use super::states::{FeaturePair, check_mask, token_mask};
 use super::{Loss, LossContext};
 use crate::ops::{divergence, mean_rows, with_gradient};
 use crate::{Feature, Result, Side};

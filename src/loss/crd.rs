@@ -2,7 +2,7 @@ use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::pair::{FeaturePair, check_mask};
+use super::states::{FeaturePair, check_mask};
 use super::{Loss, LossContext, Parts};
 use crate::contrast::{Contrast, CrdMemory, places};
 use crate::ops::{Rows, mask_rows, mean_rows, with_gradient};

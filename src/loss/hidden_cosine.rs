@@ -1,7 +1,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::pair::{FeaturePair, check_mask, token_mask};
+use super::states::{FeaturePair, check_mask, token_mask};
 use super::{Loss, LossContext, Parts};
 use crate::ops::{mask_rows, mean_rows};
 use crate::{Feature, Projector, Result};

@@ -1,172 +1,150 @@
-//! What the losses on a feature of each side share: two names, what is behind them, and masks.
+//! The two features that a term compares, by name.
 
-use burn::tensor::{Bool, Tensor};
-
-use super::LossContext;
+use super::{LossContext, Parts};
+use crate::features::{at_one_size, masked};
 use crate::{Error, Feature, Result, Side};
 
-/// A feature of the student and the feature of the teacher that it is compared with.
+/// Which axes two features must have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Common {
+    /// The samples: relations among them can be compared, whatever a sample looks like.
+    Samples,
+    /// All but the width and, for feature maps, their size: a projector and pooling see to these.
+    AllButWidth,
+}
+
+/// The names of the two features that a term compares.
 #[derive(Debug, Clone)]
 pub(super) struct FeaturePair {
+    loss: &'static str,
     pub student: String,
     pub teacher: String,
 }
 
 impl FeaturePair {
-    /// Checks that there are names; whether the models have such features shows when they run.
-    pub fn new(loss: &str, student: &str, teacher: &str) -> Result<Self> {
-        for (side, value) in [("student", student), ("teacher", teacher)] {
-            if value.is_empty() {
+    /// The pair of a loss, or an error if a name is empty.
+    pub fn new(loss: &'static str, student: &str, teacher: &str) -> Result<Self> {
+        for (side, name) in [("student", student), ("teacher", teacher)] {
+            if name.is_empty() {
                 return Err(Error::invalid(
                     format!("{loss}.{side}"),
-                    format!("{value:?}"),
+                    format!("{name:?}"),
                     "the name of a feature",
                 ));
             }
         }
         Ok(Self {
-            student: student.into(),
-            teacher: teacher.into(),
+            loss,
+            student: student.to_string(),
+            teacher: teacher.to_string(),
         })
     }
 
-    /// Both names, the student's first.
+    /// The name of the term.
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.loss, self.student)
+    }
+
+    /// The names, student's first.
     pub fn names(&self) -> (String, String) {
         (self.student.clone(), self.teacher.clone())
     }
 
-    /// Both features.
-    pub fn find<'a>(
-        &self,
-        term: &str,
-        context: &LossContext<'a>,
-    ) -> Result<(&'a Feature, &'a Feature)> {
+    /// The two features, once [`check`](Self::check) has found them.
+    pub fn features(&self, context: &LossContext<'_>) -> (Feature, Feature) {
+        let (student, teacher) = self.find(context).expect("checked beforehand");
+        (student.clone(), teacher.clone())
+    }
+
+    /// The two features at one size and of one width: without what the mask leaves out, pooled and,
+    /// where the context has a projector, projected. The teacher's is constant.
+    pub fn alike(&self, context: &LossContext<'_>) -> (Feature, Feature) {
+        let (student, teacher) = self.features(context);
+        let student = masked(student, context.mask);
+        let (student, teacher) = at_one_size(student, teacher.without_autodiff());
+        match context.parts {
+            Some(Parts::Projector(projector)) => (projector.forward(student), teacher),
+            _ => (student, teacher),
+        }
+    }
+
+    fn find<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
+        let name = self.name();
         Ok((
-            context.feature(term, Side::Student, &self.student)?,
-            context.feature(term, Side::Teacher, &self.teacher)?,
+            context.feature(&name, Side::Student, &self.student)?,
+            context.feature(&name, Side::Teacher, &self.teacher)?,
         ))
     }
 
-    /// Fails unless both shapes have one of these ranks.
-    pub fn check_ranks(
-        &self,
-        term: &str,
-        shapes: [&[usize]; 2],
-        ranks: &[usize],
-        expected: &'static str,
-    ) -> Result<()> {
-        for (side, shape) in [Side::Student, Side::Teacher].into_iter().zip(shapes) {
-            if !ranks.contains(&shape.len()) {
-                return Err(self.unsuited(term, side, shape, expected));
+    /// Fails unless both features are there, have the axes in common that the loss needs and, if
+    /// there is a mask, one row per entry of it.
+    pub fn check(&self, context: &LossContext<'_>, common: Common) -> Result<()> {
+        let (student, teacher) = self.find(context)?;
+        let (s, t) = (student.shape(), teacher.shape());
+        let agree = match common {
+            Common::Samples => s[0] == t[0],
+            Common::AllButWidth => {
+                let fixed = match s.len() {
+                    4 => 0..1,
+                    rank => 0..rank - 1,
+                };
+                s.len() == t.len() && s[fixed.clone()] == t[fixed]
+            }
+        };
+        if !agree {
+            return Err(Error::ShapeMismatch {
+                what: format!(
+                    "term {:?}: features {:?} and {:?}",
+                    self.name(),
+                    self.student,
+                    self.teacher
+                ),
+                student: s,
+                teacher: t,
+            });
+        }
+        let Some(mask) = context.mask else {
+            return Ok(());
+        };
+        let rows = mask.dims()[0];
+        for shape in [s, t] {
+            let tokens = shape.len() == 3 && rows == shape[0] * shape[1];
+            if rows != shape[0] && !tokens {
+                return Err(Error::BatchMismatch {
+                    what: "a masked feature",
+                    side: Side::Student,
+                    expected: rows,
+                    found: shape[0],
+                });
             }
         }
         Ok(())
     }
 
-    /// One side has a shape that nothing can be compared with.
-    pub fn unsuited(
+    /// Fails unless both features have one of these ranks, described by `expected`.
+    pub fn check_ranks(
         &self,
-        term: &str,
-        side: Side,
-        shape: &[usize],
+        context: &LossContext<'_>,
+        ranks: &[usize],
         expected: &'static str,
-    ) -> Error {
-        Error::FeatureShape {
-            term: term.into(),
-            name: match side {
-                Side::Student => self.student.clone(),
-                Side::Teacher => self.teacher.clone(),
-            },
-            side,
-            shape: shape.to_vec(),
-            expected,
+    ) -> Result<()> {
+        let (student, teacher) = self.find(context)?;
+        let sides = [
+            (Side::Student, &self.student, student),
+            (Side::Teacher, &self.teacher, teacher),
+        ];
+        for (side, name, feature) in sides {
+            let shape = feature.shape();
+            if !ranks.contains(&shape.len()) {
+                return Err(Error::FeatureRank {
+                    term: self.name(),
+                    name: name.clone(),
+                    side,
+                    expected,
+                    shape,
+                });
+            }
         }
-    }
-
-    /// The two shapes do not fit each other.
-    pub fn mismatch(&self, term: &str, student: Vec<usize>, teacher: Vec<usize>) -> Error {
-        Error::ShapeMismatch {
-            what: format!(
-                "term {term:?}: features {:?} and {:?}",
-                self.student, self.teacher
-            ),
-            student,
-            teacher,
-        }
-    }
-}
-
-/// Fails unless the mask, if there is one, has an entry per sample or an entry per token.
-pub(super) fn check_mask(context: &LossContext<'_>, samples: usize, tokens: usize) -> Result<()> {
-    match context.mask.map(|mask| mask.dims()[0]) {
-        Some(rows) if rows != samples && rows != samples * tokens => Err(Error::BatchMismatch {
-            what: "a masked feature",
-            side: Side::Student,
-            expected: rows,
-            found: samples,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The mask with an entry per token, `[samples · tokens]`: as it is, or each sample's entry for all
-/// of its tokens.
-pub(super) fn token_mask(
-    mask: Option<&Tensor<1, Bool>>,
-    samples: usize,
-    tokens: usize,
-) -> Option<Tensor<1, Bool>> {
-    let mask = mask?.clone();
-    Some(match mask.dims()[0] == samples * tokens {
-        true => mask,
-        false => mask
-            .unsqueeze_dim::<2>(1)
-            .expand([samples, tokens])
-            .reshape([samples * tokens]),
-    })
-}
-
-/// What the tests of the losses on features share.
-#[cfg(test)]
-pub(super) mod fixtures {
-    use burn::tensor::{Tensor, TensorData};
-
-    use crate::{Feature, Outputs};
-
-    /// Outputs of `rows` rows with one feature.
-    pub fn outputs(rows: usize, name: &str, feature: impl Into<Feature>) -> Outputs {
-        let feature = feature.into();
-        let device = match &feature {
-            Feature::Rank2(x) => x.device(),
-            Feature::Rank3(x) => x.device(),
-            Feature::Rank4(x) => x.device(),
-        };
-        Outputs::new(Tensor::<2>::zeros([rows, 2], &device)).with_feature(name, feature)
-    }
-
-    /// All elements.
-    pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().iter::<f32>().collect()
-    }
-
-    /// Fails unless all elements are these, up to the tolerance.
-    #[track_caller]
-    pub fn assert_close<const D: usize>(tensor: Tensor<D>, expected: &[f32], tolerance: f32) {
-        let found = numbers(tensor);
-        assert_eq!(found.len(), expected.len(), "{found:?}");
-        let is_close = |(f, e): (&f32, &f32)| (f - e).abs() <= tolerance;
-        let all = found.iter().zip(expected).all(is_close);
-        assert!(all, "found {found:?}, expected {expected:?}");
-    }
-
-    /// Reproducible numbers between −1 and 1 without a pattern.
-    pub fn noise(shape: impl Into<Vec<usize>>, seed: u64) -> TensorData {
-        let shape = shape.into();
-        let count: usize = shape.iter().product();
-        let number = |i: usize| {
-            let mixed = (seed * 1_000_003 + i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            (mixed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        TensorData::new((0..count).map(number).collect::<Vec<f32>>(), shape)
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::pair::{FeaturePair, check_mask};
+use super::states::{FeaturePair, check_mask};
 use super::{Loss, LossContext};
 use crate::ops::{mask_rows, mean_rows, unit};
 use crate::{Error, Feature, Result};

@@ -1,6 +1,6 @@
 use burn::module::Module;
 
-use super::super::pair::fixtures::{assert_close, noise, numbers, outputs};
+use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::*;
 use crate::{LossConfig, Outputs};
 

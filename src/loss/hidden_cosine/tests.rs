@@ -1,6 +1,6 @@
 use burn::tensor::Bool;
 
-use super::super::pair::fixtures::{assert_close, noise, numbers, outputs};
+use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::*;
 use crate::LossConfig;
 

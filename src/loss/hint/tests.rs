@@ -1,184 +1,216 @@
-use burn::module::Module;
-use burn::tensor::{Bool, Device, Distribution, Tensor};
-
-use super::super::pair::fixtures::assert_close;
 use super::*;
-use crate::Outputs;
+use crate::loss::testing::*;
 
-fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+fn term(regressor: Regressor) -> Hint {
+    HintConfig::new(STUDENT, TEACHER)
+        .with_regressor(regressor)
+        .init()
+        .unwrap()
 }
 
-/// Outputs with a feature `f` and logits of so many rows.
-fn outputs(rows: usize, feature: impl Into<Feature>) -> Outputs {
-    Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex())).with_feature("f", feature)
-}
-
-fn loss() -> Hint {
-    HintConfig::new("f", "f").init().unwrap()
+fn described(regressor: Regressor, student: &Array, teacher: &Array) -> Option<String> {
+    parts(&term(regressor), student, teacher).map(|parts| parts.describe())
 }
 
 #[test]
-fn equal_features_give_zero_at_any_rank() {
-    let (a, b, c) = (random([2, 3]), random([2, 3, 4]), random([2, 3, 4, 4]));
-    for (s, t) in [
-        (Feature::from(a.clone()), Feature::from(a)),
-        (b.clone().into(), b.into()),
-        (c.clone().into(), c.into()),
+fn two_elements_by_hand() {
+    let student = Array::new([1, 2], &[1.0, 2.0]);
+    let teacher = Array::new([1, 2], &[4.0, 6.0]);
+    let found = run(&term(Regressor::Auto), &student, &teacher);
+    close(&[found.value], &[12.5], 1e-6); // (3² + 4²)/2
+    close(&found.gradient, &[-3.0, -4.0], 1e-6); // 2·(1 − 4)/2, 2·(2 − 6)/2
+}
+
+#[test]
+fn zero_where_student_is_teacher() {
+    for feature in [
+        Array::random([3, 4], 1).map(|x| x * 1e4),
+        Array::filled([1, 2], 0.0),
     ] {
-        assert_eq!(hint(s, t).into_scalar::<f32>(), 0.0);
+        run(&term(Regressor::Auto), &feature, &feature).is_zero(0.0);
+    }
+    let maps = Array::random([2, 3, 4, 4], 2);
+    run(&term(Regressor::Auto), &maps, &maps).is_zero(0.0);
+}
+
+#[test]
+fn maps_are_pooled_to_the_smaller_size() {
+    // Means over each row of the student's 2×2 map: 2 and 6.
+    let student = Array::new([1, 1, 2, 2], &[1.0, 3.0, 5.0, 7.0]);
+    let teacher = Array::new([1, 1, 2, 1], &[0.0, 0.0]);
+    let found = run(&term(Regressor::Auto), &student, &teacher);
+    close(&[found.value], &[20.0], 1e-6); // (2² + 6²)/2
+    close(&found.gradient, &[1.0, 1.0, 3.0, 3.0], 1e-6);
+}
+
+#[test]
+fn a_regressor_is_there_where_asked_for_and_auto_where_widths_differ() {
+    let (s, t) = (Array::random([4, 3], 1), Array::random([4, 5], 2));
+    assert_eq!(described(Regressor::Auto, &s, &s), None);
+    assert_eq!(described(Regressor::Auto, &s, &t).unwrap(), "linear 3 -> 5");
+    assert_eq!(
+        described(Regressor::Linear, &s, &s).unwrap(),
+        "linear 3 -> 3"
+    );
+    assert_eq!(
+        described(Regressor::Mlp, &s, &t).unwrap(),
+        "mlp 3 -> 5 -> 5"
+    );
+
+    let (s, t) = (
+        Array::random([2, 3, 4, 4], 1),
+        Array::random([2, 5, 2, 2], 2),
+    );
+    assert_eq!(described(Regressor::Auto, &s, &s), None);
+    assert_eq!(
+        described(Regressor::Auto, &s, &t).unwrap(),
+        "conv 1x1 3 -> 5"
+    );
+    assert_eq!(
+        described(Regressor::Conv1x1, &s, &s).unwrap(),
+        "conv 1x1 3 -> 3"
+    );
+    assert_eq!(
+        described(Regressor::ConvBnRelu, &s, &t).unwrap(),
+        "conv 1x1, batch norm, relu 3 -> 5"
+    );
+}
+
+#[test]
+fn extremes_are_finite_through_every_regressor() {
+    let vectors = [Regressor::Auto, Regressor::Linear, Regressor::Mlp];
+    let maps = [Regressor::Auto, Regressor::Conv1x1, Regressor::ConvBnRelu];
+    for scale in [0.0, 1.0, 1e4] {
+        for regressor in vectors {
+            let (s, t) = (Array::random([3, 4], 1), Array::random([3, 5], 2));
+            finite(regressor, &s.map(|x| x * scale), &t.map(|x| x * 1e4));
+        }
+        for regressor in maps {
+            let (s, t) = (
+                Array::random([3, 2, 4, 4], 1),
+                Array::random([3, 5, 1, 1], 2),
+            );
+            finite(regressor, &s.map(|x| x * scale), &t.map(|x| x * 1e4));
+        }
+    }
+}
+
+fn finite(regressor: Regressor, student: &Array, teacher: &Array) {
+    let loss = term(regressor);
+    let parts = parts(&loss, student, teacher);
+    for samples in [vec![0], vec![0, 1, 2], vec![0, 0]] {
+        let (s, t) = (student.samples(&samples), teacher.samples(&samples));
+        let found = run_with(&loss, &s, &t, None, parts.as_ref());
+        assert!(found.is_finite(), "{regressor:?}: {found:?}");
     }
 }
 
 #[test]
-fn the_gradient_is_the_closed_form_and_the_teacher_gets_none() {
-    let student = random([2, 3]).autodiff().require_grad();
-    let teacher = random([2, 3]).autodiff().require_grad();
-    let gradients = hint(student.clone().into(), teacher.clone().into()).backward();
-    let expected = (student.clone().inner() - teacher.clone().inner()) * (2.0 / 6.0);
-    let tolerance = burn::tensor::Tolerance::rel_abs(1e-5, 1e-7);
-    let found = student.grad(&gradients).unwrap().into_data();
-    found.assert_approx_eq::<f32>(&expected.into_data(), tolerance);
-    assert!(teacher.grad(&gradients).is_none());
-}
-
-#[test]
-fn maps_meet_at_the_smaller_size() {
-    let device = Device::flex();
-    let student = Tensor::<4>::from_floats([[[[1.0, 3.0], [5.0, 7.0]]]], &device);
-    let teacher = Tensor::<4>::from_floats([[[[1.0]]]], &device);
-    // The student's mean is 4.
-    assert_eq!(
-        hint(student.clone().into(), teacher.clone().into()).into_scalar::<f32>(),
-        9.0
-    );
-    assert_eq!(
-        hint(teacher.into(), student.into()).into_scalar::<f32>(),
-        9.0
-    );
-}
-
-#[test]
-fn a_projector_is_inserted_where_widths_differ_and_learns() {
-    let device = Device::flex();
-    for (student, teacher, described, parameters) in [
-        (
-            Feature::from(random([2, 3])),
-            Feature::from(random([2, 5])),
-            "linear 3 -> 5",
-            20,
-        ),
-        (
-            random([2, 4, 3]).into(),
-            random([2, 4, 5]).into(),
-            "linear 3 -> 5",
-            20,
-        ),
-        (
-            random([2, 3, 4, 4]).into(),
-            random([2, 5, 2, 2]).into(),
-            "conv 1x1 3 -> 5",
-            20,
-        ),
-    ] {
-        let (student, teacher) = (outputs(2, student), outputs(2, teacher));
-        let context = LossContext::new(&student, &teacher);
-        loss().check(&context).unwrap();
-        let parts = loss().parts(&context, &device).unwrap();
-        assert_eq!(parts.describe(), described);
-        assert_eq!(parts.num_params(), parameters);
-
-        let parts = parts.train();
-        let gradients = loss().forward(&context.with_parts(&parts)).backward();
-        let found = burn::optim::GradientsParams::from_grads(gradients, &parts);
-        assert_eq!(found.len(), 2);
+fn masked_samples_are_out_of_every_regressor() {
+    for regressor in [Regressor::Auto, Regressor::Linear, Regressor::Mlp] {
+        let (s, t) = (Array::random([5, 3], 1), Array::random([5, 4], 2));
+        masked_samples_do_not_count(&term(regressor), s, t);
+        let (s, t) = (Array::random([5, 2, 3], 1), Array::random([5, 2, 4], 2));
+        masked_samples_do_not_count(&term(regressor), s, t);
     }
-    let same = outputs(2, random([2, 3]));
-    assert!(
-        loss()
-            .parts(&LossContext::new(&same, &same), &device)
-            .is_none()
-    );
+    for regressor in [Regressor::Auto, Regressor::Conv1x1, Regressor::ConvBnRelu] {
+        let (s, t) = (
+            Array::random([5, 2, 4, 4], 1),
+            Array::random([5, 3, 2, 2], 2),
+        );
+        masked_samples_do_not_count(&term(regressor), s, t);
+    }
 }
 
 #[test]
-fn masks_name_samples_or_tokens() {
-    let device = Device::flex();
-    let feature = Tensor::<3>::from_floats([[[1.0], [2.0]], [[4.0], [8.0]]], &device);
-    let zeros = Tensor::<3>::zeros([2, 2, 1], &device);
-    let value = |rows: usize, mask: Tensor<1, Bool>| -> f32 {
-        let (student, teacher) = (outputs(rows, feature.clone()), outputs(rows, zeros.clone()));
-        let context = LossContext::new(&student, &teacher).with_mask(&mask);
-        loss().check(&context).unwrap();
-        loss().forward(&context).into_scalar()
+fn a_masked_nan_does_not_reach_the_regressor() {
+    let (s, t) = (Array::random([3, 2], 1), Array::random([3, 4], 2));
+    let loss = term(Regressor::Auto);
+    let parts = parts(&loss, &s, &t).unwrap();
+    let Parts::Projector(Projector::Linear(linear)) = &parts else {
+        panic!("{parts:?}");
     };
-    let samples = Tensor::<1, Bool>::from_data([true, false], &device);
-    assert_eq!(value(2, samples), 2.5); // (1 + 4) / 2
-    let tokens = Tensor::<1, Bool>::from_data([true, false, false, true], &device);
-    assert_eq!(value(4, tokens), 32.5); // (1 + 64) / 2
-}
-
-#[test]
-fn what_does_not_fit_is_named() {
-    let error = |student: Outputs, teacher: Outputs| {
-        let error = loss()
-            .check(&LossContext::new(&student, &teacher))
-            .unwrap_err();
-        error.to_string()
+    let gradient = |samples: &Array, teacher: &Array, counts: Option<&[bool]>| -> Vec<f32> {
+        let rows = counts.map_or(samples.shape[0], <[bool]>::len);
+        let logits = || crate::Outputs::new(Tensor::<2>::zeros([rows, 1], &device()));
+        let student = logits().with_feature(STUDENT, samples.feature());
+        let teacher = logits().with_feature(TEACHER, teacher.feature());
+        let counts = counts.map(mask);
+        let mut context = LossContext::new(&student, &teacher).with_parts(&parts);
+        context.mask = counts.as_ref();
+        let gradients = loss.forward(&context).backward();
+        let gradient = linear.weight.val().grad(&gradients).unwrap();
+        gradient.into_data().iter::<f32>().collect()
     };
-    let plain = Outputs::new(Tensor::<2>::zeros([2, 2], &Device::flex()));
-    assert_eq!(
-        error(
-            plain.clone().with_feature("g", random([2, 3])),
-            outputs(2, random([2, 3]))
-        ),
-        "term \"hint_f\" needs feature \"f\" of the student, which gives [\"g\"]"
+    let alone = gradient(&s.samples(&[0, 2]), &t.samples(&[0, 2]), None);
+    let broken = s.with_sample(1, f32::NAN);
+    let masked = gradient(&broken, &t, Some(&[true, false, true]));
+    close(&masked, &alone, 1e-6);
+}
+
+#[test]
+fn a_token_mask_makes_every_token_a_row() {
+    // Two samples of two tokens, of which three tokens count: 1, 4 and 16, each alone.
+    let student = Array::new([2, 2, 1], &[1.0, 2.0, f32::NAN, 4.0]);
+    let teacher = Array::filled([2, 2, 1], 0.0);
+    let counts = [true, true, false, true];
+    let found = run_with(
+        &term(Regressor::Auto),
+        &student,
+        &teacher,
+        Some(&counts),
+        None,
     );
-    assert_eq!(
-        error(outputs(2, random([2, 3])), plain),
-        "term \"hint_f\" needs feature \"f\" of the teacher, which gives []"
-    );
-    assert_eq!(
-        error(outputs(2, random([2, 3])), outputs(2, random([2, 3, 4]))),
-        "term \"hint_f\": features \"f\" and \"f\" differ: student has [2, 3], teacher has [2, 3, 4]"
-    );
-    assert_eq!(
-        error(outputs(2, random([2, 3, 4])), outputs(2, random([2, 5, 4]))),
-        "term \"hint_f\": features \"f\" and \"f\" differ: student has [2, 3, 4], teacher has [2, 5, 4]"
+    close(&[found.value], &[7.0], 1e-6);
+    close(
+        &found.gradient,
+        &[2.0 / 3.0, 4.0 / 3.0, 0.0, 8.0 / 3.0],
+        1e-6,
     );
 }
 
 #[test]
-fn configs_round_trip_and_refuse() {
-    let config = HintConfig::new("a", "b");
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<HintConfig>(&json).unwrap(), config);
-    assert!(serde_json::from_str::<HintConfig>(r#"{"student":"a"}"#).is_err());
-    assert!(serde_json::from_str::<HintConfig>(r#"{"student":"a","teacher":"b","x":1}"#).is_err());
-    let error = HintConfig::new("a", "").init().unwrap_err();
+fn errors_say_what_is_wrong() {
+    let (s, t) = (Array::random([2, 3], 1), Array::random([2, 3, 4], 1));
     assert_eq!(
-        error.to_string(),
-        "hint.teacher is \"\", expected the name of a feature"
+        check(&term(Regressor::Auto), &s, &t, 2),
+        "term \"hint_s\": features \"s\" and \"t\" differ: student has [2, 3], teacher has [2, 3, 4]"
+    );
+    assert_eq!(
+        check(&term(Regressor::Auto), &s, &s, 3),
+        "a masked feature has 2 rows, the student's logits have 3"
+    );
+    assert_eq!(
+        check(&term(Regressor::ConvBnRelu), &s, &s, 2),
+        "term \"hint_s\" needs [N, C, H, W] for a conv_bn_relu regressor: feature \"s\" of the \
+         student has shape [2, 3]"
+    );
+    let maps = Array::random([2, 3, 2, 2], 1);
+    assert_eq!(
+        check(&term(Regressor::Linear), &maps, &maps, 2),
+        "term \"hint_s\" needs [N, D] or [N, T, D] for a linear regressor: feature \"s\" of the \
+         student has shape [2, 3, 2, 2]"
     );
 }
 
-/// Hidden states: the mean is over the elements of the tokens that count.
 #[test]
-fn masked_tokens_do_not_count() {
-    let device = Device::flex().autodiff();
-    let student = [[[1.0, 2.0], [f32::NAN, 7.0]], [[0.0, 0.0], [1.0, 1.0]]];
-    let student = Tensor::<3>::from_floats(student, &device).require_grad();
-    let teacher = [[[4.0, 6.0], [7.0, f32::NAN]], [[0.0, 0.0], [1.0, 2.0]]];
-    let teacher = Tensor::<3>::from_floats(teacher, &device);
-    let (s, t) = (outputs(4, student.clone()), outputs(4, teacher));
-    let mask = Tensor::<1, Bool>::from_data([true, false, true, true], &device.inner());
-    let context = LossContext::new(&s, &t).with_mask(&mask);
-    let loss = HintConfig::new("f", "f").init().unwrap();
-    loss.check(&context).unwrap();
-    let value = loss.forward(&context);
-    let gradients = value.backward();
-    // 3² + 4² and 1² over the six elements of three tokens.
-    assert_close(value, &[26.0 / 6.0], 1e-6);
-    let expected = [-1.0, -4.0 / 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0 / 3.0];
-    assert_close(student.grad(&gradients).unwrap(), &expected, 1e-6);
+fn config_keeps_its_default_and_reads_every_regressor() {
+    let config: HintConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, HintConfig::new("s", "t"));
+    assert_eq!(config.regressor, Regressor::Auto);
+    let all = [
+        ("auto", Regressor::Auto),
+        ("linear", Regressor::Linear),
+        ("conv1x1", Regressor::Conv1x1),
+        ("conv_bn_relu", Regressor::ConvBnRelu),
+        ("mlp", Regressor::Mlp),
+    ];
+    for (name, regressor) in all {
+        let text = format!(r#"{{"student": "s", "teacher": "t", "regressor": "{name}"}}"#);
+        assert_eq!(from_json::<HintConfig>(&text).regressor, regressor);
+        round_trip(&config.clone().with_regressor(regressor));
+    }
+    let error = HintConfig::new("", "t").init().unwrap_err();
+    let expected = "hint.student is \"\", expected the name of a feature";
+    assert_eq!(error.to_string(), expected);
 }
