@@ -37,18 +37,21 @@ use crate::{
 /// };
 ///
 /// #[derive(Module, Debug)]
-/// struct Net(Linear, Linear);
+/// struct Net {
+///     hidden: Linear,
+///     head: Linear,
+/// }
 ///
 /// impl Distillable<Tensor<2>> for Net {
 ///     fn outputs(&self, x: Tensor<2>) -> Outputs {
-///         Outputs::new(self.1.forward(self.0.forward(x).tanh()))
+///         Outputs::new(self.head.forward(self.hidden.forward(x).tanh()))
 ///     }
 /// }
 ///
 /// let device = Device::flex();
-/// let net = |hidden| {
-///     let layer = |from, to| LinearConfig::new(from, to).init(&device);
-///     Net(layer(4, hidden), layer(hidden, 3))
+/// let net = |hidden| Net {
+///     hidden: LinearConfig::new(4, hidden).init(&device),
+///     head: LinearConfig::new(hidden, 3).init(&device),
 /// };
 /// let inputs: Vec<[f32; 4]> = (0..64).map(|i| [1, 3, 5, 7].map(|k| (i * k % 8) as f32)).collect();
 /// let data = DistillData::from_fn(InMemDataset::new(inputs), |items: Vec<[f32; 4]>, device| {
