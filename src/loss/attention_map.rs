@@ -101,8 +101,8 @@ pub enum AttentionHeads {
 ///
 /// Jiao et al.: TinyBERT: Distilling BERT for Natural Language Understanding, 2019,
 /// arXiv:1909.10351, eq. 7. Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic
-/// Compression of Pre-Trained Transformers, 2020, arXiv:2002.10957, eq. 6. Sun et al.: MobileBERT: a
-/// Compact Task-Agnostic BERT for Resource-Limited Devices, 2020, arXiv:2004.02984, section 3.4.
+/// Compression of Pre-Trained Transformers, 2020, arXiv:2002.10957, section 3.1. Sun et al.:
+/// MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices, 2020, arXiv:2004.02984, section 3.4.
 #[must_use]
 pub fn attention_map(
     student: Tensor<4>,
@@ -157,7 +157,10 @@ fn per_query(
             let squares = (difference.clone() * difference).sum_dim(3);
             let keys = squares.dims()[2];
             let errors = match &ignored {
-                Some(ignored) => squares / ignored.keys_that_count(),
+                Some(ignored) => {
+                    let count = ignored.keys_that_count().cast(squares.dtype());
+                    squares / count
+                }
                 None => squares / keys as f64,
             };
             errors.mean_dim(1).flatten(0, 3)

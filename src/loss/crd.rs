@@ -14,16 +14,16 @@ use crate::{Error, Feature, Result, Side};
 /// It carries over how the teacher's representation tells samples apart rather than its numbers,
 /// and is strong where the architectures of student and teacher differ. It costs two memories of
 /// all training samples. Use the features before the classifier, and soft targets beside it; the
-/// paper gives it a weight of 0.8.
+/// authors give it a weight of 0.8.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N) Σ_n ℓ(f_s; m_t) + ℓ(f_t; m_s)
 ///
-/// ℓ(f; m) = −ln( o_0 / (o_0 + c) ) − Σ_k ln( c / (o_k + c) ),   o_k = exp(⟨m_k, f⟩ / T) / Z
+/// ℓ(f; m) = −ln( o_0 / (o_0 + c) ) − Σ_k ln( c / (o_k + c) ),   o_k = exp(⟨m_k, f⟩ / τ) / Z
 ///
 /// f_s, f_t   embeddings of student and teacher, unit vectors      N   samples of the batch
 /// m_s, m_t   memories of both; m_0 of the sample itself, m_1 … m_K of others
-/// M   samples in memory      c = K / M      T   temperature      Z   normaliser, a constant
+/// M   samples in memory      c = K / M      τ   temperature      Z   normaliser, a constant
 /// ```
 ///
 /// RepDistiller and mdistiller compute the same; as there, 1e-7 is added to the `c` of each
@@ -39,7 +39,7 @@ use crate::{Error, Feature, Result, Side};
 ///
 /// # Gradient
 ///
-/// With `o` of one side, `∂ℓ/∂f = ( −c/(o_0 + c) · m_0 + Σ_k o_k/(o_k + c) · m_k ) / T`. It goes to
+/// With `o` of one side, `∂ℓ/∂f = ( −c/(o_0 + c) · m_0 + Σ_k o_k/(o_k + c) · m_k ) / τ`. It goes to
 /// both embeddings, since the teacher's is trained too; the memories are constants.
 ///
 /// # Panics
@@ -69,8 +69,7 @@ use crate::{Error, Feature, Result, Side};
 ///
 /// # References
 ///
-/// Tian, Krishnan, Isola: Contrastive Representation Distillation, 2019, arXiv:1910.10699, eq. 17
-/// and appendix.
+/// Tian, Krishnan, Isola: Contrastive Representation Distillation, 2019, arXiv:1910.10699, section 3.
 #[must_use]
 pub fn crd(
     student: Tensor<2>,
@@ -105,7 +104,7 @@ pub fn crd_no_reduction(
 }
 
 /// The normalisers that one batch gives, `[2]`, to be kept for those that follow: `ln Z` for the
-/// student's and for the teacher's embeddings, where Z is `M` times the mean of `exp(⟨m, f⟩ / T)`
+/// student's and for the teacher's embeddings, where Z is `M` times the mean of `exp(⟨m, f⟩ / τ)`
 /// over all candidates.
 ///
 /// # Panics
@@ -124,7 +123,7 @@ pub fn crd_normalisers(
     scores.normalisers(samples, None)
 }
 
-/// `⟨m, f⟩ / T` of every candidate, `[N, K + 1]`, each sample's own first.
+/// `⟨m, f⟩ / τ` of every candidate, `[N, K + 1]`, each sample's own first.
 struct Scores {
     student: Tensor<2>,
     teacher: Tensor<2>,
@@ -151,18 +150,21 @@ impl Scores {
             let [rows, candidates] = scores.dims();
             let highest = scores.clone().max_dim(1);
             let sums = (scores - highest.clone()).exp().sum_dim(1).log() + highest;
-            // ln Σ_k exp of each row, of which those that count are added up.
+            // The logarithm of each row's sum; those of rows that count are added up.
             let sums: Tensor<1> = sums.squeeze_dim(1);
-            let (sums, count) = match mask {
-                Some(mask) => (
-                    sums.mask_fill(mask.clone().bool_not(), -1e30),
-                    mask.clone().int().sum().float().clamp_min(1.0),
-                ),
-                None => (sums.clone(), Tensor::full([1], rows as f64, &sums.device())),
+            let ratio = (samples as f64 / candidates as f64).ln();
+            let total = |sums: Tensor<1>| {
+                let highest = sums.clone().max();
+                (sums - highest.clone()).exp().sum().log() + highest
             };
-            let highest = sums.clone().max();
-            let sum = (sums - highest.clone()).exp().sum().log() + highest;
-            sum - count.log() + (samples as f64 / candidates as f64).ln()
+            match mask {
+                Some(mask) => {
+                    let sums = sums.mask_fill(mask.clone().bool_not(), -1e30);
+                    let count = mask.clone().int().sum().float().cast(sums.dtype());
+                    total(sums) - count.clamp_min(1.0).log() + ratio
+                }
+                None => total(sums) - (rows as f64).ln() + ratio,
+            }
         };
         Tensor::cat(vec![side(&self.student), side(&self.teacher)], 0)
     }
@@ -237,7 +239,7 @@ fn contrast(
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives; of any rank, flattened |
 /// | `width` | 128 | at least 1 | `D`, the width of the embeddings |
 /// | `negatives` | 16384 | at least 1 | `K`, other samples per sample; at most all others are drawn |
-/// | `temperature` | 0.07 | greater than 0 | `T` |
+/// | `temperature` | 0.07 | greater than 0 | `τ`, which products of embeddings are divided by |
 /// | `momentum` | 0.5 | [0, 1) | share of the old entry in a new one of the memory |
 ///
 /// # Example
