@@ -2,7 +2,11 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use burn_distill::loss::{
-    HardLabelConfig, HintConfig, LogitMseConfig, LossContext, SoftTargetConfig,
+    CorrelationCongruenceConfig, DistConfig, DkdConfig, HardLabelConfig, HiddenCosineConfig,
+    HintConfig, JensenShannonConfig, LogitCosineConfig, LogitMseConfig, LossContext, MmdConfig,
+    NkdConfig, PatientKdConfig, PktConfig, ReverseKlConfig, RkdConfig, SimilarityPreservingConfig,
+    SoftCrossEntropyConfig, SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig,
+    SymmetricKlConfig, TotalVariationConfig, VirtualTeacherConfig,
 };
 use burn_distill::{IntoLoss, LossConfig, Outputs, Targets};
 use proptest::collection::vec;
@@ -36,22 +40,58 @@ impl Promise {
             permutation: true,
         }
     }
+
+    /// All but zero where both sides are equal.
+    fn positive(config: impl Into<LossConfig>) -> Self {
+        Self {
+            zero: false,
+            ..Self::all(config)
+        }
+    }
+
+    /// All but indifference to the level of logits.
+    fn unshifted(config: impl Into<LossConfig>) -> Self {
+        Self {
+            shift: false,
+            ..Self::all(config)
+        }
+    }
 }
 
 fn promises() -> Vec<Promise> {
-    vec![
+    let pair = ("f", "f");
+    let mut promises = vec![
         Promise::all(SoftTargetConfig::new(1.0)),
         Promise::all(SoftTargetConfig::new(20.0)),
-        Promise {
-            shift: false,
-            ..Promise::all(LogitMseConfig::new())
-        },
-        Promise::all(HintConfig::new("f", "f")),
-        Promise {
-            zero: false,
-            ..Promise::all(HardLabelConfig::new().with_smoothing(0.1))
-        },
-    ]
+        Promise::all(ReverseKlConfig::new(2.0)),
+        Promise::all(SymmetricKlConfig::new(2.0)),
+        Promise::all(JensenShannonConfig::new(2.0).with_beta(0.3)),
+        Promise::all(TotalVariationConfig::new(1.0)),
+        Promise::all(DkdConfig::new(4.0)),
+        Promise::all(StandardizedConfig::new(SoftTargetConfig::new(2.0))),
+        Promise::all(SparseSoftTargetConfig::new(CLASSES)),
+        // Cross-entropies: their least value is an entropy, not zero.
+        Promise::positive(SoftCrossEntropyConfig::new(2.0)),
+        Promise::positive(NkdConfig::new(2.0)),
+        Promise::positive(HardLabelConfig::new().with_smoothing(0.1)),
+        Promise::positive(VirtualTeacherConfig::new()),
+        // A column without variance counts as uncorrelated, so equal sides are only nearly at zero.
+        Promise::positive(DistConfig::new(1.0)),
+        // The level of logits is part of what these compare.
+        Promise::unshifted(LogitMseConfig::new()),
+        Promise::unshifted(LogitCosineConfig::new()),
+    ];
+    promises.extend([
+        Promise::all(HintConfig::new(pair.0, pair.1)),
+        Promise::all(HiddenCosineConfig::new(pair.0, pair.1)),
+        Promise::all(PatientKdConfig::new(pair.0, pair.1)),
+        Promise::all(SimilarityPreservingConfig::new(pair.0, pair.1)),
+        Promise::all(RkdConfig::new(pair.0, pair.1)),
+        Promise::all(CorrelationCongruenceConfig::new(pair.0, pair.1)),
+        Promise::all(PktConfig::new(pair.0, pair.1)),
+        Promise::all(MmdConfig::new(pair.0, pair.1)),
+    ]);
+    promises
 }
 
 /// One side's numbers.

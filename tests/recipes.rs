@@ -8,7 +8,9 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::Device;
 use burn_distill::loss::{HardLabelConfig, HintConfig, SoftTargetConfig, hard_label, soft_target};
-use burn_distill::recipe::{MutualConfig, Stage, StagesConfig, born_again, mutual_learning};
+use burn_distill::recipe::{
+    MutualConfig, Preset, Stage, StagesConfig, born_again, mutual_learning,
+};
 use burn_distill::{
     Combine, Distillable, Distiller, Ensemble, FitConfig, ObjectiveConfig, ProgressMode, Schedule,
 };
@@ -341,4 +343,53 @@ fn an_ensemble_refuses_weights_that_do_not_fit() {
         none.to_string(),
         "ensemble.teachers is 0, expected at least one teacher"
     );
+}
+
+#[test]
+fn every_preset_is_an_objective_that_a_file_can_hold() {
+    for preset in Preset::ALL {
+        let (least, _) = preset.features();
+        let pairs: Vec<_> = [("s1", "t1"), ("s2", "t2")][..least].to_vec();
+        let config = preset.objective(&pairs).unwrap();
+        let objective = config.init().unwrap();
+        assert!(objective.terms().len() >= 2, "{preset:?}");
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(ObjectiveConfig::from_json(&json).unwrap(), config);
+
+        let name = serde_json::to_string(&preset).unwrap();
+        assert_eq!(serde_json::from_str::<Preset>(&name).unwrap(), preset);
+        let too_many = vec![("s", "t"); 3];
+        let has_no_end = preset.features().1 > 1;
+        assert_eq!(
+            preset.objective(&too_many).is_ok(),
+            has_no_end,
+            "{preset:?}"
+        );
+    }
+}
+
+#[test]
+fn fitnets_are_two_stages() {
+    let stages = Preset::FitNets2015
+        .stages(&[("hidden", "hidden")], 5)
+        .unwrap();
+    let epochs: Vec<_> = stages.stages.iter().map(|stage| stage.epochs).collect();
+    assert_eq!(epochs, [2, 3]);
+    let results = stages
+        .init()
+        .unwrap()
+        .fit::<Flex, _, _, _>(
+            Default::default(),
+            net(1, 8),
+            net(2, 4),
+            &quiet(1),
+            labelled(points(40)),
+            None,
+        )
+        .unwrap();
+    assert_eq!(
+        results[1].report.training.objective,
+        "0.9 · soft_target + 0.1 · hard_label"
+    );
+    assert_eq!(Preset::Dkd2022.stages(&[], 7).unwrap().stages[0].epochs, 7);
 }

@@ -3,6 +3,7 @@
 //!
 //! | recipe | |
 //! |---|---|
+//! | [`Preset`] | a method as its paper sets it up |
 //! | [`Stages`] | one objective after another, such as hints first and soft targets then |
 //! | [`born_again`] | the student of one generation teaches the next |
 //! | [`mutual_learning`] | students that teach each other |
@@ -11,8 +12,10 @@
 
 mod born_again;
 mod mutual;
+mod preset;
 mod stages;
 
 pub use born_again::born_again;
 pub use mutual::{Mutual, MutualConfig, Peers, mutual_learning};
+pub use preset::Preset;
 pub use stages::{Stage, Stages, StagesConfig};
