@@ -26,9 +26,10 @@ const EPS: f64 = 1e-8;
 /// ```
 ///
 /// With a single row nothing varies along samples: intra is 1 and has no gradient. Equal outputs
-/// give almost 0, not exactly, where a class varies so little that 1e-8 is felt. The authors' code,
-/// image_classification_sota and mmrazor compute the same; torchdistill bounds each norm from below
-/// instead of adding to their product.
+/// give almost 0, not exactly, where a class varies so little that 1e-8 is felt.
+///
+/// image_classification_sota and mmrazor compute the same, and so does the authors' own code at
+/// τ = 1; torchdistill bounds each norm from below instead of adding to their product.
 ///
 /// There is no value per row, since intra belongs to the batch.
 ///

@@ -65,7 +65,7 @@ use crate::{Error, Result, Schedule};
 ///
 /// # References
 ///
-/// Zhao et al.: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679, eq. 7.
+/// Zhao et al.: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679.
 #[must_use]
 pub fn dkd(
     student: Tensor<2>,

@@ -83,7 +83,8 @@ pub enum MissingMass {
 ///
 /// Renormalize   p sums to 1 over K, the sum is over K
 /// Bucket        the classes outside of K are one more: q has 1 − Σ_K q there, p what ℓ leaves,
-///               (1 − Σ_K e^ℓ)^(τ_K / τ) before p is normalised; both count as at least 1e-8
+///               (1 − Σ_K e^ℓ)^(τ_K / τ) before p is normalised; both count as at least 1e-8.
+///               At τ = τ_K, p is as it is
 /// ```
 ///
 /// With `Bucket` and `τ = τ_K` this is never more than soft targets with the whole distribution.

@@ -77,7 +77,7 @@ pub fn standardize(logits: Tensor<2>, eps: f64) -> Tensor<2> {
 /// | `eps` | 1e-7 | greater than 0 | ε, keeps the z-score of a row of equal logits finite |
 ///
 /// The paper takes soft targets at temperature 2 with a weight of 9 beside hard labels of weight
-/// 0.1 or 1. The hard labels are a term of their own, on the logits as they are: standardized
+/// 0.1. The hard labels are a term of their own, on the logits as they are: standardized
 /// logits are at most √C apart, which lets no student give the true one of ten classes more than
 /// 0.72, however well it does. That is why a loss without a teacher is refused here, and so is one
 /// on features, which standardized logits do not touch.
@@ -91,10 +91,10 @@ pub fn standardize(logits: Tensor<2>, eps: f64) -> Tensor<2> {
 /// # fn main() -> burn_distill::Result<()> {
 /// let objective = Objective::new()
 ///     .with(StandardizedConfig::new(SoftTargetConfig::new(2.0)), 9.0)?
-///     .with(HardLabelConfig::new(), 1.0)?;
+///     .with(HardLabelConfig::new(), 0.1)?;
 /// assert_eq!(
 ///     objective.to_string(),
-///     "9 · standardized_soft_target + 1 · hard_label"
+///     "9 · standardized_soft_target + 0.1 · hard_label"
 /// );
 ///
 /// let error = StandardizedConfig::new(HardLabelConfig::new()).init().unwrap_err();

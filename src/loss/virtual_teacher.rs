@@ -23,8 +23,8 @@ use crate::{Error, Result, Schedule};
 /// At τ = 1 it has the gradient of label smoothing, which is
 /// [`HardLabelConfig::with_smoothing`](super::HardLabelConfig::with_smoothing), with
 /// `ε = (1 − a) · C / (C − 1)`; its value is less by the entropy of the teacher. At higher
-/// temperatures it becomes the squared error between the centred logits and those of the teacher,
-/// and so bounds the margin that label smoothing at τ = 1 only slows down.
+/// temperatures it tends to the squared error between the centred logits and those of the teacher,
+/// which pulls with the distance alone. The student it asks for is the same at all of them.
 ///
 /// This is the paper's formula. The authors' code takes `softmax(p / τ)` of the teacher's
 /// probabilities instead, leaves the student unsoftened and averages over classes without τ²: its

@@ -41,7 +41,7 @@ fn zero_where_both_agree_and_positive_elsewhere() {
 
 #[test]
 fn the_parts_add_up_to_soft_targets() {
-    // By the paper's eq. 6: β is the teacher's doubt, here 1 − 1/2.
+    // The paper's starting point: there β is the teacher's doubt, here 1 − 1/2.
     let (student, teacher) = ([0.3, -0.2, 1.1], log([0.2, 0.5, 0.3]));
     let seen = Batch::new([student], [teacher], [1]).seen(&loss(1.0, 1.0, 0.5));
     let device = burn::tensor::Device::flex();

@@ -71,6 +71,29 @@ fn renormalize_by_hand() {
 }
 
 #[test]
+fn probabilities_that_rounding_made_more_than_one_stay_as_they_are() {
+    // p = (0.6, 0.5) against q = (1/2, 1/2), and 1e-8 against 1e-8.
+    let seen = by_hand([0.0; 2], [0, 1], [0.6, 0.5], [1.0, 1.0], Bucket);
+    assert_close(&[seen.value], &[0.6 * 1.2_f64.ln()], 1e-6);
+    assert_close(&seen.gradient, &[0.55 - 0.6, 0.55 - 0.5], 1e-6);
+}
+
+#[test]
+fn never_negative_by_rounding() {
+    // Two classes hold all there is, in the same proportion on both sides.
+    let device = Device::flex();
+    let rows: Vec<f32> = (0..300u16)
+        .flat_map(|n| [f32::from(n) / 64.0, 0.0, -50.0, -50.0])
+        .collect();
+    let student = Tensor::<2>::from_data(TensorData::new(rows, [300, 4]), &device);
+    let log_probs = student.clone().narrow(1, 0, 2);
+    let indices = Tensor::<2, Int>::from_ints([[0, 1]], &device).expand([300, 2]);
+    let top = TopK::new(indices, log_probs);
+    let values = sparse_soft_target_no_reduction(student, top, 1.0, Renormalize).into_data();
+    assert!(values.iter::<f64>().all(|v| (0.0..1e-6).contains(&v)));
+}
+
+#[test]
 fn another_temperature_takes_powers() {
     // Roots of (1/4, 1/16 | 11/16) at twice the temperature they were taken at, τ² = 4.
     let student = [0.0, 2.0, 4.0];
