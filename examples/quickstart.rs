@@ -74,7 +74,8 @@ where
         .with_lr_schedule(Schedule::cosine(1.0, 0.0))
         .with_seed(args.seed)
         .with_label("teacher");
-    let teacher = train_on_labels::<B, _, _>(device.clone(), teacher, &config, train, test.clone())?;
+    let teacher =
+        train_on_labels::<B, _, _>(device.clone(), teacher, &config, train, test.clone())?;
 
     println!("Student 784-100-10 on 1,000 of them, from labels and from the teacher ...");
     let config = FitConfig::new(if args.quick { 10 } else { 100 })
@@ -99,7 +100,10 @@ where
     let path = args.out.join("student.safetensors");
     let mut file = SafetensorsStore::from_file(&path).overwrite(true);
     distilled.student.save_into(&mut file)?;
-    println!("\nWrote report.json and student.safetensors to {}", args.out.display());
+    println!(
+        "\nWrote report.json and student.safetensors to {}",
+        args.out.display()
+    );
 
     let mut student = Mlp::new(&STUDENT, &at);
     student.load_from(&mut SafetensorsStore::from_file(&path))?;
@@ -107,7 +111,11 @@ where
     for digit in &digits::test()?[..3] {
         let outputs = student.outputs(digits::flat_images(std::slice::from_ref(digit), &at));
         let answer: i64 = outputs.logits.argmax(1).into_scalar();
-        println!("{}\nIt says {answer}, the label says {}.", digit.to_text(), digit.label);
+        println!(
+            "{}\nIt says {answer}, the label says {}.",
+            digit.to_text(),
+            digit.label
+        );
     }
     Ok(())
 }

@@ -108,8 +108,7 @@ impl<I> DistillData<I> {
 /// Hides the type of the items.
 trait Source<I>: Send + Sync {
     fn len(&self) -> usize;
-    fn batch(&self, indices: Vec<usize>, device: &Device)
-    -> Result<DistillBatch<I>, DatasetError>;
+    fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I>, DatasetError>;
 }
 
 struct Batched<D, B, Item> {
@@ -127,11 +126,7 @@ where
         self.dataset.len()
     }
 
-    fn batch(
-        &self,
-        indices: Vec<usize>,
-        device: &Device,
-    ) -> Result<DistillBatch<I>, DatasetError> {
+    fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I>, DatasetError> {
         let items = self.dataset.get_many(indices.clone())?;
         let mut batch = self.batcher.batch(items, device);
         batch.indices = indices;

@@ -1,6 +1,6 @@
 //! Whether a device is there, asked before anything is moved to it.
 
-use std::panic::{catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor};
@@ -25,30 +25,39 @@ use crate::{Error, Result};
 /// assert!(burn_distill::check_device(&Device::flex()).is_ok());
 /// ```
 pub fn check_device(device: &Device) -> Result<()> {
-    // The panic hook belongs to the whole process: one check at a time, and the shortest possible.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-
     let plain = device.clone().inner();
-    let hook = take_hook();
-    set_hook(Box::new(|_| {}));
-    let outcome = catch_unwind(|| {
+    let outcome = quietly(|| {
         let two = Tensor::<1>::ones([1], &plain) + 1.0;
         two.try_into_scalar::<f32>().map_err(|e| e.to_string())
     });
-    set_hook(hook);
+    match outcome.and_then(|value| value) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Error::DeviceUnavailable {
+            device: format!("{device:?}"),
+            reason,
+        }),
+    }
+}
 
-    let reason = match outcome {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(reason)) => reason,
-        Err(panic) => panic
+/// Runs what may panic in a driver, and gives the panic's message instead of printing it.
+pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+    // The panic hook belongs to the whole process: one at a time, and the shortest possible.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    // Whatever the driver left half done is not used after a panic.
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    set_hook(hook);
+    outcome.map_err(|panic| {
+        let message = panic
             .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
-            .unwrap_or_else(|| "its driver failed without a message".into()),
-    };
-    Err(Error::DeviceUnavailable {
-        device: format!("{device:?}"),
-        reason: reason.trim().to_string(),
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        message
+            .unwrap_or("its driver failed without a message")
+            .trim()
+            .to_string()
     })
 }

@@ -9,11 +9,11 @@ use burn::tensor::Device;
 
 use crate::loss::HardLabelConfig;
 use crate::metric::parameter_distance;
-use crate::report::{ModelReport, TrainingSummary, measure};
+use crate::report::{ModelReport, TrainingSummary, measure, measure_beside};
 use crate::training::Training;
 use crate::{
-    DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig, Outputs,
-    Preflight, Report, Result, Schedule,
+    ClassPolicy, DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig,
+    OptimizerState, Outputs, Preflight, Report, Result, Schedule,
 };
 
 /// Trains a small module, the student, to imitate a large one, the teacher.
@@ -37,18 +37,21 @@ use crate::{
 /// };
 ///
 /// #[derive(Module, Debug)]
-/// struct Net(Linear, Linear);
+/// struct Net {
+///     hidden: Linear,
+///     head: Linear,
+/// }
 ///
 /// impl Distillable<Tensor<2>> for Net {
 ///     fn outputs(&self, x: Tensor<2>) -> Outputs {
-///         Outputs::new(self.1.forward(self.0.forward(x).tanh()))
+///         Outputs::new(self.head.forward(self.hidden.forward(x).tanh()))
 ///     }
 /// }
 ///
 /// let device = Device::flex();
-/// let net = |hidden| {
-///     let layer = |from, to| LinearConfig::new(from, to).init(&device);
-///     Net(layer(4, hidden), layer(hidden, 3))
+/// let net = |hidden| Net {
+///     hidden: LinearConfig::new(4, hidden).init(&device),
+///     head: LinearConfig::new(hidden, 3).init(&device),
 /// };
 /// let inputs: Vec<[f32; 4]> = (0..64).map(|i| [1, 3, 5, 7].map(|k| (i * k % 8) as f32)).collect();
 /// let data = DistillData::from_fn(InMemDataset::new(inputs), |items: Vec<[f32; 4]>, device| {
@@ -69,6 +72,7 @@ pub struct Distiller<B: Backend, T, S> {
     student: S,
     /// The first thing that was wrong with it, until something is done with it.
     objective: Result<Objective>,
+    average: Option<f64>,
     _backend: PhantomData<B>,
 }
 
@@ -86,6 +90,7 @@ where
             teacher,
             student,
             objective: Ok(Objective::new()),
+            average: None,
             _backend: PhantomData,
         }
     }
@@ -95,6 +100,14 @@ where
     #[must_use]
     pub fn with(mut self, loss: impl IntoLoss, weight: impl Into<Schedule>) -> Self {
         self.objective = self.objective.and_then(|sum| sum.with(loss, weight));
+        self
+    }
+
+    /// Sets what happens where teacher and student have different numbers of classes. It is a part
+    /// of the objective, so a whole objective that is set afterwards brings its own.
+    #[must_use]
+    pub fn with_class_policy(mut self, policy: ClassPolicy) -> Self {
+        self.objective = self.objective.map(|sum| sum.with_class_policy(policy));
         self
     }
 
@@ -140,7 +153,10 @@ where
             config,
             train,
             valid,
+            average: self.average,
         };
+        training.prepare(&self.teacher)?;
+        training.prepare(&self.student)?;
         training.preflight(&Frozen::new(self.teacher.clone()), &self.student)
     }
 
@@ -172,41 +188,52 @@ where
             config,
             train: &train,
             valid: valid.as_ref(),
+            average: self.average,
         };
+        training.prepare(&self.teacher)?;
+        training.prepare(&self.student)?;
         let teacher = Frozen::new(self.teacher);
         let untrained = config.baseline.then(|| self.student.clone());
-        let (student, summary) = training.run(teacher.clone(), self.student)?;
+        let run = training.run(teacher.clone(), self.student)?;
 
         let (measured_on, data) = match &valid {
             Some(valid) => ("validation", valid),
             None => ("training", &train),
         };
-        let teacher = teacher.fork(&self.device);
+        let student = run.student;
+        let teacher = run.average.map_or(teacher, Frozen::new).fork(&self.device);
         let needs_teacher = training.objective.needs_teacher();
         let teacher_report = needs_teacher.then(|| {
             let alone = None::<&Frozen<T>>;
-            measure(teacher.inner(), alone, data, config.batch_size, &self.device)
+            measure(
+                teacher.inner(),
+                alone,
+                data,
+                config.batch_size,
+                &self.device,
+            )
         });
-        let beside = needs_teacher.then_some(&teacher);
-        let distilled = measure(&student, beside, data, config.batch_size, &self.device)?;
+        let policy = training.objective.class_policy();
+        let beside = needs_teacher.then_some((&teacher, policy));
+        let distilled = measure_beside(&student, beside, data, config.batch_size, &self.device)?;
         let distance = needs_teacher.then(|| parameter_distance(teacher.inner(), &student));
         let mut report = Report::new(
             teacher_report.transpose()?,
             distilled,
             distance,
             measured_on,
-            summary,
+            run.summary,
         );
         if let Some(untrained) = untrained {
             let valid = valid.as_ref();
-            let alone =
-                train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
+            let alone = train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
             report = report.with_labels_alone(alone.report);
         }
         Ok(Distilled {
             student,
             teacher: teacher.into_inner(),
             report,
+            optimizer: run.optimizer,
         })
     }
 
@@ -232,7 +259,9 @@ where
     {
         let teacher = Frozen::new(self.teacher.clone());
         let student = self.student.clone();
-        train_on_labels_of(&self.device, student, config, train, valid, Some(&teacher))
+        let policy = self.objective.as_ref().map(Objective::class_policy);
+        let beside = Some((&teacher, policy.unwrap_or_default()));
+        train_on_labels_of(&self.device, student, config, train, valid, beside)
     }
 }
 
@@ -256,8 +285,15 @@ where
     M: Distillable<I>,
 {
     let valid = valid.into();
-    let nobody = None::<&Frozen<NoTeacher>>;
-    train_on_labels_of(&device.into(), model, config, &train, valid.as_ref(), nobody)
+    let nobody = None::<(&Frozen<NoTeacher>, ClassPolicy)>;
+    train_on_labels_of(
+        &device.into(),
+        model,
+        config,
+        &train,
+        valid.as_ref(),
+        nobody,
+    )
 }
 
 fn train_on_labels_of<I, T, M>(
@@ -266,7 +302,7 @@ fn train_on_labels_of<I, T, M>(
     config: &FitConfig,
     train: &DistillData<I>,
     valid: Option<&DistillData<I>>,
-    beside: Option<&Frozen<T>>,
+    beside: Option<(&Frozen<T>, ClassPolicy)>,
 ) -> Result<Trained<M>>
 where
     I: Module + 'static,
@@ -281,21 +317,67 @@ where
     if beside.is_some() {
         config.label = Some("labels alone".into());
     }
-    let training = Training {
-        device,
-        objective: Arc::new(Objective::new().with(HardLabelConfig::new(), 1.0)?),
-        config: &config,
-        train,
-        valid,
-    };
-    let (model, training) = training.run(Frozen::new(NoTeacher), model)?;
+    let objective = Objective::new().with(HardLabelConfig::new(), 1.0)?;
+    let (model, training) = train_alone(device, model, objective, &config, train, valid)?;
     let data = valid.unwrap_or(train);
-    let report = measure(&model, beside, data, config.batch_size, device)?;
+    let report = measure_beside(&model, beside, data, config.batch_size, device)?;
     Ok(Trained {
         model,
         report,
         training,
     })
+}
+
+/// Trains a module towards an objective that asks no teacher.
+pub(crate) fn train_alone<I, M>(
+    device: &Device,
+    model: M,
+    objective: Objective,
+    config: &FitConfig,
+    train: &DistillData<I>,
+    valid: Option<&DistillData<I>>,
+) -> Result<(M, TrainingSummary)>
+where
+    I: Module + 'static,
+    M: Distillable<I>,
+{
+    let training = Training {
+        device,
+        objective: Arc::new(objective),
+        config,
+        train,
+        valid,
+        average: None,
+    };
+    training.prepare(&model)?;
+    let run = training.run(Frozen::new(NoTeacher), model)?;
+    Ok((run.student, run.summary))
+}
+
+impl<B, S> Distiller<B, S, S>
+where
+    B: Backend,
+    B::Device: Into<Device>,
+    S: Clone,
+{
+    /// A distillation without a teacher of its own: the teacher is the moving average of the
+    /// student's weights, `average ← decay · average + (1 − decay) · student` after every step.
+    ///
+    /// Its answers steady those of the student, also on samples without labels. It starts at the
+    /// student's first weights, so give its term a [warm-up](Schedule::warm_up). The
+    /// [teacher that comes back](Distilled::teacher) is the average, often the better of the two. It
+    /// changes, and so, unlike any other teacher, it is part of a checkpoint.
+    ///
+    /// `decay` is from 0 to 1, in the paper 0.99 to 0.999.
+    ///
+    /// # References
+    ///
+    /// Tarvainen, Valpola: Mean teachers are better role models, 2017, arXiv:1703.01780.
+    pub fn mean_teacher(device: B::Device, student: S, decay: f64) -> Self {
+        let mut distiller = Self::new(device, student.clone(), student);
+        distiller.average = Some(decay);
+        distiller
+    }
 }
 
 /// What [`Distiller::fit`] hands back.
@@ -309,6 +391,8 @@ pub struct Distilled<T, S> {
     pub teacher: T,
     /// What was gained and lost.
     pub report: Report,
+    /// The optimizer with its state, if [`FitConfig::with_kept_optimizer`] asked for it.
+    pub optimizer: Option<OptimizerState>,
 }
 
 /// A model trained on labels alone.

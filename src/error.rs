@@ -62,6 +62,44 @@ pub enum Error {
         /// What that model gives.
         available: Vec<String>,
     },
+    /// A feature has a shape that a loss cannot compare.
+    #[error(
+        "term {term:?}: feature {name:?} of the {side} has shape {shape:?}, expected {expected}"
+    )]
+    FeatureShape {
+        /// The term that compares it.
+        term: String,
+        /// The feature.
+        name: String,
+        /// Whose feature.
+        side: Side,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shapes allowed.
+        expected: &'static str,
+    },
+    /// A loss keeps something per sample and is not told which samples a batch holds.
+    #[error(
+        "term {term:?} needs the place of each sample in its dataset, which the batches do not carry"
+    )]
+    MissingIndices {
+        /// The term that asked.
+        term: String,
+    },
+    /// A loss cannot read a feature of this rank.
+    #[error("term {term:?} needs {expected}: feature {name:?} of the {side} has shape {shape:?}")]
+    FeatureRank {
+        /// The term that asked.
+        term: String,
+        /// The feature it looks at.
+        name: String,
+        /// Whose feature.
+        side: Side,
+        /// The ranks it can read.
+        expected: &'static str,
+        /// The shape found.
+        shape: Vec<usize>,
+    },
     /// A hyper-parameter is out of range.
     #[error("{name} is {value}, expected {expected}")]
     InvalidParameter {
@@ -112,7 +150,7 @@ pub enum Error {
         what: &'static str,
     },
     /// A value that should be a finite number is not.
-    #[error("{what} is not finite: {value}")]
+    #[error("not finite: {what} ({value})")]
     NonFinite {
         /// What is not finite, with the epoch and the step where there is one.
         what: String,
@@ -187,6 +225,86 @@ impl Error {
         Self::Io {
             path: path.into(),
             message: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_names_both_sides() {
+        let cases = [
+            (
+                Error::ShapeMismatch {
+                    what: "logits".into(),
+                    student: vec![2, 5],
+                    teacher: vec![2, 6],
+                },
+                "logits differ: student has [2, 5], teacher has [2, 6]",
+            ),
+            (
+                Error::BatchMismatch {
+                    what: "the mask",
+                    side: Side::Student,
+                    expected: 4,
+                    found: 3,
+                },
+                "the mask has 3 rows, the student's logits have 4",
+            ),
+            (
+                Error::MissingFeature {
+                    term: "hint".into(),
+                    name: "a".into(),
+                    side: Side::Teacher,
+                    available: vec!["b".into()],
+                },
+                "term \"hint\" needs feature \"a\" of the teacher, which gives [\"b\"]",
+            ),
+            (
+                Error::LabelOutOfRange {
+                    label: -1,
+                    classes: 10,
+                },
+                "label -1 is out of range: the student has 10 classes (0 to 9)",
+            ),
+            (
+                Error::EmptyMask { what: "training" },
+                "the mask of the first training batch leaves no sample",
+            ),
+            (
+                Error::DeviceUnavailable {
+                    device: "Device<Wgpu>".into(),
+                    reason: "no adapter".into(),
+                },
+                "device Device<Wgpu> is not available: no adapter",
+            ),
+            (
+                Error::Io {
+                    path: "a/b".into(),
+                    message: "disk full".into(),
+                },
+                "a/b: disk full",
+            ),
+            (
+                Error::Checkpoint {
+                    directory: "runs".into(),
+                    epoch: 3,
+                    reason: "wrong shape".into(),
+                },
+                "cannot resume from epoch 3 in runs: wrong shape",
+            ),
+            (
+                Error::Dataset {
+                    what: "training",
+                    message: "gone".into(),
+                },
+                "the training set could not be read: gone",
+            ),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

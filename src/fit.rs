@@ -7,7 +7,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use burn::tensor::distributed::DistributedConfig;
+use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
 use burn::train::{Interrupter, MultiDeviceOptim};
 
 use crate::loader::Plan;
@@ -34,6 +34,7 @@ use crate::{Error, ProgressMode, Result, Schedule};
 /// | [gradient checkpointing](Self::with_gradient_checkpointing) | off | | recompute instead of keep |
 /// | [progress](Self::with_progress) | [`ProgressMode::Auto`] | | what is shown |
 /// | [baseline](Self::with_baseline) | off | | also trains the student on labels alone |
+/// | [kept optimizer](Self::with_kept_optimizer) | off | | hand the optimizer's state back |
 ///
 /// # Example
 ///
@@ -68,6 +69,30 @@ pub struct FitConfig {
     pub(crate) progress: ProgressMode,
     pub(crate) label: Option<String>,
     pub(crate) baseline: bool,
+    pub(crate) keep_optimizer: bool,
+}
+
+/// An optimizer with the state that a training left it in: hand it to the next training's
+/// [`FitConfig::with_optimizer`] to go on with it.
+#[derive(Clone)]
+pub struct OptimizerState(ModuleOptimizer);
+
+impl OptimizerState {
+    pub(crate) fn new(optimizer: ModuleOptimizer) -> Self {
+        Self(optimizer)
+    }
+}
+
+impl From<OptimizerState> for ModuleOptimizer {
+    fn from(state: OptimizerState) -> Self {
+        state.0
+    }
+}
+
+impl std::fmt::Debug for OptimizerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OptimizerState").finish_non_exhaustive()
+    }
 }
 
 /// The learning rate over time.
@@ -93,6 +118,16 @@ pub(crate) enum Execution {
 }
 
 impl Execution {
+    /// See [`Plan::reduction`].
+    pub fn reduction(&self) -> f64 {
+        match self {
+            Self::Ddp(devices, config) if config.all_reduce_op == ReduceOperation::Mean => {
+                1.0 / devices.len() as f64
+            }
+            _ => 1.0,
+        }
+    }
+
     pub fn devices(&self) -> usize {
         match self {
             Self::Single => 1,
@@ -124,6 +159,7 @@ impl FitConfig {
             progress: ProgressMode::Auto,
             label: None,
             baseline: false,
+            keep_optimizer: false,
         }
     }
 
@@ -254,7 +290,8 @@ impl FitConfig {
         self
     }
 
-    /// Trains on several devices with Burn's distributed data parallel engine, one replica each.
+    /// Trains on several devices with Burn's distributed data parallel engine, one replica each. A
+    /// backend that cannot is an error before training.
     #[must_use]
     pub fn with_ddp(mut self, devices: Vec<Device>, config: DistributedConfig) -> Self {
         self.execution = Execution::Ddp(devices, config);
@@ -288,6 +325,14 @@ impl FitConfig {
     #[must_use]
     pub fn with_baseline(mut self, baseline: bool) -> Self {
         self.baseline = baseline;
+        self
+    }
+
+    /// Hands the optimizer back with its state, for a next training of the same student to go on
+    /// with; see [`Distilled::optimizer`](crate::Distilled).
+    #[must_use]
+    pub fn with_kept_optimizer(mut self, keep: bool) -> Self {
+        self.keep_optimizer = keep;
         self
     }
 
@@ -337,6 +382,7 @@ impl FitConfig {
             batch_size: self.batch_size,
             accumulation: self.accumulation,
             devices: self.execution.devices(),
+            reduction: self.execution.reduction(),
             epochs: self.epochs,
             workers: self.workers,
         }

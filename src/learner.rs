@@ -3,13 +3,16 @@
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleDisplay};
+use burn::optim::{GradientsParams, ModuleOptimizer, MultiGradientsParams};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 
 use crate::loader::{Share, Step};
 use crate::loss::{LossContext, Parts};
 use crate::objective::Value;
+use crate::teacher::Average;
 use crate::{Distillable, Error, Frozen, Objective, Outputs, Targets};
 
 /// What the engine trains. Its parameters are the student's and those of the losses' parts, so a
@@ -17,6 +20,8 @@ use crate::{Distillable, Error, Frozen, Objective, Outputs, Targets};
 #[derive(Module, Debug)]
 pub(crate) struct Composite<I, T: Module + ModuleDisplay, S: Module + ModuleDisplay> {
     pub teacher: Frozen<T>,
+    /// The teacher instead of the other one, where the student teaches itself.
+    pub average: Option<Average<T>>,
     pub student: S,
     /// One place per term.
     pub parts: Vec<Option<Parts>>,
@@ -24,8 +29,35 @@ pub(crate) struct Composite<I, T: Module + ModuleDisplay, S: Module + ModuleDisp
     pub objective: Arc<Objective>,
     #[module(skip)]
     pub stats: Stats,
+    /// The optimizer as it is after the last step, where somebody wants it.
+    #[module(skip)]
+    pub kept: Option<Kept>,
     #[module(skip)]
     pub _input: PhantomData<fn(I)>,
+}
+
+/// A place for the optimizer.
+#[derive(Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<Option<ModuleOptimizer>>>);
+
+impl Kept {
+    pub fn take(&self) -> Option<ModuleOptimizer> {
+        self.0
+            .lock()
+            .expect("nobody panics while holding it")
+            .take()
+    }
+
+    fn put(&self, optimizer: &ModuleOptimizer) {
+        let mut place = self.0.lock().expect("nobody panics while holding it");
+        *place = Some(optimizer.clone());
+    }
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kept")
+    }
 }
 
 /// Which numbers every step reports.
@@ -46,9 +78,11 @@ pub(crate) const ACCURACY: &str = "accuracy";
 
 impl Stats {
     pub fn new(objective: &Objective, outputs: &LossContext<'_>) -> Self {
-        let classes = outputs.student.logits.dims()[1];
+        let aligned = objective.align(outputs);
+        let compared = aligned.context(outputs);
+        let classes = compared.student.logits.dims()[1];
         let is_comparable = |other: &Outputs| other.logits.dims()[1] == classes && classes > 1;
-        let agreement = outputs.teacher.is_some_and(is_comparable);
+        let agreement = compared.teacher.is_some_and(is_comparable);
         let accuracy = outputs.targets.classes().is_some();
         let mut names = vec![LOSS.to_string()];
         names.extend(objective.terms().iter().map(|t| t.name().to_string()));
@@ -70,15 +104,20 @@ impl Stats {
         let rows = student.dims()[0];
         let predicted = student.argmax(1);
         let mask = context.mask;
-        let share = |right: Tensor<2, burn::tensor::Bool>| {
-            context.mean(right.squeeze_dim::<1>(1).float())
-        };
+        let share =
+            |right: Tensor<2, burn::tensor::Bool>| context.mean(right.squeeze_dim::<1>(1).float());
 
         let mut numbers = vec![value.total];
         numbers.extend(value.terms);
         if self.agreement {
-            let taught = context.teacher().logits.clone().argmax(1);
-            numbers.push(share(predicted.clone().equal(taught)));
+            let (answered, taught) = match value.aligned.changed() {
+                None => (predicted.clone(), &context.teacher().logits),
+                Some((student, teacher)) => {
+                    let student = student.logits.clone().without_autodiff();
+                    (student.argmax(1), &teacher.logits)
+                }
+            };
+            numbers.push(share(answered.equal(taught.clone().argmax(1))));
         }
         if self.accuracy {
             let labels = context.targets.classes().expect("the same in every batch");
@@ -89,7 +128,9 @@ impl Stats {
             None => Tensor::full([1], rows as f64, &device),
         });
         let dtype = burn::tensor::DType::F32;
-        let plain = numbers.into_iter().map(|n| n.without_autodiff().cast(dtype));
+        let plain = numbers
+            .into_iter()
+            .map(|n| n.without_autodiff().cast(dtype));
         Tensor::cat(plain.collect(), 0)
     }
 }
@@ -100,9 +141,31 @@ where
     T: Distillable<I>,
     S: Distillable<I>,
 {
+    fn taught(&self, input: &I) -> Outputs {
+        match &self.average {
+            Some(average) => average.model.outputs(input.valid()).without_autodiff(),
+            None => self.teacher.outputs(input),
+        }
+    }
+
+    /// One optimizer step, and what follows from it.
+    fn stepped(
+        mut self,
+        optim: &mut ModuleOptimizer,
+        step: impl FnOnce(Self, &mut ModuleOptimizer) -> Self,
+    ) -> Self {
+        // A second holder would keep the optimizer from updating its state in place.
+        let kept = self.kept.clone();
+        kept.iter().for_each(|kept| drop(kept.take()));
+        self = step(self, optim);
+        kept.iter().for_each(|kept| kept.put(optim));
+        self.average = self.average.map(|average| average.follow(&self.student));
+        self
+    }
+
     fn run(&self, step: Step<I>) -> (Tensor<1>, StepOutput) {
         let needs_teacher = self.objective.needs_teacher();
-        let teacher = needs_teacher.then(|| self.teacher.outputs(&step.batch.input));
+        let teacher = needs_teacher.then(|| self.taught(&step.batch.input));
         let student = self.student.outputs(step.batch.input);
         let targets: Targets = step.batch.targets.without_autodiff();
         let indices = step.batch.indices;
@@ -145,6 +208,24 @@ where
     fn step(&self, step: Step<I>) -> TrainOutput<StepOutput> {
         let (total, output) = self.run(step);
         TrainOutput::new(self, total.backward(), output)
+    }
+
+    fn optimize(
+        self,
+        optim: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        grads: GradientsParams,
+    ) -> Self {
+        self.stepped(optim, |model, optim| optim.step(lr, model, grads))
+    }
+
+    fn optimize_multi(
+        self,
+        optim: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        grads: MultiGradientsParams,
+    ) -> Self {
+        self.stepped(optim, |model, optim| optim.step_multi(lr, model, grads))
     }
 }
 
@@ -194,9 +275,9 @@ impl ItemLazy for StepOutput {
         let Numbers::OnDevice(tensor) = self.numbers else {
             return Ok(self);
         };
-        let data = tensor.try_into_data().map_err(|error| {
-            burn::backend::ExecutionError::with_context(error.to_string())
-        })?;
+        let data = tensor
+            .try_into_data()
+            .map_err(|error| burn::backend::ExecutionError::with_context(error.to_string()))?;
         let numbers: Vec<f64> = data.iter::<f64>().collect();
         let names = self.stats.names.iter();
         if let Some((name, value)) = names.zip(&numbers).skip(1).find(|(_, v)| !v.is_finite()) {
@@ -206,7 +287,11 @@ impl ItemLazy for StepOutput {
                 value: value.to_string(),
             };
             let context = error.to_string();
-            let mut fault = self.stats.fault.lock().expect("nobody panics while holding it");
+            let mut fault = self
+                .stats
+                .fault
+                .lock()
+                .expect("nobody panics while holding it");
             fault.get_or_insert(error);
             return Err(burn::backend::ExecutionError::with_context(context));
         }

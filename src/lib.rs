@@ -1,42 +1,115 @@
-//! Distillation.
+//! Knowledge distillation for [Burn](https://burn.dev): train a small module, the student, to
+//! imitate a large one, the teacher, and see what it gained and lost.
+//!
+//! ```no_run
+//! # use burn::backend::Flex;
+//! # use burn::tensor::Tensor;
+//! # use burn::optim::AdamConfig;
+//! # use burn_distill::{Distillable, DistillData, Distiller, Error, FitConfig};
+//! # use burn_distill::loss::{HardLabelConfig, SoftTargetConfig};
+//! # fn example<Large, Small>(teacher: Large, student: Small, train: DistillData<Tensor<2>>, valid: DistillData<Tensor<2>>) -> Result<(), Error>
+//! # where Large: Distillable<Tensor<2>>, Small: Distillable<Tensor<2>> {
+//! let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
+//!     .with(SoftTargetConfig::new(4.0), 0.9)
+//!     .with(HardLabelConfig::new(), 0.1)
+//!     .fit(&FitConfig::new(30).with_optimizer(AdamConfig::new().init(), 3e-3), train, valid)?;
+//!
+//! println!("{}", distilled.report); // teacher and distilled student, side by side
+//! let student = distilled.student; // an ordinary Burn module, ready for inference
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # From here
+//!
+//! 1. Implement [`Distillable`] for your teacher and your student: input in, [`Outputs`] out.
+//! 2. Wrap your dataset and its batcher in [`DistillData`]; batches are [`DistillBatch`]es.
+//! 3. Choose the [objective](Objective): [soft targets](loss::SoftTarget) first. In code with
+//!    [`Distiller::with`], from a closure with [`loss_fn`](loss::loss_fn), or from a file with
+//!    [`ObjectiveConfig`].
+//! 4. [`Distiller::fit`] checks everything on one batch, trains on Burn's own engine as
+//!    [`FitConfig`] says, and hands back the student with a [`Report`].
+//!
+//! Around it: [`train_on_labels`] trains a teacher, [`Transfer`] copies some of its parameters into
+//! a student, [`metric`] measures how far the two are apart, and every loss is also a pure function
+//! for a training loop of your own.
+//!
+//! # Feature flags
+//!
+//! - `flex` (default), `ndarray`: backends on the CPU.
+//! - `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`: backends on the GPU, with Burn's kernel
+//!   fusion and autotuning.
+//! - `remote`: devices that another process serves.
+//! - `tui`: Burn's terminal dashboard in place of bars and lines.
+
+#![warn(missing_docs, missing_debug_implementations)]
+#![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod error;
+
 mod batch;
 mod data;
-mod model;
 mod device;
-mod ops;
+mod model;
+
 mod maps;
+mod ops;
+mod features;
+mod kernel;
 mod projector;
-pub mod loss;
 mod schedule;
+
+mod contrast;
+pub mod loss;
+
+mod classes;
 mod objective;
+
 mod teacher;
 mod transfer;
+
 pub mod metric;
+
 mod fit;
 mod loader;
+
 mod learner;
+
 mod history;
+
 mod progress;
+
 mod checkpoint;
 mod preflight;
 pub mod report;
+
 mod training;
+
 mod distiller;
 
+pub mod recipe;
+
 pub use batch::{DistillBatch, Targets};
+pub use classes::ClassPolicy;
+pub use contrast::Contrast;
 pub use data::DistillData;
 pub use device::check_device;
 pub use distiller::{Distilled, Distiller, Trained, train_on_labels};
 pub use error::{Error, Result, Side};
-pub use fit::FitConfig;
+pub use fit::{FitConfig, OptimizerState};
 pub use history::History;
 pub use model::{Distillable, Feature, Outputs};
 pub use objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
 pub use preflight::{Preflight, PreflightLine};
 pub use progress::ProgressMode;
-pub use projector::Projector;
+pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
-pub use teacher::Frozen;
+pub use teacher::{Combine, Ensemble, Frozen};
 pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

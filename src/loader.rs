@@ -6,9 +6,9 @@
 //! they minimise, and several devices see together what one would see.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::Arc;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
@@ -55,6 +55,9 @@ pub(crate) struct Plan {
     pub accumulation: usize,
     /// How many devices share the data.
     pub devices: usize,
+    /// What gradients are multiplied by when the devices' are brought together: 1 where they are
+    /// summed, one over their number where they are averaged.
+    pub reduction: f64,
     pub epochs: usize,
     /// Threads that prepare batches ahead; 0 prepares each when it is asked for.
     pub workers: usize,
@@ -75,8 +78,8 @@ pub(crate) struct Loader<I> {
     seed: Option<u64>,
     /// Samples to go through; all of the data's, or none.
     samples: usize,
-    /// Which of the plan's devices this loader serves.
-    part: usize,
+    /// Which of the plan's devices this loader serves; all of them before the engine cuts it up.
+    part: Option<usize>,
     /// Epochs begun, which is the number of the current one.
     epoch: AtomicUsize,
 }
@@ -90,7 +93,7 @@ impl<I: Module + 'static> Loader<I> {
             device: Device::default(),
             plan,
             seed: Some(seed),
-            part: 0,
+            part: None,
             epoch: AtomicUsize::new(epochs_done),
         }
     }
@@ -116,7 +119,7 @@ impl<I: Module + 'static> Loader<I> {
         }
     }
 
-    fn with(&self, device: Device, part: usize) -> Self {
+    fn with(&self, device: Device, part: Option<usize>) -> Self {
         Self {
             data: self.data.clone(),
             samples: self.samples,
@@ -136,8 +139,13 @@ impl<I: Module + 'static> Loader<I> {
             order.shuffle(&mut StdRng::seed_from_u64(mix(seed, epoch as u64)));
         }
         let chunks = order.chunks(self.plan.batch_size);
-        let mine = chunks.skip(self.part).step_by(self.plan.devices);
-        mine.map(<[usize]>::to_vec).collect()
+        match self.part {
+            Some(part) => {
+                let mine = chunks.skip(part).step_by(self.plan.devices);
+                mine.map(<[usize]>::to_vec).collect()
+            }
+            None => chunks.map(<[usize]>::to_vec).collect(),
+        }
     }
 }
 
@@ -179,7 +187,7 @@ impl<I: Module + 'static> DataLoader<Step<I>> for Loader<I> {
     fn slice(&self, start: usize, _end: usize) -> Arc<dyn DataLoader<Step<I>>> {
         let run = (self.samples / self.plan.devices).max(1);
         let part = (start / run).min(self.plan.devices - 1);
-        Arc::new(self.with(self.device.clone(), part))
+        Arc::new(self.with(self.device.clone(), Some(part)))
     }
 }
 
@@ -199,7 +207,12 @@ impl<I: Module + 'static> Batches<I> {
         let receivers = (0..workers).map(|worker| {
             let (sender, receiver) = sync_channel(2);
             let (data, device) = (loader.data.clone(), loader.device.clone());
-            let mine: Vec<_> = chunks.iter().skip(worker).step_by(workers).cloned().collect();
+            let mine: Vec<_> = chunks
+                .iter()
+                .skip(worker)
+                .step_by(workers)
+                .cloned()
+                .collect();
             std::thread::spawn(move || {
                 for chunk in mine {
                     // The other end is gone when an epoch ends early.
@@ -253,6 +266,9 @@ impl<I: Module + 'static> Epoch<'_, I> {
         let plan = &self.loader.plan;
         let first = self.taken;
         let end = (first + plan.accumulation).min(self.sizes.len());
+        if first == end {
+            return Ok(());
+        }
         let mut batches = Vec::with_capacity(end - first);
         while self.taken < end
             && let Some(batch) = self.batches.take(self.taken, self.loader)
@@ -291,7 +307,10 @@ impl<I: Module + 'static> Epoch<'_, I> {
             let window = plan.batch_size * plan.devices * plan.accumulation;
             let start = first / plan.accumulation * window;
             let total = window.min(self.loader.samples - start) as f64;
-            return sizes.iter().map(|n| Share::Known(*n as f64 / total)).collect();
+            return sizes
+                .iter()
+                .map(|n| Share::Known(*n as f64 / total / plan.reduction))
+                .collect();
         }
         if batches.len() == 1 {
             return vec![Share::Known(1.0)];
@@ -304,7 +323,9 @@ impl<I: Module + 'static> Epoch<'_, I> {
         }
         let rows: Vec<_> = batches.iter().zip(sizes).map(rows).collect();
         let total: usize = rows.iter().sum();
-        rows.iter().map(|n| Share::Known(*n as f64 / total as f64)).collect()
+        rows.iter()
+            .map(|n| Share::Known(*n as f64 / total as f64))
+            .collect()
     }
 }
 
@@ -322,7 +343,10 @@ fn counted_rows<I: Module>((batch, samples): (&DistillBatch<I>, &usize)) -> Tens
     match &batch.mask {
         Some(mask) => mask.clone().without_autodiff().int().sum().float(),
         None => {
-            let device = batch.targets.device().or_else(|| batch.input.devices().pop());
+            let device = batch
+                .targets
+                .device()
+                .or_else(|| batch.input.devices().pop());
             let device = device.unwrap_or_default().inner();
             Tensor::full([1], rows((batch, samples)) as f64, &device)
         }

@@ -160,7 +160,10 @@ pub(crate) fn pooled(student: Feature, teacher: Feature) -> (Feature, Feature) {
 pub(crate) fn expect_maps(feature: &Feature) -> Tensor<4> {
     match feature {
         Feature::Rank4(x) => x.clone(),
-        other => panic!("expected feature maps [N, C, H, W], got {:?}", other.shape()),
+        other => panic!(
+            "expected feature maps [N, C, H, W], got {:?}",
+            other.shape()
+        ),
     }
 }
 

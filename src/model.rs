@@ -134,7 +134,7 @@ impl Feature {
         }
     }
 
-    fn without_autodiff(self) -> Self {
+    pub(crate) fn without_autodiff(self) -> Self {
         match self {
             Feature::Rank2(t) => Feature::Rank2(t.without_autodiff()),
             Feature::Rank3(t) => Feature::Rank3(t.without_autodiff()),

@@ -7,12 +7,18 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::classes::Aligned;
 use crate::loss::{
-    ActivationBoundaryConfig, ChannelWiseConfig, FactorTransferConfig, FspConfig, HardLabelConfig,
-    HintConfig, LogitMseConfig, Loss, LossContext, MgdConfig, OverhaulConfig, Parts, ReviewKdConfig,
-    SoftTargetConfig, VidConfig,
+    ActivationBoundaryConfig, AttentionMapConfig, AttentionTransferConfig, ChannelWiseConfig,
+    CorrelationCongruenceConfig, CrdConfig, DistConfig, DkdConfig, FactorTransferConfig, FspConfig,
+    GramMseConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, JensenShannonConfig,
+    LogitCosineConfig, LogitMseConfig, Loss, LossContext, MgdConfig, MmdConfig, NkdConfig,
+    NstConfig, OverhaulConfig, Parts, PatientKdConfig, PktConfig, ReverseKlConfig, ReviewKdConfig,
+    RkdConfig, SimilarityPreservingConfig, SoftCrossEntropyConfig, SoftTargetConfig,
+    SparseSoftTargetConfig, StandardizedConfig, SymmetricKlConfig, TotalVariationConfig, VidConfig,
+    VirtualTeacherConfig,
 };
-use crate::{Error, Result, Schedule, Side};
+use crate::{ClassPolicy, Error, Result, Schedule, Side};
 
 /// A loss, its weight and its name in the sum.
 #[derive(Debug, Clone)]
@@ -36,6 +42,14 @@ impl Term {
     /// The loss.
     pub fn loss(&self) -> &dyn Loss {
         self.loss.as_ref()
+    }
+
+    /// Labels name classes of the student's own; only a comparison needs one width on both sides.
+    fn sees<'a>(&self, own: &LossContext<'a>, aligned: &'a Aligned) -> LossContext<'a> {
+        match self.loss.needs_teacher() {
+            true => aligned.context(own),
+            false => own.clone(),
+        }
     }
 }
 
@@ -61,6 +75,7 @@ impl Term {
 #[derive(Debug, Clone, Default)]
 pub struct Objective {
     terms: Vec<Term>,
+    classes: ClassPolicy,
 }
 
 /// The value of an objective for one batch.
@@ -69,6 +84,8 @@ pub(crate) struct Value {
     pub total: Tensor<1>,
     /// Each term without its weight, `[1]`, in order.
     pub terms: Vec<Tensor<1>>,
+    /// What the terms that compare with the teacher saw.
+    pub aligned: Aligned,
 }
 
 impl Objective {
@@ -105,6 +122,18 @@ impl Objective {
         };
         self.terms.push(Term { name, weight, loss });
         Ok(self)
+    }
+
+    /// Sets what happens where teacher and student have different numbers of classes.
+    #[must_use]
+    pub fn with_class_policy(mut self, policy: ClassPolicy) -> Self {
+        self.classes = policy;
+        self
+    }
+
+    /// What happens where teacher and student have different numbers of classes.
+    pub fn class_policy(&self) -> ClassPolicy {
+        self.classes
     }
 
     /// The terms, in order.
@@ -152,21 +181,27 @@ impl Objective {
                 });
             }
         }
-        self.terms.iter().try_for_each(|t| t.loss.check(context))
+        let aligned = self.align(context);
+        let mut terms = self.terms.iter();
+        terms.try_for_each(|t| t.loss.check(&t.sees(context, &aligned)))
+    }
+
+    pub(crate) fn align(&self, context: &LossContext<'_>) -> Aligned {
+        self.classes.align(context.student, context.teacher)
     }
 
     /// The trainable parts that the terms need, one place per term. Call [`check`](Self::check)
     /// first.
     pub fn parts(&self, context: &LossContext<'_>, device: &Device) -> Vec<Option<Parts>> {
+        let aligned = self.align(context);
         let terms = self.terms.iter();
-        terms.map(|t| t.loss.parts(context, device)).collect()
+        terms
+            .map(|t| t.loss.parts(&t.sees(context, &aligned), device))
+            .collect()
     }
 
-    pub(crate) fn forward(
-        &self,
-        context: &LossContext<'_>,
-        parts: &[Option<Parts>],
-    ) -> Value {
+    pub(crate) fn forward(&self, context: &LossContext<'_>, parts: &[Option<Parts>]) -> Value {
+        let aligned = self.align(context);
         let terms: Vec<_> = self
             .terms
             .iter()
@@ -174,7 +209,7 @@ impl Objective {
             .map(|(term, parts)| {
                 term.loss.forward(&LossContext {
                     parts: parts.as_ref(),
-                    ..context.clone()
+                    ..term.sees(context, &aligned)
                 })
             })
             .collect();
@@ -183,7 +218,11 @@ impl Objective {
             .map(|(term, value)| value.clone() * term.weight.at(context.progress))
             .reduce(|sum, value| sum + value)
             .expect("an objective that runs has terms");
-        Value { total, terms }
+        Value {
+            total,
+            terms,
+            aligned,
+        }
     }
 }
 
@@ -261,8 +300,18 @@ macro_rules! known_losses {
 
 known_losses! {
     SoftTarget(SoftTargetConfig),
+    SoftCrossEntropy(SoftCrossEntropyConfig),
+    ReverseKl(ReverseKlConfig),
+    SymmetricKl(SymmetricKlConfig),
+    JensenShannon(JensenShannonConfig),
+    TotalVariation(TotalVariationConfig),
     LogitMse(LogitMseConfig),
+    LogitCosine(LogitCosineConfig),
     Hint(HintConfig),
+    HiddenCosine(HiddenCosineConfig),
+    PatientKd(PatientKdConfig),
+    AttentionMap(AttentionMapConfig),
+    Crd(CrdConfig),
     Vid(VidConfig),
     Fsp(FspConfig),
     FactorTransfer(FactorTransferConfig),
@@ -271,7 +320,21 @@ known_losses! {
     ReviewKd(ReviewKdConfig),
     Mgd(MgdConfig),
     ChannelWise(ChannelWiseConfig),
+    AttentionTransfer(AttentionTransferConfig),
+    Nst(NstConfig),
+    SimilarityPreserving(SimilarityPreservingConfig),
+    Pkt(PktConfig),
+    Rkd(RkdConfig),
+    CorrelationCongruence(CorrelationCongruenceConfig),
+    Mmd(MmdConfig),
+    GramMse(GramMseConfig),
     HardLabel(HardLabelConfig),
+    Dkd(DkdConfig),
+    Nkd(NkdConfig),
+    Dist(DistConfig),
+    Standardized(StandardizedConfig),
+    VirtualTeacher(VirtualTeacherConfig),
+    SparseSoftTarget(SparseSoftTargetConfig),
 }
 
 /// One term in a config file.
@@ -301,6 +364,11 @@ fn one() -> Schedule {
 
 /// An objective in a config file, TOML or JSON.
 ///
+/// | field | default | range | meaning |
+/// |---|---|---|---|
+/// | `classes` | `error` | `error`, `truncate`, `pad` | what happens where teacher and student have different numbers of classes, a [`ClassPolicy`] |
+/// | `terms` | required | at least one | the terms of the sum |
+///
 /// # Example
 ///
 /// ```
@@ -329,6 +397,9 @@ fn one() -> Schedule {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ObjectiveConfig {
+    /// What happens where teacher and student have different numbers of classes.
+    #[serde(default)]
+    pub classes: ClassPolicy,
     /// The terms of the sum.
     pub terms: Vec<TermConfig>,
 }
@@ -347,6 +418,13 @@ impl ObjectiveConfig {
             weight: weight.into(),
             name: None,
         });
+        self
+    }
+
+    /// Sets what happens where teacher and student have different numbers of classes.
+    #[must_use]
+    pub fn with_class_policy(mut self, policy: ClassPolicy) -> Self {
+        self.classes = policy;
         self
     }
 
@@ -398,7 +476,8 @@ impl ObjectiveConfig {
         if self.terms.is_empty() {
             return Err(Error::NoTerms);
         }
-        self.terms.iter().try_fold(Objective::new(), |sum, term| {
+        let empty = Objective::new().with_class_policy(self.classes);
+        self.terms.iter().try_fold(empty, |sum, term| {
             let loss = term.loss.clone().into_loss()?;
             let name = term.name.clone().unwrap_or_else(|| loss.name());
             sum.with_term(name, loss, term.weight.clone())

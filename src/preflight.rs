@@ -7,9 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use crate::learner::Stats;
 use crate::loss::{LossContext, Parts};
-use crate::{
-    DistillData, Distillable, Error, Feature, Frozen, Objective, Outputs, Result,
-};
+use crate::{DistillData, Distillable, Error, Feature, Frozen, Objective, Outputs, Result};
 
 /// What a distillation will do, found out by running one batch of the data through both models.
 ///
@@ -255,7 +253,9 @@ fn check_finite(side: &str, outputs: &Outputs) -> Result<()> {
 }
 
 fn output_bytes(outputs: &Outputs) -> usize {
-    let scalars = outputs.features().map(|(_, f)| f.shape().iter().product::<usize>());
+    let scalars = outputs
+        .features()
+        .map(|(_, f)| f.shape().iter().product::<usize>());
     let logits = outputs.logits.shape().num_elements();
     (logits + scalars.sum::<usize>()) * outputs.logits.dtype().size()
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, GradientCheckpointingStrategy, Int, Tensor};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{
@@ -14,12 +14,14 @@ use burn::train::{
 };
 
 use crate::checkpoint::{FOLDER, newest_complete};
-use crate::fit::Execution;
+use crate::device::quietly;
+use crate::fit::{Execution, OptimizerState};
 use crate::history::{Recorder, StepMetric};
-use crate::learner::Composite;
+use crate::learner::{Composite, Kept};
 use crate::loader::{Loader, mix};
 use crate::preflight::{Check, Ready};
 use crate::report::TrainingSummary;
+use crate::teacher::Average;
 use crate::{
     DistillData, Distillable, Error, FitConfig, Frozen, Objective, Preflight, Result, check_device,
 };
@@ -31,6 +33,17 @@ pub(crate) struct Training<'a, I> {
     pub config: &'a FitConfig,
     pub train: &'a DistillData<I>,
     pub valid: Option<&'a DistillData<I>>,
+    /// The decay of the average of the student that teaches in the teacher's place.
+    pub average: Option<f64>,
+}
+
+/// What a training leaves.
+pub(crate) struct Run<T, S> {
+    pub student: S,
+    /// The average of the student, where that was the teacher.
+    pub average: Option<T>,
+    pub summary: TrainingSummary,
+    pub optimizer: Option<OptimizerState>,
 }
 
 impl<I: Module + 'static> Training<'_, I> {
@@ -41,6 +54,20 @@ impl<I: Module + 'static> Training<'_, I> {
         S: Distillable<I>,
     {
         self.ready(teacher, student).map(|ready| ready.preflight)
+    }
+
+    /// Makes sure of a model's device and of its weights. Layers draw their first weights when they
+    /// are first used: done now, the caller's seed decides them, and copies of the model start alike.
+    pub fn prepare<M: Module>(&self, model: &M) -> Result<()> {
+        self.config.check()?;
+        if let Some(decay) = self.average.filter(|decay| !(0.0..=1.0).contains(decay)) {
+            let expected = "a number from 0 to 1";
+            return Err(Error::invalid("mean_teacher.decay", decay, expected));
+        }
+        let mut devices = self.devices().into_iter().chain(model.devices());
+        devices.try_for_each(|device| check_device(&device))?;
+        model.visit(&mut Initialize);
+        Ok(())
     }
 
     fn devices(&self) -> Vec<Device> {
@@ -55,10 +82,8 @@ impl<I: Module + 'static> Training<'_, I> {
         T: Distillable<I>,
         S: Distillable<I>,
     {
-        self.config.check()?;
         let devices = self.devices();
-        devices.iter().try_for_each(check_device)?;
-        if self.train.len() < devices.len() {
+        if devices.len() > 1 && self.train.len() < devices.len() {
             return Err(Error::InvalidParameter {
                 name: "devices".into(),
                 value: devices.len().to_string(),
@@ -79,23 +104,37 @@ impl<I: Module + 'static> Training<'_, I> {
     }
 
     /// Trains the student and hands it back in inference mode.
-    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<(S, TrainingSummary)>
+    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<Run<T, S>>
     where
         T: Distillable<I>,
         S: Distillable<I>,
     {
         let ready = self.ready(&teacher, &student)?;
         let config = self.config;
-        let main = self.devices()[0].clone().autodiff();
+        let mut main = self.devices()[0].clone().autodiff();
+        // Whatever device the student was made on, its tensors take part in one kind of graph.
+        let mut student = student.valid().train();
+        let mut parts = ready.parts.train();
+        if config.gradient_checkpointing {
+            main = main.gradient_checkpointing();
+            student = student.map(&mut Recompute);
+            parts = parts.map(&mut Recompute);
+        }
+        let average = self
+            .average
+            .map(|decay| Average::new(teacher.inner(), decay));
         let composite = Composite {
             teacher: teacher.fork(&main),
-            student: student.train().fork(&main),
-            parts: ready.parts.train().fork(&main),
+            average: average.map(|average| average.fork(&main.clone().inner())),
+            student: student.fork(&main),
+            parts: parts.fork(&main),
             objective: self.objective.clone(),
             stats: ready.stats.clone(),
+            kept: config.keep_optimizer.then(Kept::default),
             _input: PhantomData::<fn(I)>,
         };
 
+        let strategy = self.strategy()?;
         let directory = self.checkpoint_directory()?;
         let resumed_from = match (&directory, config.resume) {
             (Some(directory), true) => newest_complete(directory, &composite)?,
@@ -120,7 +159,7 @@ impl<I: Module + 'static> Training<'_, I> {
         .with_interrupter(config.interrupter.clone())
         .with_application_logger(None)
         .with_metric_logger(recorder.clone())
-        .with_training_strategy(self.strategy().into());
+        .with_training_strategy(strategy.into());
         for (index, name) in ready.stats.names.iter().enumerate() {
             training = training.metric_train_numeric(StepMetric::new(name, index));
             if self.valid.is_some() {
@@ -151,6 +190,7 @@ impl<I: Module + 'static> Training<'_, I> {
             training = training.renderer(renderer);
         }
 
+        let kept = composite.kept.clone();
         let start = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         let result = training.launch(learner);
@@ -183,19 +223,32 @@ impl<I: Module + 'static> Training<'_, I> {
             history,
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        Ok((result.model.student.fork(&main.inner()), summary))
+        let device = main.inner();
+        Ok(Run {
+            student: result.model.student.fork(&device),
+            average: result
+                .model
+                .average
+                .map(|average| average.model.fork(&device)),
+            summary,
+            optimizer: kept.and_then(|kept| kept.take()).map(OptimizerState::new),
+        })
     }
 
-    fn strategy(&self) -> ExecutionStrategy {
-        match &self.config.execution {
+    fn strategy(&self) -> Result<ExecutionStrategy> {
+        Ok(match &self.config.execution {
             Execution::Single => ExecutionStrategy::single(self.device.clone()),
-            Execution::Multi(devices, optim) => {
-                ExecutionStrategy::multi(devices.clone(), *optim)
-            }
+            Execution::Multi(devices, optim) => ExecutionStrategy::multi(devices.clone(), *optim),
+            // Which backends can do it, Burn says only by trying.
             Execution::Ddp(devices, config) => {
-                ExecutionStrategy::ddp(devices.clone(), config.clone())
+                quietly(|| ExecutionStrategy::ddp(devices.clone(), config.clone())).map_err(
+                    |reason| Error::DeviceUnavailable {
+                        device: format!("{:?}", devices[0]),
+                        reason,
+                    },
+                )?
             }
-        }
+        })
     }
 
     fn early_stopping(&self, patience: usize) -> MetricEarlyStoppingStrategy {
@@ -223,5 +276,32 @@ impl<I: Module + 'static> Training<'_, I> {
         std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
         std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
         Ok(Some(checkpoints.directory.clone()))
+    }
+}
+
+/// Touches every parameter, which initialises it.
+struct Initialize;
+
+impl ModuleVisitor for Initialize {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// Marks parameters for gradient checkpointing, which a tensor and not only its device decides.
+struct Recompute;
+
+impl ModuleMapper for Recompute {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let strategy = GradientCheckpointingStrategy::Balanced;
+        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(strategy))
     }
 }

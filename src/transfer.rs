@@ -112,7 +112,8 @@ impl Transfer {
         teacher: &T,
         mut student: S,
     ) -> Result<(S, TransferSummary)> {
-        let theirs: BTreeMap<String, Packed> = packed(teacher).map(|t| (t.name.clone(), t)).collect();
+        let theirs: BTreeMap<String, Packed> =
+            packed(teacher).map(|t| (t.name.clone(), t)).collect();
         let ours: Vec<Packed> = packed(&student).collect();
         self.check_paths(&theirs, &ours)?;
 

@@ -238,7 +238,9 @@ impl Loss for ActivationBoundary {
             _ => student,
         };
         let (margin, reduction) = (self.margin, self.reduction);
-        context.mean(activation_boundary_no_reduction(student, teacher, margin, reduction))
+        context.mean(activation_boundary_no_reduction(
+            student, teacher, margin, reduction,
+        ))
     }
 }
 

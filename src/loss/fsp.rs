@@ -84,11 +84,7 @@ pub fn fsp(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tenso
 ///
 /// Panics if the ranks, the widths or the numbers of samples differ, or the tokens of one model do.
 #[must_use]
-pub fn fsp_no_reduction(
-    student: [Feature; 2],
-    teacher: [Feature; 2],
-    form: FspForm,
-) -> Tensor<1> {
+pub fn fsp_no_reduction(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tensor<1> {
     let matrix = |[x, y]: [Feature; 2]| {
         let (x, y) = match form {
             FspForm::MeanSquare => pooled(x, y),
@@ -134,14 +130,15 @@ pub fn fsp_sequence(
     let [samples, tokens] = mask.dims();
     let ignored = mask.clone().bool_not().reshape([samples * tokens]);
     let count: Tensor<2> = mask.clone().int().sum_dim(1).float();
-    let count = count.cast(student[0].dtype()).clamp_min(1.0).reshape([samples, 1, 1]);
+    let count = count
+        .cast(student[0].dtype())
+        .clamp_min(1.0)
+        .reshape([samples, 1, 1]);
     let clean = |x: Tensor<3>| {
         let shape = x.dims();
         mask_rows(x.flatten::<2>(0, 1), &ignored).reshape(shape)
     };
-    let matrix = |[x, y]: [Tensor<3>; 2]| {
-        clean(x).swap_dims(1, 2).matmul(clean(y)) / count.clone()
-    };
+    let matrix = |[x, y]: [Tensor<3>; 2]| clean(x).swap_dims(1, 2).matmul(clean(y)) / count.clone();
     let rows = compared(matrix(student), matrix(teacher), form);
     mean_rows(rows, Some(&mask.any_dim(1).squeeze_dim(1)))
 }
@@ -195,10 +192,7 @@ pub struct FspConfig {
 
 impl FspConfig {
     /// The step between two features of the student and the step between two of the teacher.
-    pub fn new(
-        student: [impl Into<String>; 2],
-        teacher: [impl Into<String>; 2],
-    ) -> Self {
+    pub fn new(student: [impl Into<String>; 2], teacher: [impl Into<String>; 2]) -> Self {
         Self {
             student: student.map(Into::into),
             teacher: teacher.map(Into::into),

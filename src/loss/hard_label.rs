@@ -139,23 +139,7 @@ impl Loss for HardLabel {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let Some(labels) = context.targets.classes() else {
-            return Err(Error::MissingTargets {
-                term: self.name(),
-                expected: "class targets",
-                found: context.targets.kind(),
-            });
-        };
-        let classes = context.student.logits.dims()[1];
-        let mut labels = labels.clone().without_autodiff();
-        if let Some(mask) = context.mask {
-            labels = labels.mask_fill(mask.clone().bool_not(), 0);
-        }
-        let out_of_range = |label: &i64| *label < 0 || *label >= classes as i64;
-        match labels.into_data().iter::<i64>().find(out_of_range) {
-            Some(label) => Err(Error::LabelOutOfRange { label, classes }),
-            None => Ok(()),
-        }
+        context.check_class_targets(&self.name())
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {

@@ -1,10 +1,11 @@
-use burn::tensor::module::adaptive_avg_pool2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
+use crate::features::{at_one_size, counted, vectors};
 use crate::ops::mask_rows;
-use crate::{Error, Feature, Projector, Result, Side};
+use crate::{Feature, Projector, Regressor, Result};
 
 /// Hint: squared error between a feature of the student and one of the teacher.
 ///
@@ -64,32 +65,20 @@ pub fn hint(student: Feature, teacher: Feature) -> Tensor<1> {
 /// Panics if the ranks differ, or widths or tokens do.
 #[must_use]
 pub fn hint_no_reduction(student: Feature, teacher: Feature) -> Tensor<1> {
-    match matched(student, teacher) {
+    match at_one_size(student, teacher) {
         (Feature::Rank2(s), Feature::Rank2(t)) => mean_square(difference(s, t)),
         (Feature::Rank3(s), Feature::Rank3(t)) => mean_square(difference(s, t)),
         (Feature::Rank4(s), Feature::Rank4(t)) => mean_square(difference(s, t)),
-        (s, t) => panic!(
-            "features have one rank: student has {:?}, teacher has {:?}",
-            s.shape(),
-            t.shape()
-        ),
+        (s, t) => of_two_ranks(&s, &t),
     }
 }
 
-/// Feature maps at the smaller height and the smaller width of the two, everything else as it is.
-fn matched(student: Feature, teacher: Feature) -> (Feature, Feature) {
-    match (student, teacher) {
-        (Feature::Rank4(s), Feature::Rank4(t)) => {
-            let ([_, _, hs, ws], [_, _, ht, wt]) = (s.dims(), t.dims());
-            let size = [hs.min(ht), ws.min(wt)];
-            let pool = |x: Tensor<4>| match [x.dims()[2], x.dims()[3]] == size {
-                true => x,
-                false => adaptive_avg_pool2d(x, size),
-            };
-            (pool(s).into(), pool(t).into())
-        }
-        same => same,
-    }
+fn of_two_ranks(student: &Feature, teacher: &Feature) -> ! {
+    panic!(
+        "features have one rank: student has {:?}, teacher has {:?}",
+        student.shape(),
+        teacher.shape()
+    )
 }
 
 fn difference<const D: usize>(student: Tensor<D>, teacher: Tensor<D>) -> Tensor<D> {
@@ -113,17 +102,21 @@ fn mean_square<const D: usize>(x: Tensor<D>) -> Tensor<1> {
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
+/// | `regressor` | `auto` | `auto`, `linear`, `conv1x1`, `conv_bn_relu`, `mlp` | the map `r`, a [`Regressor`] |
 ///
-/// Where the widths differ, a [`Projector`] from the student's to the teacher's is inserted and
-/// trained with the student: a linear layer, or a 1×1 convolution for feature maps.
+/// The regressor maps the student's width to the teacher's and is trained with the student. By
+/// default there is one only where the widths differ: a linear layer, or a 1×1 convolution for
+/// feature maps. It comes after pooling, so that it is always one map per place.
 ///
 /// # Example
 ///
 /// ```
+/// use burn_distill::Regressor;
 /// use burn_distill::loss::HintConfig;
 ///
-/// let config = HintConfig::new("block2", "block4");
+/// let config = HintConfig::new("block2", "block4").with_regressor(Regressor::ConvBnRelu);
 /// assert_eq!(config.teacher, "block4");
+/// assert!(config.init().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,6 +126,9 @@ pub struct HintConfig {
     pub student: String,
     /// The teacher's feature.
     pub teacher: String,
+    /// The map from the student's feature to the teacher's.
+    #[serde(default)]
+    pub regressor: Regressor,
 }
 
 impl HintConfig {
@@ -141,28 +137,28 @@ impl HintConfig {
         Self {
             student: student.into(),
             teacher: teacher.into(),
+            regressor: Regressor::default(),
         }
+    }
+
+    /// Sets the map from the student's feature to the teacher's.
+    #[must_use]
+    pub fn with_regressor(mut self, regressor: Regressor) -> Self {
+        self.regressor = regressor;
+        self
     }
 
     /// Checks the values.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features shows
-    /// only when they run, in the check before training.
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
+    /// models have such features, and whether the regressor fits them, shows only when they run, in
+    /// the check before training.
     pub fn init(&self) -> Result<Hint> {
-        for (name, value) in [("student", &self.student), ("teacher", &self.teacher)] {
-            if value.is_empty() {
-                return Err(Error::invalid(
-                    format!("hint.{name}"),
-                    format!("{value:?}"),
-                    "the name of a feature",
-                ));
-            }
-        }
         Ok(Hint {
-            student: self.student.clone(),
-            teacher: self.teacher.clone(),
+            pair: FeaturePair::new("hint", &self.student, &self.teacher)?,
+            regressor: self.regressor,
         })
     }
 }
@@ -170,103 +166,86 @@ impl HintConfig {
 /// Feature matching as a term of an objective; see [`hint`](fn@hint) for the formula.
 #[derive(Debug, Clone)]
 pub struct Hint {
-    student: String,
-    teacher: String,
-}
-
-impl Hint {
-    fn pair<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
-        let name = self.name();
-        Ok((
-            context.feature(&name, Side::Student, &self.student)?,
-            context.feature(&name, Side::Teacher, &self.teacher)?,
-        ))
-    }
+    pair: FeaturePair,
+    regressor: Regressor,
 }
 
 impl Loss for Hint {
     fn name(&self) -> String {
-        format!("hint_{}", self.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![(self.student.clone(), self.teacher.clone())]
+        vec![self.pair.names()]
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let (student, teacher) = self.pair(context)?;
-        let (s, t) = (student.shape(), teacher.shape());
-        // Width is the projector's business, height and width of a map are pooling's.
-        let fixed = match s.len() {
-            4 => 0..1,
-            rank => 0..rank - 1,
-        };
-        if s.len() != t.len() || s[fixed.clone()] != t[fixed] {
-            return Err(Error::ShapeMismatch {
-                what: format!(
-                    "term {:?}: features {:?} and {:?}",
-                    self.name(),
-                    self.student,
-                    self.teacher
-                ),
-                student: s,
-                teacher: t,
-            });
-        }
-        let rows = context.student.logits.dims()[0];
-        match context.mask.is_none() || rows == s[0] || (s.len() == 3 && rows == s[0] * s[1]) {
-            true => Ok(()),
-            false => Err(Error::BatchMismatch {
-                what: "a masked feature",
-                side: Side::Student,
-                expected: rows,
-                found: s[0],
-            }),
-        }
+        self.pair.check(context, Common::AllButWidth)?;
+        let (ranks, expected) = self.regressor.ranks();
+        self.pair.check_ranks(context, ranks, expected)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair(context).expect("checked beforehand");
-        Projector::between(student, teacher, device).map(Parts::from)
+        let (student, teacher) = self.pair.features(context);
+        Projector::of(self.regressor, &student, &teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair(context).expect("checked beforehand");
-        // Pooling before projecting is the same map and the cheaper order.
-        let (student, teacher) = matched(student.clone(), teacher.clone());
-        let student = match context.parts {
-            Some(Parts::Projector(projector)) => projector.forward(student),
-            _ => student,
-        };
-        match (student, teacher) {
-            (Feature::Rank2(s), Feature::Rank2(t)) => masked(difference(s, t), context),
-            (Feature::Rank3(s), Feature::Rank3(t)) => {
-                let x = difference(s, t);
-                let [samples, tokens, _] = x.dims();
-                match context.mask {
-                    // A mask of tokens: every token is a row of its own.
-                    Some(mask) if mask.dims()[0] == samples * tokens => {
-                        masked(x.flatten::<2>(0, 1), context)
-                    }
-                    _ => masked(x, context),
-                }
+        match (context.parts, context.mask) {
+            (Some(Parts::Projector(projector)), Some(mask)) if projector.mixes_samples() => {
+                let (student, teacher) = self.pair.features(context);
+                among_counted(student, teacher, projector, mask)
             }
-            (Feature::Rank4(s), Feature::Rank4(t)) => masked(difference(s, t), context),
-            (s, t) => panic!(
-                "features have one rank: student has {:?}, teacher has {:?}",
-                s.shape(),
-                t.shape()
-            ),
+            _ => {
+                let (student, teacher) = self.pair.alike(context);
+                mean_of_counted(student, teacher, context)
+            }
         }
     }
 }
 
-fn masked<const D: usize>(x: Tensor<D>, context: &LossContext<'_>) -> Tensor<1> {
+/// The mean over rows that count, of features at one size and of one width.
+fn mean_of_counted(student: Feature, teacher: Feature, context: &LossContext<'_>) -> Tensor<1> {
+    match (student, teacher) {
+        (Feature::Rank2(s), Feature::Rank2(t)) => masked_mean(difference(s, t), context),
+        (Feature::Rank3(s), Feature::Rank3(t)) => {
+            let x = difference(s, t);
+            let [samples, tokens, _] = x.dims();
+            match context.mask {
+                // A mask of tokens: every token is a row of its own.
+                Some(mask) if mask.dims()[0] == samples * tokens => {
+                    masked_mean(x.flatten::<2>(0, 1), context)
+                }
+                _ => masked_mean(x, context),
+            }
+        }
+        (Feature::Rank4(s), Feature::Rank4(t)) => masked_mean(difference(s, t), context),
+        (s, t) => of_two_ranks(&s, &t),
+    }
+}
+
+fn masked_mean<const D: usize>(x: Tensor<D>, context: &LossContext<'_>) -> Tensor<1> {
     let x = match context.mask {
         Some(mask) => mask_rows(x, &mask.clone().bool_not()),
         None => x,
     };
     context.mean(mean_square(x))
+}
+
+/// The hint among the samples that count alone: a projector that looks across samples must not see
+/// the others.
+fn among_counted(
+    student: Feature,
+    teacher: Feature,
+    projector: &Projector,
+    mask: &Tensor<1, Bool>,
+) -> Tensor<1> {
+    let (Some(s), Some(t)) = (counted(&student, mask), counted(&teacher, mask)) else {
+        // The sum of nothing but zeros, which a backward pass can start from.
+        return vectors(student, teacher, Some(mask)).0.sum();
+    };
+    let (s, t) = at_one_size(s, t);
+    hint(projector.forward(s), t)
 }
 
 #[cfg(test)]

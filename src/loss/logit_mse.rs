@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::mask_rows;
+use crate::ops::{mask_rows, ruled_out};
 use crate::{Error, Result};
 
 /// How the squared errors of one row's logits become the value of the row.
@@ -32,6 +32,8 @@ pub enum LogitReduction {
 ///
 /// z_s, z_t   logits of student and teacher      N   rows that count      C   classes
 /// ```
+///
+/// A class that either side rules out with −∞ adds nothing.
 ///
 /// # Shapes
 ///
@@ -85,7 +87,13 @@ pub fn logit_mse_no_reduction(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    per_row(student - teacher.without_autodiff(), reduction)
+    per_row(difference(student, teacher), reduction)
+}
+
+fn difference(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<2> {
+    let teacher = teacher.without_autodiff();
+    let left_out = ruled_out(&student.clone().without_autodiff()).bool_or(ruled_out(&teacher));
+    (student - teacher).mask_fill(left_out, 0.0)
 }
 
 fn per_row(difference: Tensor<2>, reduction: LogitReduction) -> Tensor<1> {
@@ -190,8 +198,9 @@ impl Loss for LogitMse {
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let teacher = context.teacher().logits.clone().without_autodiff();
-        let mut difference = (context.student.logits.clone() - teacher) / self.temperature;
+        let teacher = context.teacher().logits.clone();
+        let difference = difference(context.student.logits.clone(), teacher);
+        let mut difference = difference / self.temperature;
         if let Some(mask) = context.mask {
             difference = mask_rows(difference, &mask.clone().bool_not());
         }

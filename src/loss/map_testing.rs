@@ -36,7 +36,10 @@ pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Ten
 pub(crate) fn changed(feature: &Feature, change: impl Fn(usize, f32) -> f32) -> Feature {
     let data = data(feature);
     let shape = data.shape().clone();
-    let changed = data.iter::<f32>().enumerate().map(|(i, value)| change(i, value));
+    let changed = data
+        .iter::<f32>()
+        .enumerate()
+        .map(|(i, value)| change(i, value));
     let data = TensorData::new(changed.collect::<Vec<_>>(), shape.clone());
     match shape.len() {
         2 => Tensor::<2>::from_data(data, &Device::flex()).into(),
@@ -66,9 +69,15 @@ fn data(feature: &Feature) -> TensorData {
 pub(crate) fn leaf(feature: &Feature) -> Feature {
     let device = Device::flex().autodiff();
     match feature {
-        Feature::Rank2(x) => Tensor::<2>::from_data(x.to_data(), &device).require_grad().into(),
-        Feature::Rank3(x) => Tensor::<3>::from_data(x.to_data(), &device).require_grad().into(),
-        Feature::Rank4(x) => Tensor::<4>::from_data(x.to_data(), &device).require_grad().into(),
+        Feature::Rank2(x) => Tensor::<2>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
+        Feature::Rank3(x) => Tensor::<3>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
+        Feature::Rank4(x) => Tensor::<4>::from_data(x.to_data(), &device)
+            .require_grad()
+            .into(),
     }
 }
 
@@ -85,7 +94,9 @@ pub(crate) fn gradient(feature: &Feature, gradients: &Gradients) -> Option<Vec<f
 pub(crate) fn outputs(features: &[Feature], rows: usize) -> Outputs {
     let empty = Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex()));
     let named = features.iter().enumerate();
-    named.fold(empty, |outputs, (i, x)| outputs.with_feature(format!("f{i}"), x.clone()))
+    named.fold(empty, |outputs, (i, x)| {
+        outputs.with_feature(format!("f{i}"), x.clone())
+    })
 }
 
 /// A loss, with the parts that it asked for between the features of a batch.
@@ -140,7 +151,9 @@ impl<'a> Bench<'a> {
         let mut context = LossContext::new(&ours, &theirs);
         context.parts = parts.as_ref();
         context.mask = mask.as_ref();
-        self.loss.check(&context).expect("features that fit the loss");
+        self.loss
+            .check(&context)
+            .expect("features that fit the loss");
 
         let value = self.loss.forward(&context);
         let gradients = value.backward();
@@ -155,7 +168,10 @@ impl<'a> Bench<'a> {
         let of = |x: &Feature| gradient(x, &gradients);
         Step {
             value: value.into_scalar(),
-            student: student.iter().map(|x| of(x).unwrap_or_else(|| zeros(x))).collect(),
+            student: student
+                .iter()
+                .map(|x| of(x).unwrap_or_else(|| zeros(x)))
+                .collect(),
             teacher: teacher.iter().map(of).collect(),
             parts: seen.found,
         }
@@ -190,7 +206,8 @@ impl ModuleVisitor for Seen<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if param.is_require_grad() {
             let gradient = param.val().grad(self.gradients);
-            self.found.push(gradient.map(|g| g.into_data().iter().collect()));
+            self.found
+                .push(gradient.map(|g| g.into_data().iter().collect()));
         }
     }
 }
@@ -225,7 +242,10 @@ pub(crate) fn assert_masked_samples_do_not_count(
         assert!(masked[short.len()..].iter().all(|g| *g == 0.0));
     }
     for (masked, short) in masked.parts.iter().zip(&short.parts) {
-        let (masked, short) = (masked.as_ref().expect("trained"), short.as_ref().expect("trained"));
+        let (masked, short) = (
+            masked.as_ref().expect("trained"),
+            short.as_ref().expect("trained"),
+        );
         assert_close(masked, short, 1e-4);
     }
 }
@@ -238,13 +258,19 @@ pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize;
     let ignored = |i: usize, width: usize| !mask[i / width];
     let poisoned = |x: &Feature| {
         let width = x.width();
-        changed(x, |i, value| if ignored(i, width) { f32::NAN } else { value })
+        changed(
+            x,
+            |i, value| if ignored(i, width) { f32::NAN } else { value },
+        )
     };
     let rows = |x: &Feature| -> Feature {
         let width = x.width();
         let all = data(x);
         let all = all.iter::<f32>().enumerate();
-        let kept: Vec<f32> = all.filter(|(i, _)| !ignored(*i, width)).map(|(_, v)| v).collect();
+        let kept: Vec<f32> = all
+            .filter(|(i, _)| !ignored(*i, width))
+            .map(|(_, v)| v)
+            .collect();
         tensor(kept, [4, width]).into()
     };
 
@@ -255,7 +281,9 @@ pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize;
     let (width, gradient) = (widths[0], &masked.student[0]);
     let of = |wanted: bool| -> Vec<f32> {
         let all = gradient.iter().enumerate();
-        all.filter(|(i, _)| ignored(*i, width) == wanted).map(|(_, g)| *g).collect()
+        all.filter(|(i, _)| ignored(*i, width) == wanted)
+            .map(|(_, g)| *g)
+            .collect()
     };
     assert_close(&of(false), &short.student[0], 1e-5);
     assert!(of(true).iter().all(|g| *g == 0.0));
@@ -269,20 +297,23 @@ pub(crate) fn assert_gradient_goes_to_the_student_alone(
     teacher: &[Feature],
 ) {
     let step = Bench::new(loss, student, teacher).step(student, teacher, None);
-    assert!(step.teacher.iter().all(Option::is_none), "{:?}", step.teacher);
+    assert!(
+        step.teacher.iter().all(Option::is_none),
+        "{:?}",
+        step.teacher
+    );
     assert!(step.student.iter().all(|g| g.iter().any(|g| *g != 0.0)));
     assert!(step.parts.iter().all(Option::is_some));
 }
 
 /// That value and gradients are finite where the features are of the size of 10⁴, where the student's
 /// are zero, where both are, and for one sample alone.
-pub(crate) fn assert_finite_at_extremes(
-    loss: &dyn Loss,
-    student: &[Feature],
-    teacher: &[Feature],
-) {
+pub(crate) fn assert_finite_at_extremes(loss: &dyn Loss, student: &[Feature], teacher: &[Feature]) {
     let scaled = |features: &[Feature], by: f32| -> Vec<Feature> {
-        features.iter().map(|x| changed(x, |_, value| by * value)).collect()
+        features
+            .iter()
+            .map(|x| changed(x, |_, value| by * value))
+            .collect()
     };
     let bench = Bench::new(loss, student, teacher);
     for (ours, theirs) in [(1e4, 1e4), (1e4, -1e4), (0.0, 1e4), (1e4, 0.0), (0.0, 0.0)] {
@@ -291,10 +322,16 @@ pub(crate) fn assert_finite_at_extremes(
         assert!(all.is_finite(), "scaled by {ours} and {theirs}: {all:?}");
         let first = |x: &[Feature]| x.iter().map(|x| samples(x, 0..1)).collect::<Vec<_>>();
         let one = bench.step(&first(&student), &first(&teacher), None);
-        assert!(one.is_finite(), "one sample, scaled by {ours} and {theirs}: {one:?}");
+        assert!(
+            one.is_finite(),
+            "one sample, scaled by {ours} and {theirs}: {one:?}"
+        );
         let nothing = vec![false; student[0].shape()[0]];
         let none = bench.step(&student, &teacher, Some(&nothing));
-        assert!(none.is_finite() && none.value == 0.0, "nothing counts: {none:?}");
+        assert!(
+            none.is_finite() && none.value == 0.0,
+            "nothing counts: {none:?}"
+        );
     }
 }
 
@@ -312,7 +349,10 @@ where
     assert_eq!(by_name, config.clone().into());
     value["hardness"] = 1.into();
     let error = serde_json::from_value::<C>(value).expect_err("a key that nobody knows");
-    assert!(error.to_string().starts_with("unknown field `hardness`"), "{error}");
+    assert!(
+        error.to_string().starts_with("unknown field `hardness`"),
+        "{error}"
+    );
 }
 
 /// The config that a file holds with these fields.

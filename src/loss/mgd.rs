@@ -240,7 +240,11 @@ impl MgdGenerator {
         let [width, _, _, _] = self.convolutions[0].weight.val().dims();
         let projector = self.projector.as_ref().map(Projector::describe);
         let generator = format!("2 conv 3x3 {width} -> {width}");
-        projector.into_iter().chain([generator]).collect::<Vec<_>>().join(", ")
+        projector
+            .into_iter()
+            .chain([generator])
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 

@@ -10,8 +10,23 @@
 //! | file | loss | compares |
 //! |---|---|---|
 //! | `soft_target.rs` | [`SoftTarget`] | softened class probabilities |
+//! | `sparse_soft_target.rs` | [`SparseSoftTarget`] | softened probabilities of the teacher's likeliest classes |
+//! | `dkd.rs` | [`Dkd`] | the true class against all others, and the others among themselves |
+//! | `nkd.rs` | [`Nkd`] | the true class, and the others as a distribution of their own |
+//! | `dist.rs` | [`Dist`] | how probabilities vary along classes and along samples |
+//! | `standardized.rs` | [`Standardized`] | z-scores of logits, by another loss on logits |
+//! | `soft_cross_entropy.rs` | [`SoftCrossEntropy`] | the same, with the teacher's entropy left in the value |
+//! | `reverse_kl.rs` | [`ReverseKl`] | softened class probabilities, the other way round |
+//! | `symmetric_kl.rs` | [`SymmetricKl`] | softened class probabilities, both ways |
+//! | `jensen_shannon.rs` | [`JensenShannon`] | softened class probabilities, each with their mixture |
+//! | `total_variation.rs` | [`TotalVariation`] | softened class probabilities, by absolute difference |
 //! | `logit_mse.rs` | [`LogitMse`] | raw logits |
+//! | `logit_cosine.rs` | [`LogitCosine`] | directions of raw logits |
 //! | `hint.rs` | [`Hint`] | intermediate features |
+//! | `hidden_cosine.rs` | [`HiddenCosine`] | the direction of hidden states |
+//! | `patient_kd.rs` | [`PatientKd`] | the direction of first tokens, over several layers |
+//! | `attention_map.rs` | [`AttentionMap`] | attention maps of transformers |
+//! | `crd.rs` | [`Crd`] | embeddings, contrasted with those of other samples |
 //! | `vid.rs` | [`Vid`] | intermediate features, with a learnt variance per channel |
 //! | `fsp.rs` | [`Fsp`] | how two features of one model go together |
 //! | `factor_transfer.rs` | [`FactorTransfer`] | paraphrases of feature maps |
@@ -20,60 +35,155 @@
 //! | `review_kd.rs` | [`ReviewKd`] | feature maps of several levels, fused from below |
 //! | `mgd.rs` | [`Mgd`] | feature maps, generated from a masked one |
 //! | `channel_wise.rs` | [`ChannelWise`] | where each channel of a feature map looks |
+//! | `attention_transfer.rs` | [`AttentionTransfer`] | where feature maps are active |
+//! | `nst.rs` | [`Nst`] | the set of channels of feature maps |
+//! | `similarity_preserving.rs` | [`SimilarityPreserving`] | similarities within a batch |
+//! | `pkt.rs` | [`Pkt`] | who is whose neighbour in a batch |
+//! | `rkd.rs` | [`Rkd`] | distances and angles within a batch |
+//! | `correlation_congruence.rs` | [`CorrelationCongruence`] | kernels between the samples of a batch |
+//! | `mmd.rs` | [`Mmd`] | the distribution of features in a batch |
+//! | `gram_mse.rs` | [`GramMse`] | inner products of tokens; TextBrewer's `mmd` |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
+//! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
-//! All of them reduce alike: a value per row first, then the mean over the rows that count.
+//! All of them reduce alike: a value per row first, then the mean over the rows that count. Losses
+//! on the relations within a batch have no value per row; they take the mean over the pairs, or
+//! triples, of samples that count.
 
 mod activation_boundary;
+mod attention_map;
+mod attention_transfer;
 mod channel_wise;
+mod correlation_congruence;
+mod crd;
 mod custom;
+mod dist;
+mod dkd;
 mod factor_transfer;
 mod fsp;
+mod gram_mse;
 mod hard_label;
+mod hidden_cosine;
 mod hint;
+mod jensen_shannon;
+mod logit_cosine;
 mod logit_mse;
+mod mgd;
+mod mmd;
+mod nkd;
+mod nst;
+mod overhaul;
+mod pair;
+mod parts;
+mod patient_kd;
+mod pkt;
+mod reverse_kl;
+mod review_kd;
+mod rkd;
+mod scale;
+mod similarity_preserving;
+mod soft_cross_entropy;
+mod soft_target;
+mod sparse_soft_target;
+mod standardized;
+mod states;
+mod symmetric_kl;
+mod total_variation;
+mod vid;
+mod virtual_teacher;
+
 #[cfg(test)]
 mod map_testing;
-mod mgd;
-mod overhaul;
-mod parts;
-mod review_kd;
-mod soft_target;
-mod vid;
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
 
+pub use crate::contrast::CrdMemory;
+pub use crate::kernel::Kernel;
 pub use activation_boundary::{
     ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,
     activation_boundary_no_reduction,
 };
-pub use channel_wise::{
-    ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction,
+pub use attention_map::{
+    AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
+    attention_map, attention_map_no_reduction,
 };
+pub use attention_transfer::{
+    ActivationMap, AttentionReduction, AttentionTransfer, AttentionTransferConfig,
+    attention_transfer, attention_transfer_no_reduction,
+};
+pub use channel_wise::{ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction};
+pub use correlation_congruence::{
+    Correlation, CorrelationCongruence, CorrelationCongruenceConfig, CorrelationReduction,
+    correlation_congruence,
+};
+pub use crd::{Crd, CrdConfig, crd, crd_no_reduction, crd_normalisers};
 pub use custom::{CustomLoss, loss_fn};
+pub use dist::{Dist, DistConfig, dist};
+pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
 pub use factor_transfer::{
     FactorForm, FactorTransfer, FactorTransferConfig, Paraphraser, Translator, factor_transfer,
     factor_transfer_no_reduction, reconstruction,
 };
 pub use fsp::{Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence};
+pub use gram_mse::{GramMse, GramMseConfig, gram_mse};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
-pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
-pub use logit_mse::{
-    LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
+pub use hidden_cosine::{
+    CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
 };
+pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
+pub use jensen_shannon::{
+    JensenShannon, JensenShannonConfig, jensen_shannon, jensen_shannon_no_reduction,
+};
+pub use logit_cosine::{
+    Centring, LogitCosine, LogitCosineConfig, logit_cosine, logit_cosine_no_reduction,
+};
+pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
 pub use mgd::{Mgd, MgdConfig, MgdGenerator, MgdReduction, mgd, mgd_no_reduction};
+pub use mmd::{Mmd, MmdConfig, mmd};
+pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
+pub use nst::{Nst, NstConfig, nst, nst_no_reduction};
 pub use overhaul::{
     Overhaul, OverhaulConfig, OverhaulReduction, OverhaulRegressor, margins, overhaul,
     overhaul_no_reduction,
 };
 pub use parts::Parts;
+pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
+pub use pkt::{Pkt, PktConfig, pkt};
+pub use reverse_kl::{ReverseKl, ReverseKlConfig, reverse_kl, reverse_kl_no_reduction};
 pub use review_kd::{ReviewKd, ReviewKdConfig, ReviewKdFusion, hcl, hcl_no_reduction};
+pub use rkd::{Rkd, RkdConfig, rkd_angle, rkd_distance};
+pub use scale::TemperatureScale;
+pub use similarity_preserving::{
+    SimilarityNorm, SimilarityPreserving, SimilarityPreservingConfig, similarity_preserving,
+};
+pub use soft_cross_entropy::{
+    SoftCrossEntropy, SoftCrossEntropyConfig, soft_cross_entropy, soft_cross_entropy_no_reduction,
+};
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
+pub use sparse_soft_target::{
+    MissingMass, SparseSoftTarget, SparseSoftTargetConfig, TopK, sparse_soft_target,
+    sparse_soft_target_no_reduction,
+};
+pub use standardized::{Standardized, StandardizedConfig, standardize};
+pub use symmetric_kl::{SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction};
+pub use total_variation::{
+    TotalVariation, TotalVariationConfig, total_variation, total_variation_no_reduction,
+};
 pub use vid::{Vid, VidConfig, VidParts, VidRegressor, vid, vid_no_reduction};
+pub use virtual_teacher::{
+    VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
+};
 
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::maps::{Pair, check_mask};
-use crate::ops::mean_rows;
+use crate::ops::{labels_that_count, mean_rows};
 use crate::{Error, Feature, Outputs, Result, Side, Targets};
+
+use crate::maps::{Pair, check_mask};
 
 /// One term of a distillation objective.
 ///
@@ -210,6 +320,36 @@ impl<'a> LossContext<'a> {
                 student: student.to_vec(),
                 teacher: teacher.to_vec(),
             }),
+        }
+    }
+
+    /// Fails unless there are class targets, and each that counts is one of the student's classes.
+    pub fn check_class_targets(&self, term: &str) -> Result<()> {
+        let Some(labels) = self.targets.classes() else {
+            return Err(Error::MissingTargets {
+                term: term.to_string(),
+                expected: "class targets",
+                found: self.targets.kind(),
+            });
+        };
+        let classes = self.student.logits.dims()[1];
+        let out_of_range = |label: &i64| *label < 0 || *label >= classes as i64;
+        let labels = labels_that_count(labels, self.mask).into_data();
+        match labels.iter::<i64>().find(out_of_range) {
+            Some(label) => Err(Error::LabelOutOfRange { label, classes }),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails unless the student has at least two classes.
+    pub fn check_two_classes(&self, term: &str) -> Result<()> {
+        match self.student.logits.dims()[1] {
+            classes @ 0..2 => Err(Error::invalid(
+                format!("term {term:?}: the number of classes"),
+                classes,
+                "at least 2",
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -155,14 +155,12 @@ pub fn overhaul_no_reduction(
 /// Heo et al.: A Comprehensive Overhaul of Feature Distillation, 2019, arXiv:1904.01866.
 #[must_use]
 pub fn margins(gamma: Tensor<1>, beta: Tensor<1>) -> Vec<f64> {
-    assert_eq!(
-        gamma.dims(),
-        beta.dims(),
-        "scale and shift have one length"
-    );
+    assert_eq!(gamma.dims(), beta.dims(), "scale and shift have one length");
     let read = |x: Tensor<1>| x.into_data().iter::<f64>().collect::<Vec<_>>();
     let channels = read(gamma).into_iter().zip(read(beta));
-    channels.map(|(scale, shift)| negative_mean(shift, scale.abs())).collect()
+    channels
+        .map(|(scale, shift)| negative_mean(shift, scale.abs()))
+        .collect()
 }
 
 /// The mean of the negative values of a normal distribution.
@@ -238,11 +236,7 @@ pub struct OverhaulConfig {
 
 impl OverhaulConfig {
     /// The teacher's feature of one name for the student's of another, with the teacher's [`margins`].
-    pub fn new(
-        student: impl Into<String>,
-        teacher: impl Into<String>,
-        margins: Vec<f64>,
-    ) -> Self {
+    pub fn new(student: impl Into<String>, teacher: impl Into<String>, margins: Vec<f64>) -> Self {
         Self {
             student: student.into(),
             teacher: teacher.into(),

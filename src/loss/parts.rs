@@ -8,7 +8,7 @@ use super::mgd::MgdGenerator;
 use super::overhaul::OverhaulRegressor;
 use super::review_kd::ReviewKdFusion;
 use super::vid::VidParts;
-use crate::Projector;
+use crate::{Contrast, Projector};
 
 /// What a loss trains along with the student.
 ///
@@ -19,6 +19,8 @@ use crate::Projector;
 pub enum Parts {
     /// A map between the widths of two features.
     Projector(Projector),
+    /// Embeddings and memories of contrastive distillation.
+    Contrast(Contrast),
     /// The regressor and the variances of [`Vid`](super::Vid).
     Vid(VidParts),
     /// The translator of [`FactorTransfer`](super::FactorTransfer).
@@ -36,6 +38,7 @@ impl Parts {
     pub fn describe(&self) -> String {
         match self {
             Self::Projector(projector) => projector.describe(),
+            Self::Contrast(contrast) => contrast.describe(),
             Self::Vid(parts) => parts.describe(),
             Self::FactorTransfer(translator) => translator.describe(),
             Self::Overhaul(regressor) => regressor.describe(),
@@ -48,5 +51,11 @@ impl Parts {
 impl From<Projector> for Parts {
     fn from(projector: Projector) -> Self {
         Self::Projector(projector)
+    }
+}
+
+impl From<Contrast> for Parts {
+    fn from(contrast: Contrast) -> Self {
+        Self::Contrast(contrast)
     }
 }

@@ -195,7 +195,11 @@ pub struct ReviewKd {
 
 impl Loss for ReviewKd {
     fn name(&self) -> String {
-        let names: Vec<_> = self.levels.iter().map(|pair| pair.student.as_str()).collect();
+        let names: Vec<_> = self
+            .levels
+            .iter()
+            .map(|pair| pair.student.as_str())
+            .collect();
         format!("review_kd_{}", names.join("_"))
     }
 
@@ -237,7 +241,10 @@ impl Loss for ReviewKd {
         let fused = fusion.forward(student, sizes.collect(), context.mask);
         let levels = fused.into_iter().zip(teacher);
         let rows = levels.map(|(student, teacher)| hcl_no_reduction(student, teacher));
-        context.mean(rows.reduce(|sum, rows| sum + rows).expect("at least one level"))
+        context.mean(
+            rows.reduce(|sum, rows| sum + rows)
+                .expect("at least one level"),
+        )
     }
 }
 

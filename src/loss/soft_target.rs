@@ -22,6 +22,9 @@ use crate::{Result, Schedule};
 /// At τ = 1 this is the plain divergence; as τ grows it tends to `1/(2C) · ‖ẑ_s − ẑ_t‖²`, the
 /// squared error between centred logits.
 ///
+/// A class that only the student rules out with −∞ would make it infinite. There the student's
+/// probability counts as 1.2e-38: the class adds `p_t · (87 + log p_t)`, and no gradient.
+///
 /// # Shapes
 ///
 /// - student, teacher: `[N, C]`

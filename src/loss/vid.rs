@@ -78,11 +78,7 @@ pub fn vid(student: Feature, teacher: Feature, log_scale: Tensor<1>) -> Tensor<1
 ///
 /// Panics if the ranks differ, or widths or tokens do.
 #[must_use]
-pub fn vid_no_reduction(
-    student: Feature,
-    teacher: Feature,
-    log_scale: Tensor<1>,
-) -> Tensor<1> {
+pub fn vid_no_reduction(student: Feature, teacher: Feature, log_scale: Tensor<1>) -> Tensor<1> {
     let (mean, teacher) = as_maps(student, teacher);
     assert_eq!(
         mean.dims(),

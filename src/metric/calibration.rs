@@ -59,7 +59,10 @@ impl Bins {
     /// `Σ_b |b|/N · |accuracy(b) − confidence(b)|`; `None` where nothing was counted.
     pub fn error(&self) -> Option<f64> {
         let rows: usize = self.bins.iter().map(|(rows, ..)| rows).sum();
-        let gaps = self.bins.iter().map(|(_, conf, right)| (right - conf).abs());
+        let gaps = self
+            .bins
+            .iter()
+            .map(|(_, conf, right)| (right - conf).abs());
         (rows > 0).then(|| gaps.sum::<f64>() / rows as f64)
     }
 }

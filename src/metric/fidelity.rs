@@ -63,7 +63,8 @@ pub fn agreement(student: Tensor<2>, teacher: Tensor<2>, mask: Option<Tensor<1, 
 ///
 /// The first argument is the reference: `kl_divergence(teacher, student, None)` asks how badly the
 /// student predicts what the teacher says, the other order how much probability the student puts
-/// where the teacher has little.
+/// where the teacher has little. A class that only `q` rules out with −∞ makes it large rather than
+/// infinite: there its probability counts as 1.2e-38.
 ///
 /// # Shapes
 ///

@@ -8,13 +8,15 @@ use burn::tensor::{Device, Tensor};
 use super::ModelReport;
 use crate::metric::{Bins, agreeing, correct};
 use crate::ops::{cross_entropy, divergence, mean_rows};
-use crate::{DistillBatch, DistillData, Distillable, Error, Frozen, Outputs, Result, Targets};
+use crate::{
+    ClassPolicy, DistillBatch, DistillData, Distillable, Error, Frozen, Outputs, Result, Targets,
+};
 
 /// How often a forward pass is timed, after one that is not.
 const TIMED_RUNS: usize = 11;
 
 /// Measures a model on data: in inference mode, on the device given, against its teacher where
-/// there is one.
+/// there is one that has as many classes.
 ///
 /// # Errors
 ///
@@ -37,12 +39,30 @@ where
     M: Distillable<I>,
     T: Distillable<I>,
 {
+    let beside = teacher.map(|teacher| (teacher, ClassPolicy::default()));
+    measure_beside(model, beside, data, batch_size, device)
+}
+
+/// [`measure`] against a teacher that may have another number of classes.
+pub(crate) fn measure_beside<I, M, T>(
+    model: &M,
+    beside: Option<(&Frozen<T>, ClassPolicy)>,
+    data: &DistillData<I>,
+    batch_size: usize,
+    device: &Device,
+) -> Result<ModelReport>
+where
+    I: Module + 'static,
+    M: Distillable<I>,
+    T: Distillable<I>,
+{
     if data.is_empty() {
         return Err(Error::EmptyDataset { what: "measured" });
     }
     let device = device.clone().inner();
     let model = Frozen::new(model.clone()).fork(&device);
-    let teacher = teacher.map(|teacher| teacher.clone().fork(&device));
+    let teacher = beside.map(|(teacher, _)| teacher.clone().fork(&device));
+    let policy = beside.map_or_else(ClassPolicy::default, |(_, policy)| policy);
 
     let mut sums = Sums::default();
     let indices: Vec<usize> = (0..data.len()).collect();
@@ -50,7 +70,7 @@ where
         let batch = read(data, chunk, &device)?;
         let outputs = model.outputs(&batch.input);
         let taught = teacher.as_ref().map(|t| t.outputs(&batch.input));
-        sums.add(&outputs, taught.as_ref(), &batch)?;
+        sums.add(&outputs, taught.as_ref(), policy, &batch)?;
     }
 
     let one = read(data, &indices[..1], &device)?;
@@ -69,11 +89,7 @@ where
     })
 }
 
-fn read<I>(
-    data: &DistillData<I>,
-    indices: &[usize],
-    device: &Device,
-) -> Result<DistillBatch<I>> {
+fn read<I>(data: &DistillData<I>, indices: &[usize], device: &Device) -> Result<DistillBatch<I>> {
     let batch = data.batch(indices.to_vec(), device);
     batch.map_err(|error| Error::Dataset {
         what: "measured",
@@ -138,6 +154,7 @@ impl Sums {
         &mut self,
         outputs: &Outputs,
         teacher: Option<&Outputs>,
+        policy: ClassPolicy,
         batch: &DistillBatch<I>,
     ) -> Result<()> {
         let logits = &outputs.logits;
@@ -160,20 +177,24 @@ impl Sums {
             }
             Targets::None => {}
         }
-        if let Some(teacher) = teacher
-            && teacher.logits.dims() == logits.dims()
-            && logits.dims()[1] > 1
+        let aligned = policy.align(outputs, teacher);
+        let own = teacher.map(|teacher| (outputs, teacher));
+        if let Some((student, teacher)) = aligned.changed().or(own)
+            && teacher.logits.dims() == student.logits.dims()
+            && student.logits.dims()[1] > 1
         {
-            let theirs = &teacher.logits;
-            values.push((&mut self.agreeing, agreeing(logits, theirs)));
-            let forward = divergence(logits, theirs, 1.0).value;
+            let (ours, theirs) = (&student.logits, &teacher.logits);
+            values.push((&mut self.agreeing, agreeing(ours, theirs)));
+            let forward = divergence(ours, theirs, 1.0).value;
             values.push((&mut self.kl_teacher_student, forward));
-            let backward = divergence(theirs, logits, 1.0).value;
+            let backward = divergence(theirs, ours, 1.0).value;
             values.push((&mut self.kl_student_teacher, backward));
         }
 
         let (means, tensors): (Vec<_>, Vec<_>) = values.into_iter().unzip();
-        let tensors = tensors.into_iter().map(|t| mean_rows(t, mask).cast(rows.dtype()));
+        let tensors = tensors
+            .into_iter()
+            .map(|t| mean_rows(t, mask).cast(rows.dtype()));
         let numbers = Tensor::cat(std::iter::once(rows.clone()).chain(tensors).collect(), 0);
         let numbers = numbers.try_into_data().map_err(|e| unreadable(&e))?;
         let numbers: Vec<f64> = numbers.iter::<f64>().collect();

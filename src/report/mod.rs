@@ -4,6 +4,7 @@ mod measure;
 mod table;
 
 pub use measure::measure;
+pub(crate) use measure::measure_beside;
 
 use std::path::Path;
 

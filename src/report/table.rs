@@ -15,14 +15,24 @@ type Cell = fn(&ModelReport) -> Option<String>;
 const ROWS: [(&str, Cell); 11] = [
     ("accuracy", |m| m.accuracy.map(percent)),
     ("agreement with teacher", |m| m.agreement.map(percent)),
-    ("KL(teacher || student)", |m| m.kl_teacher_student.map(decimal)),
-    ("KL(student || teacher)", |m| m.kl_student_teacher.map(decimal)),
+    ("KL(teacher || student)", |m| {
+        m.kl_teacher_student.map(decimal)
+    }),
+    ("KL(student || teacher)", |m| {
+        m.kl_student_teacher.map(decimal)
+    }),
     ("cross-entropy", |m| m.cross_entropy.map(decimal)),
     ("calibration error", |m| m.calibration_error.map(percent)),
     ("mean squared error", |m| m.mean_squared_error.map(decimal)),
-    ("parameters", |m| Some(HumanCount(m.parameters as u64).to_string())),
-    ("file size", |m| Some(DecimalBytes(m.bytes as u64).to_string())),
-    ("latency of one sample", |m| Some(format!("{:.3} ms", m.latency_ms))),
+    ("parameters", |m| {
+        Some(HumanCount(m.parameters as u64).to_string())
+    }),
+    ("file size", |m| {
+        Some(DecimalBytes(m.bytes as u64).to_string())
+    }),
+    ("latency of one sample", |m| {
+        Some(format!("{:.3} ms", m.latency_ms))
+    }),
     ("samples per second", |m| {
         Some(HumanCount(m.samples_per_second as u64).to_string())
     }),
@@ -76,16 +86,19 @@ impl fmt::Display for Report {
             writeln!(f, " over {} of {} tensors", d.compared, d.of)?;
         }
         let training = &self.training;
+        let samples = HumanCount(self.distilled.samples as u64);
+        writeln!(
+            f,
+            "measured on         {samples} samples of the {} set",
+            self.measured_on
+        )?;
+        let samples = HumanCount(training.samples as u64);
         write!(
             f,
-            "measured on         {} samples of the {} set, student trained for {} of {} epochs on {} samples in {:.1} s",
-            HumanCount(self.distilled.samples as u64),
-            self.measured_on,
-            training.last_epoch,
-            training.epochs,
-            HumanCount(training.samples as u64),
-            training.seconds,
+            "trained             {} of {} epochs",
+            training.last_epoch, training.epochs
         )?;
+        write!(f, " on {samples} samples in {:.1} s", training.seconds)?;
         match &training.interrupted {
             Some(reason) => write!(f, "\ninterrupted         {reason}"),
             None => Ok(()),
@@ -128,7 +141,7 @@ mod tests {
         let report = Report::new(teacher, distilled, Some(distance), "validation", training)
             .with_labels_alone(model(0.89, 79_510, 0.05));
         let expected = "\
-                                  teacher   labels alone      distilled
+teacher   labels alone      distilled
 -----------------------------------------------------------------------
 accuracy                          97.00 %        89.00 %        93.00 %
 agreement with teacher                  -              -        94.50 %
@@ -141,8 +154,9 @@ gap recovered       50.00 %
 compression         30.1 times fewer parameters
 speed-up            16.0 times lower latency
 parameter distance  2.0000 over 1 of 4 tensors
-measured on         2,000 samples of the validation set, student trained for 100 of 100 epochs on 1,000 samples in 1.5 s";
-        assert_eq!(report.to_string(), expected);
+measured on         2,000 samples of the validation set
+trained             100 of 100 epochs on 1,000 samples in 1.5 s";
+        assert_eq!(report.to_string().trim_start(), expected);
     }
 
     #[test]
@@ -151,7 +165,13 @@ measured on         2,000 samples of the validation set, student trained for 100
             accuracy: Some(0.5),
             ..ModelReport::default()
         };
-        let report = Report::new(None, distilled, None, "training", TrainingSummary::default());
+        let report = Report::new(
+            None,
+            distilled,
+            None,
+            "training",
+            TrainingSummary::default(),
+        );
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }

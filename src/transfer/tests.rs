@@ -42,7 +42,10 @@ fn a_whole_copy_leaves_no_distance() {
     // Two blocks of weight, bias, gamma, beta, mean, variance; a head of weight and bias.
     assert_eq!(summary.copied.len(), 14);
     let distance = parameter_distance(&teacher, &student);
-    assert_eq!((distance.distance, distance.compared, distance.of), (0.0, 14, 14));
+    assert_eq!(
+        (distance.distance, distance.compared, distance.of),
+        (0.0, 14, 14)
+    );
 }
 
 #[test]
@@ -95,7 +98,10 @@ fn what_does_not_match_is_listed_or_refused() {
         ),
         "{text}"
     );
-    assert!(text.contains("\n  skipped     blocks.2.linear.weight: not at the teacher"), "{text}");
+    assert!(
+        text.contains("\n  skipped     blocks.2.linear.weight: not at the teacher"),
+        "{text}"
+    );
 }
 
 #[test]

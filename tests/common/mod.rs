@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code)] // No test uses all of it.
 
+pub mod net;
+
 use burn::tensor::Device;
 
 /// A device of every backend that is compiled in. Where there is no GPU adapter, the GPU is left

@@ -34,6 +34,9 @@ struct Array {
 struct Expected {
     loss: f64,
     gradients: BTreeMap<String, Array>,
+    /// What else the original gives, such as a state it has updated.
+    #[serde(flatten)]
+    others: BTreeMap<String, Array>,
 }
 
 /// What the original itself gives in single precision.
@@ -134,7 +137,13 @@ impl<'a> Leaves<'a> {
     }
 
     fn leaf(&mut self, name: &str) -> Tensor<1> {
-        let data: Vec<f32> = self.case.array(name).data.iter().map(|v| *v as f32).collect();
+        let data: Vec<f32> = self
+            .case
+            .array(name)
+            .data
+            .iter()
+            .map(|v| *v as f32)
+            .collect();
         let leaf = Tensor::<1>::from_data(data.as_slice(), &self.device).require_grad();
         self.leaves.push((name.to_string(), leaf.clone()));
         leaf
@@ -142,7 +151,11 @@ impl<'a> Leaves<'a> {
 
     /// A leaf in the shape of the case.
     pub fn tensor<const D: usize>(&mut self, name: &str) -> Tensor<D> {
-        let shape: [usize; D] = self.case.shape(name).try_into().expect("the rank asked for");
+        let shape: [usize; D] = self
+            .case
+            .shape(name)
+            .try_into()
+            .expect("the rank asked for");
         self.leaf(name).reshape(shape)
     }
 
@@ -161,7 +174,12 @@ impl<'a> Leaves<'a> {
         };
         Outcome {
             loss: f64::from(loss.into_scalar::<f32>()),
-            gradients: self.leaves.iter().map(|(name, leaf)| (name.clone(), data(leaf))).collect(),
+            gradients: self
+                .leaves
+                .iter()
+                .map(|(name, leaf)| (name.clone(), data(leaf)))
+                .collect(),
+            others: BTreeMap::new(),
         }
     }
 }
@@ -169,6 +187,7 @@ impl<'a> Leaves<'a> {
 pub struct Outcome {
     loss: f64,
     gradients: BTreeMap<String, Vec<f64>>,
+    others: BTreeMap<String, Vec<f64>>,
 }
 
 /// Relative tolerance of values and of gradients.
@@ -177,6 +196,13 @@ const RELATIVE: f64 = 1e-4;
 const FLOOR: f64 = 1e-6;
 
 impl Outcome {
+    /// The same outcome with something else that the case expects by this name.
+    pub fn with<const D: usize>(mut self, name: &str, tensor: Tensor<D>) -> Self {
+        let data = tensor.into_data().iter::<f64>().collect();
+        self.others.insert(name.to_string(), data);
+        self
+    }
+
     pub fn compare(&self, case: &Case) -> Result<(), String> {
         let original = case.f32_original.as_ref();
         let loss_floor = FLOOR + 2.0 * original.map_or(0.0, |o| finite(&o.loss_abs_err));
@@ -192,7 +218,21 @@ impl Outcome {
                 return Err(format!("gradient of {name} has {} elements", found.len()));
             }
             for (i, (found, expected)) in found.iter().zip(&array.data).enumerate() {
-                close(&format!("gradient {i} of {name}"), *found, *expected, gradient_floor)?;
+                close(
+                    &format!("gradient {i} of {name}"),
+                    *found,
+                    *expected,
+                    gradient_floor,
+                )?;
+            }
+        }
+        for (name, array) in &expected.others {
+            let found = self.others.get(name).ok_or_else(|| format!("no {name}"))?;
+            if found.len() != array.data.len() {
+                return Err(format!("{name} has {} elements", found.len()));
+            }
+            for (i, (found, expected)) in found.iter().zip(&array.data).enumerate() {
+                close(&format!("element {i} of {name}"), *found, *expected, FLOOR)?;
             }
         }
         Ok(())
@@ -204,7 +244,9 @@ fn close(what: &str, found: f64, expected: f64, floor: f64) -> Result<(), String
     // Not "greater than": a NaN must not pass.
     match (found - expected).abs() <= allowed {
         true => Ok(()),
-        false => Err(format!("{what} is {found:e}, expected {expected:e} ± {allowed:.1e}")),
+        false => Err(format!(
+            "{what} is {found:e}, expected {expected:e} ± {allowed:.1e}"
+        )),
     }
 }
 

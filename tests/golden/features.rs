@@ -19,7 +19,7 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
 }
 
 /// A feature of the rank that the case gives.
-fn leaf(case: &Case, leaves: &mut Leaves<'_>, name: &str) -> Feature {
+pub fn leaf(case: &Case, leaves: &mut Leaves<'_>, name: &str) -> Feature {
     match case.shape(name).len() {
         2 => leaves.tensor::<2>(name).into(),
         3 => leaves.tensor::<3>(name).into(),
@@ -28,7 +28,8 @@ fn leaf(case: &Case, leaves: &mut Leaves<'_>, name: &str) -> Feature {
     }
 }
 
-fn constant(case: &Case, name: &str, device: &Device) -> Feature {
+/// The same, without a gradient.
+pub fn constant(case: &Case, name: &str, device: &Device) -> Feature {
     match case.shape(name).len() {
         2 => case.constant::<2>(name, device).into(),
         3 => case.constant::<3>(name, device).into(),

@@ -95,21 +95,21 @@ impl<'a> Features<'a> {
         let outputs = |features: &[Feature]| {
             let empty = Outputs::new(Tensor::<2>::zeros([rows, 2], device));
             let named = features.iter().enumerate();
-            named.fold(empty, |all, (i, x)| all.with_feature(i.to_string(), x.clone()))
+            named.fold(empty, |all, (i, x)| {
+                all.with_feature(i.to_string(), x.clone())
+            })
         };
         (outputs(&self.student), outputs(&self.teacher))
     }
 }
 
 /// The sum of a function over all pairs of features.
-fn summed(
-    case: &Case,
-    device: &Device,
-    loss: impl Fn(Feature, Feature) -> Tensor<1>,
-) -> Outcome {
+fn summed(case: &Case, device: &Device, loss: impl Fn(Feature, Feature) -> Tensor<1>) -> Outcome {
     let features = Features::new(case, device);
     let pairs = features.student.into_iter().zip(features.teacher);
-    let total = pairs.map(|(s, t)| loss(s, t)).reduce(|sum, value| sum + value);
+    let total = pairs
+        .map(|(s, t)| loss(s, t))
+        .reduce(|sum, value| sum + value);
     features.leaves.outcome(total.expect("at least one pair"))
 }
 
@@ -122,7 +122,9 @@ fn map(feature: Feature) -> Tensor<4> {
 
 fn ofd(case: &Case, device: &Device, reduction: OverhaulReduction) -> Outcome {
     let margin = case.constant::<1>("margin", device);
-    summed(case, device, |s, t| overhaul(map(s), map(t), margin.clone(), reduction))
+    summed(case, device, |s, t| {
+        overhaul(map(s), map(t), margin.clone(), reduction)
+    })
 }
 
 /// A weighted sum of terms, on the context of a step.
@@ -131,7 +133,9 @@ fn weighted(terms: &[(Box<dyn Loss>, f64)], context: &LossContext<'_>) -> Tensor
         loss.check(context).expect("a case that fits its loss");
         loss.forward(context) * *weight
     });
-    terms.reduce(|sum, term| sum + term).expect("at least one term")
+    terms
+        .reduce(|sum, term| sum + term)
+        .expect("at least one term")
 }
 
 fn boundary(

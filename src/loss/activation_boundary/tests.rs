@@ -19,7 +19,10 @@ fn value_and_gradient_by_hand() {
     let teacher: Feature = tensor(vec![-3.0, 0.1, 2.0, -9.0, -1.0, 0.0], [1, 6]).into();
     let squares = 4.0 + 9.0 + 0.25 + 0.25 + 0.0 + 1.0;
     let slopes = [4.0, -6.0, -1.0, 1.0, 0.0, 2.0];
-    for (reduction, by) in [(BoundaryReduction::Sum, 1.0), (BoundaryReduction::Mean, 6.0)] {
+    for (reduction, by) in [
+        (BoundaryReduction::Sum, 1.0),
+        (BoundaryReduction::Mean, 6.0),
+    ] {
         let student = leaf(&student);
         let value = activation_boundary(student.clone(), teacher.clone(), 1.0, reduction);
         let gradients = value.backward();
@@ -33,8 +36,12 @@ fn value_and_gradient_by_hand() {
 fn nothing_beyond_the_margin_on_the_teachers_side() {
     // Every element is at least 2 from zero.
     let feature = changed(&maps([2, 3, 2, 2], 1), |_, v| v + 2f32.copysign(v));
-    let step = Bench::new(&loss(BoundaryReduction::Sum), &[feature.clone()], &[feature.clone()])
-        .step(&[feature.clone()], &[feature], None);
+    let step = Bench::new(
+        &loss(BoundaryReduction::Sum),
+        &[feature.clone()],
+        &[feature.clone()],
+    )
+    .step(&[feature.clone()], &[feature], None);
     assert_eq!(step.value, 0.0);
     assert!(step.student[0].iter().all(|g| *g == 0.0));
 }
@@ -49,9 +56,15 @@ fn a_large_margin_leaves_its_square() {
 fn the_teachers_strength_does_not_matter() {
     let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
     let stronger = changed(&teacher, |i, v| v * (i + 1) as f32);
-    assert_eq!(value(&student, &teacher, 1.0), value(&student, &stronger, 1.0));
+    assert_eq!(
+        value(&student, &teacher, 1.0),
+        value(&student, &stronger, 1.0)
+    );
     // But its side does: who is student and who is teacher is not the same.
-    assert_ne!(value(&student, &teacher, 1.0), value(&teacher, &student, 1.0));
+    assert_ne!(
+        value(&student, &teacher, 1.0),
+        value(&teacher, &student, 1.0)
+    );
 }
 
 #[test]
@@ -104,7 +117,12 @@ fn features_that_do_not_fit_are_refused() {
         "term \"activation_boundary_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 2, 2], teacher has [2, 3]"
     );
     assert_eq!(
-        check_error(&loss, &[tokens([2, 3, 4], 1)], &[tokens([2, 3, 4], 1)], Some(&[true; 5])),
+        check_error(
+            &loss,
+            &[tokens([2, 3, 4], 1)],
+            &[tokens([2, 3, 4], 1)],
+            Some(&[true; 5])
+        ),
         "a masked feature has 2 rows, the student's logits have 5"
     );
 }
@@ -119,12 +137,23 @@ fn two_widths_panic() {
 fn config() {
     let config = ActivationBoundaryConfig::new("a", "b");
     assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert_eq!((config.margin, config.reduction), (1.0, BoundaryReduction::Mean));
+    assert_eq!(
+        (config.margin, config.reduction),
+        (1.0, BoundaryReduction::Mean)
+    );
     assert_config("activation_boundary", &config);
-    let other = config.clone().with_margin(0.5).with_reduction(BoundaryReduction::Sum);
+    let other = config
+        .clone()
+        .with_margin(0.5)
+        .with_reduction(BoundaryReduction::Sum);
     assert_config("activation_boundary", &other);
     assert!(config.clone().with_margin(f64::MIN_POSITIVE).init().is_ok());
-    for (margin, text) in [(0.0, "0"), (-1.0, "-1"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+    for (margin, text) in [
+        (0.0, "0"),
+        (-1.0, "-1"),
+        (f64::NAN, "NaN"),
+        (f64::INFINITY, "inf"),
+    ] {
         assert_eq!(
             error(config.clone().with_margin(margin).init()),
             format!("activation_boundary.margin is {text}, expected a number greater than 0")

@@ -36,8 +36,11 @@ fn the_temperature_scales_the_value() {
 #[test]
 fn nothing_where_both_agree() {
     let map = maps([2, 3, 2, 2], 1);
-    let step = Bench::new(&loss(), &[map.clone()], &[map.clone()])
-        .step(&[map.clone()], &[map.clone()], None);
+    let step = Bench::new(&loss(), &[map.clone()], &[map.clone()]).step(
+        &[map.clone()],
+        &[map.clone()],
+        None,
+    );
     assert_eq!(step.value, 0.0);
     assert!(step.student[0].iter().all(|g| *g == 0.0));
 }
@@ -92,7 +95,10 @@ fn the_temperature_follows_its_schedule() {
     let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
     let config = ChannelWiseConfig::new("f0", "f0").with_temperature(Schedule::linear(4.0, 2.0));
     let loss = config.init().unwrap();
-    let (ours, theirs) = (outputs(&[student.clone()], 2), outputs(&[teacher.clone()], 2));
+    let (ours, theirs) = (
+        outputs(&[student.clone()], 2),
+        outputs(&[teacher.clone()], 2),
+    );
     let at = |progress| {
         let context = LossContext::new(&ours, &theirs).at(progress);
         loss.forward(&context).into_scalar::<f32>()
@@ -104,7 +110,12 @@ fn the_temperature_follows_its_schedule() {
 #[test]
 fn features_that_do_not_fit_are_refused() {
     assert_eq!(
-        check_error(&loss(), &[maps([2, 3, 4, 4], 1)], &[maps([3, 3, 4, 4], 1)], None),
+        check_error(
+            &loss(),
+            &[maps([2, 3, 4, 4], 1)],
+            &[maps([3, 3, 4, 4], 1)],
+            None
+        ),
         "term \"channel_wise_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4, 4], teacher has [3, 3, 4, 4]"
     );
     assert_eq!(
@@ -127,7 +138,13 @@ fn config() {
     assert_config("channel_wise", &config);
     let changing = config.clone().with_temperature(Schedule::cosine(8.0, 2.0));
     assert_config("channel_wise", &changing);
-    assert!(config.clone().with_temperature(f64::MIN_POSITIVE).init().is_ok());
+    assert!(
+        config
+            .clone()
+            .with_temperature(f64::MIN_POSITIVE)
+            .init()
+            .is_ok()
+    );
     for (temperature, text) in [(0.0, "0"), (-1.0, "-1")] {
         assert_eq!(
             error(config.clone().with_temperature(temperature).init()),

@@ -17,7 +17,9 @@ fn stack(widths: [usize; 4], device: &Device) -> Vec<ConvNorm> {
 }
 
 fn run(layers: &[ConvNorm], x: Tensor<4>, mask: Option<&Tensor<1, Bool>>) -> Tensor<4> {
-    layers.iter().fold(x, |x, layer| leaky_relu(layer.forward(x, mask), SLOPE))
+    layers
+        .iter()
+        .fold(x, |x, layer| leaky_relu(layer.forward(x, mask), SLOPE))
 }
 
 /// Turns feature maps of the student into factors: three 3×3 convolutions, each with batch norm and

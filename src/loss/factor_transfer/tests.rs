@@ -12,7 +12,10 @@ const FORMS: [FactorForm; 4] = [
 ];
 
 fn loss(form: FactorForm) -> FactorTransfer {
-    FactorTransferConfig::new("f0", "f0").with_form(form).init().unwrap()
+    FactorTransferConfig::new("f0", "f0")
+        .with_form(form)
+        .init()
+        .unwrap()
 }
 
 fn value(student: &Feature, teacher: &Feature, form: FactorForm) -> f32 {
@@ -24,15 +27,31 @@ fn values_by_hand() {
     // Directions 0.6, 0.8 and 0, 1.
     let student: Feature = tensor(vec![6.0, 8.0], [1, 2]).into();
     let teacher: Feature = tensor(vec![0.0, 5.0], [1, 2]).into();
-    assert_close(&[value(&student, &teacher, FactorForm::FlatL1)], &[0.4], 1e-6);
+    assert_close(
+        &[value(&student, &teacher, FactorForm::FlatL1)],
+        &[0.4],
+        1e-6,
+    );
     let expected = (0.36f32 + 0.04).sqrt();
-    assert_close(&[value(&student, &teacher, FactorForm::FlatL2)], &[expected], 1e-6);
+    assert_close(
+        &[value(&student, &teacher, FactorForm::FlatL2)],
+        &[expected],
+        1e-6,
+    );
 
     // Squares 3, 4 with the direction 0.6, 0.8, and 0, 25 with 0, 1, each at two places.
     let student: Feature = tensor(vec![3f32.sqrt(), 2.0], [1, 1, 1, 2]).into();
     let teacher: Feature = tensor(vec![0.0, 5.0], [1, 1, 1, 2]).into();
-    assert_close(&[value(&student, &teacher, FactorForm::ChannelL1)], &[0.4], 1e-6);
-    assert_close(&[value(&student, &teacher, FactorForm::ChannelSquare)], &[0.2], 1e-6);
+    assert_close(
+        &[value(&student, &teacher, FactorForm::ChannelL1)],
+        &[0.4],
+        1e-6,
+    );
+    assert_close(
+        &[value(&student, &teacher, FactorForm::ChannelSquare)],
+        &[0.2],
+        1e-6,
+    );
 }
 
 #[test]
@@ -41,7 +60,11 @@ fn the_gradient_by_hand() {
     let teacher = tensor(vec![0.0, 5.0], [1, 2]);
     let gradients = factor_transfer(student.clone(), teacher.into(), FactorForm::FlatL1).backward();
     // (g − u (u·g)) / ‖f‖ with g = (½, −½), u = (0.6, 0.8), u·g = −0.1, ‖f‖ = 10
-    assert_close(&gradient(&student, &gradients).unwrap(), &[0.056, -0.042], 1e-5);
+    assert_close(
+        &gradient(&student, &gradients).unwrap(),
+        &[0.056, -0.042],
+        1e-5,
+    );
 }
 
 #[test]
@@ -55,7 +78,12 @@ fn nothing_where_the_directions_agree() {
         let student = leaf(&student);
         let loss = factor_transfer(student.clone(), twice.clone(), form);
         let gradients = loss.backward();
-        assert!(gradient(&student, &gradients).unwrap().iter().all(|g| g.is_finite()));
+        assert!(
+            gradient(&student, &gradients)
+                .unwrap()
+                .iter()
+                .all(|g| g.is_finite())
+        );
     }
 }
 
@@ -63,7 +91,11 @@ fn nothing_where_the_directions_agree() {
 fn opposite_factors_are_two_apart() {
     let student = maps([2, 3, 4, 4], 1);
     let opposite = changed(&student, |_, v| -v);
-    assert_close(&[value(&student, &opposite, FactorForm::FlatL2)], &[2.0], 1e-5);
+    assert_close(
+        &[value(&student, &opposite, FactorForm::FlatL2)],
+        &[2.0],
+        1e-5,
+    );
     // A square does not see the sign.
     assert_eq!(value(&student, &opposite, FactorForm::ChannelL1), 0.0);
 }
@@ -82,7 +114,13 @@ fn a_factor_of_zeros_has_a_finite_gradient() {
         let value = factor_transfer(student.clone(), maps([2, 3, 2, 2], 2), form);
         let gradients = value.backward();
         assert!(value.into_scalar::<f32>().is_finite());
-        assert!(gradient(&student, &gradients).unwrap().iter().all(|g| g.is_finite()), "{form:?}");
+        assert!(
+            gradient(&student, &gradients)
+                .unwrap()
+                .iter()
+                .all(|g| g.is_finite()),
+            "{form:?}"
+        );
     }
 }
 
@@ -136,11 +174,17 @@ fn the_translator_meets_the_paraphraser() {
     let (student, teacher) = ([maps([2, 3, 4, 4], 1)], [maps([2, 6, 4, 4], 2)]);
     let plain = loss(FactorForm::FlatL1);
     let bench = Bench::new(&plain, &student, &teacher);
-    assert_eq!(bench.parts.unwrap().describe(), "translator of 3 conv 3x3 3 -> 6");
+    assert_eq!(
+        bench.parts.unwrap().describe(),
+        "translator of 3 conv 3x3 3 -> 6"
+    );
     let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
     let joined = plain.with_paraphraser(&paraphraser);
     let bench = Bench::new(&joined, &student, &teacher);
-    assert_eq!(bench.parts.unwrap().describe(), "translator of 3 conv 3x3 3 -> 3");
+    assert_eq!(
+        bench.parts.unwrap().describe(),
+        "translator of 3 conv 3x3 3 -> 3"
+    );
 }
 
 #[test]
@@ -173,7 +217,13 @@ fn the_reconstruction_is_measured_against_the_maps() {
     let loss = reconstruction(found.1, maps.1);
     let gradients = loss.backward();
     assert_eq!(loss.into_scalar::<f32>(), 12.5);
-    let gradient: Vec<f32> = found.0.grad(&gradients).unwrap().into_data().iter().collect();
+    let gradient: Vec<f32> = found
+        .0
+        .grad(&gradients)
+        .unwrap()
+        .into_data()
+        .iter()
+        .collect();
     assert_eq!(gradient, [-3.0, -4.0]);
     assert!(maps.0.grad(&gradients).is_none());
 }
@@ -188,7 +238,12 @@ fn features_that_do_not_fit_are_refused() {
     let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
     let joined = plain.with_paraphraser(&paraphraser);
     assert_eq!(
-        check_error(&joined, &[maps([2, 3, 4, 4], 1)], &[maps([2, 4, 4, 4], 1)], None),
+        check_error(
+            &joined,
+            &[maps([2, 3, 4, 4], 1)],
+            &[maps([2, 4, 4, 4], 1)],
+            None
+        ),
         "term \"factor_transfer_f0\": the width of the paraphraser is 6, expected the width of the teacher's feature"
     );
 }
@@ -200,7 +255,12 @@ fn a_paraphraser_out_of_range_is_refused() {
         error(Paraphraser::new(0, 0.5, &device)),
         "paraphraser.width is 0, expected at least 1"
     );
-    for (rate, text) in [(0.0, "0"), (-1.0, "-1"), (f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
+    for (rate, text) in [
+        (0.0, "0"),
+        (-1.0, "-1"),
+        (f64::NAN, "NaN"),
+        (f64::INFINITY, "inf"),
+    ] {
         assert_eq!(
             error(Paraphraser::new(4, rate, &device)),
             format!("paraphraser.rate is {text}, expected a number greater than 0")

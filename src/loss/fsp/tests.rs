@@ -12,7 +12,10 @@ const FORMS: [FspForm; 2] = [FspForm::MeanSquare, FspForm::ColumnNorm];
 
 /// Two features of widths 3 and 2, of which the second is half as high and wide.
 fn step(samples: usize, seed: usize) -> [Feature; 2] {
-    [maps([samples, 3, 4, 4], seed), maps([samples, 2, 2, 2], seed + 1)]
+    [
+        maps([samples, 3, 4, 4], seed),
+        maps([samples, 2, 2, 2], seed + 1),
+    ]
 }
 
 fn value(student: &[Feature; 2], teacher: &[Feature; 2], form: FspForm) -> f32 {
@@ -83,13 +86,18 @@ fn maximum_pooling_with_bins_that_overlap() {
     let wide: Feature = tensor(vec![1.0, 5.0, 2.0], [1, 1, 1, 3]).into();
     let narrow: Feature = tensor(vec![1.0, 10.0], [1, 1, 1, 2]).into();
     let zero: Feature = tensor(vec![0.0, 0.0], [1, 1, 1, 2]).into();
-    let found = value(&[wide, narrow.clone()], &[zero, narrow], FspForm::ColumnNorm);
+    let found = value(
+        &[wide, narrow.clone()],
+        &[zero, narrow],
+        FspForm::ColumnNorm,
+    );
     assert_close(&[found], &[(5.0 * 1.0 + 5.0 * 10.0) / 2.0], 1e-6);
 }
 
 #[test]
 fn a_sequence_of_which_every_token_counts() {
-    let [student, teacher] = [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
+    let [student, teacher] =
+        [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
     let plain = |side: &[Feature; 2]| {
         side.each_ref().map(|x| match x {
             Feature::Rank3(x) => x.clone(),
@@ -99,13 +107,18 @@ fn a_sequence_of_which_every_token_counts() {
     let all = Tensor::<2, Bool>::from_data([[true; 4]; 2], &Device::flex());
     for form in FORMS {
         let masked = fsp_sequence(plain(&student), plain(&teacher), all.clone(), form);
-        assert_close(&[masked.into_scalar()], &[value(&student, &teacher, form)], 1e-5);
+        assert_close(
+            &[masked.into_scalar()],
+            &[value(&student, &teacher, form)],
+            1e-5,
+        );
     }
 }
 
 #[test]
 fn a_sample_without_tokens_does_not_count() {
-    let [student, teacher] = [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
+    let [student, teacher] =
+        [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
     let first = |side: &[Feature; 2]| side.each_ref().map(|x| samples(x, 0..1));
     let mut mask = [true; 8];
     mask[4..].fill(false);
@@ -114,13 +127,18 @@ fn a_sample_without_tokens_does_not_count() {
         let step = Bench::new(&loss, &student, &teacher).step(&student, &teacher, Some(&mask));
         let expected = value(&first(&student), &first(&teacher), form);
         assert_close(&[step.value], &[expected], 1e-5);
-        assert!(step.student.iter().all(|g| g[g.len() / 2..].iter().all(|g| *g == 0.0)));
+        assert!(
+            step.student
+                .iter()
+                .all(|g| g[g.len() / 2..].iter().all(|g| *g == 0.0))
+        );
     }
 }
 
 #[test]
 fn masked_tokens_do_not_count() {
-    let [student, teacher] = [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
+    let [student, teacher] =
+        [1, 5].map(|seed| [tokens([2, 4, 3], seed), tokens([2, 4, 2], seed + 1)]);
     // The last two tokens of both samples.
     let mask = [true, true, false, false, true, true, false, false];
     let poison = |side: &[Feature; 2]| {
@@ -143,7 +161,10 @@ fn masked_tokens_do_not_count() {
         assert_close(&[masked.value], &[short.value], 1e-5);
         assert!(masked.is_finite());
         for (gradient, width) in masked.student.iter().zip([3, 2]) {
-            let ignored = gradient.iter().enumerate().filter(|(i, _)| !mask[i / width]);
+            let ignored = gradient
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| !mask[i / width]);
             assert!(ignored.clone().count() > 0 && ignored.into_iter().all(|(_, g)| *g == 0.0));
         }
     }
@@ -174,7 +195,12 @@ fn masked_samples_do_not_count() {
 fn features_that_do_not_fit_are_refused() {
     let loss = loss(FspForm::MeanSquare);
     assert_eq!(
-        check_error(&loss, &step(2, 1), &[maps([2, 4, 4, 4], 1), maps([2, 2, 2, 2], 1)], None),
+        check_error(
+            &loss,
+            &step(2, 1),
+            &[maps([2, 4, 4, 4], 1), maps([2, 2, 2, 2], 1)],
+            None
+        ),
         "term \"fsp_f0_f1\": features \"f0\" and \"f0\" differ: student has [2, 3, 4, 4], teacher has [2, 4, 4, 4]"
     );
     let mixed = [maps([2, 3, 4, 4], 1), vectors([2, 2], 1)];
@@ -203,7 +229,10 @@ fn two_widths_panic() {
 #[test]
 fn config() {
     let config = FspConfig::new(["a", "b"], ["c", "d"]);
-    assert_eq!(config, read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#));
+    assert_eq!(
+        config,
+        read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#)
+    );
     assert_eq!(config.form, FspForm::MeanSquare);
     assert_config("fsp", &config);
     assert_config("fsp", &config.with_form(FspForm::ColumnNorm));

@@ -42,10 +42,19 @@ fn the_sum_is_the_mean_times_the_elements() {
 #[test]
 fn nothing_where_both_agree() {
     let student = leaf(&maps([2, 3, 2, 2], 1));
-    let loss = mgd(expect_maps(&student), expect_maps(&maps([2, 3, 2, 2], 1)), MgdReduction::Mean);
+    let loss = mgd(
+        expect_maps(&student),
+        expect_maps(&maps([2, 3, 2, 2], 1)),
+        MgdReduction::Mean,
+    );
     let gradients = loss.backward();
     assert_eq!(loss.into_scalar::<f32>(), 0.0);
-    assert!(gradient(&student, &gradients).unwrap().iter().all(|g| *g == 0.0));
+    assert!(
+        gradient(&student, &gradients)
+            .unwrap()
+            .iter()
+            .all(|g| *g == 0.0)
+    );
 }
 
 #[test]
@@ -75,18 +84,25 @@ fn the_ratio_is_the_share_of_hidden_places() {
     let (student, teacher) = (maps([1, 1, 100, 100], 1), maps([1, 1, 100, 100], 2));
     for ratio in [0.0, 0.2, 0.65] {
         let loss = MgdConfig::new("f0", "f0").with_mask_ratio(ratio);
-        let loss = loss.with_reduction(MgdReduction::Sum { alpha: 1.0 }).init().unwrap();
+        let loss = loss
+            .with_reduction(MgdReduction::Sum { alpha: 1.0 })
+            .init()
+            .unwrap();
         let mut bench = Bench::new(&loss, &[student.clone()], &[teacher.clone()]);
         // A bias that keeps the ReLU open everywhere.
         if let Some(Parts::Mgd(generator)) = &mut bench.parts {
             let bias = generator.convolutions[0].bias.take().unwrap();
-            generator.convolutions[0].bias = Some(bias.map(|b| (b * 0.0 + 100.0).detach().require_grad()));
+            generator.convolutions[0].bias =
+                Some(bias.map(|b| (b * 0.0 + 100.0).detach().require_grad()));
         }
         let step = bench.step(&[student.clone()], &[teacher.clone()], None);
         let hidden = step.student[0].iter().filter(|g| **g == 0.0).count() as f64 / 1e4;
         // Four standard deviations of a share among 10,000.
         let allowed = 4.0 * (ratio * (1.0 - ratio) / 1e4).sqrt();
-        assert!((hidden - ratio).abs() <= allowed, "{hidden} hidden at {ratio}");
+        assert!(
+            (hidden - ratio).abs() <= allowed,
+            "{hidden} hidden at {ratio}"
+        );
     }
 }
 
@@ -117,7 +133,10 @@ fn parts_say_what_they_are() {
     let loss = loss(SUM);
     let describe = |width: usize| {
         let student = maps([2, width, 4, 4], 1);
-        Bench::new(&loss, &[student], &[maps([2, 4, 4, 4], 2)]).parts.unwrap().describe()
+        Bench::new(&loss, &[student], &[maps([2, 4, 4, 4], 2)])
+            .parts
+            .unwrap()
+            .describe()
     };
     assert_eq!(describe(4), "2 conv 3x3 4 -> 4");
     assert_eq!(describe(3), "conv 1x1 3 -> 4, 2 conv 3x3 4 -> 4");
@@ -127,11 +146,21 @@ fn parts_say_what_they_are() {
 fn features_that_do_not_fit_are_refused() {
     let loss = loss(SUM);
     assert_eq!(
-        check_error(&loss, &[maps([2, 3, 4, 4], 1)], &[maps([3, 3, 4, 4], 1)], None),
+        check_error(
+            &loss,
+            &[maps([2, 3, 4, 4], 1)],
+            &[maps([3, 3, 4, 4], 1)],
+            None
+        ),
         "term \"mgd_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4, 4], teacher has [3, 3, 4, 4]"
     );
     assert_eq!(
-        check_error(&loss, &[tokens([2, 3, 4], 1)], &[tokens([2, 3, 4], 1)], None),
+        check_error(
+            &loss,
+            &[tokens([2, 3, 4], 1)],
+            &[tokens([2, 3, 4], 1)],
+            None
+        ),
         "term \"mgd_f0\": the shape of feature \"f0\" of the student is [2, 3, 4], expected feature maps [N, C, H, W]"
     );
 }
@@ -148,12 +177,18 @@ fn config() {
     assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
     assert_eq!((config.mask_ratio, config.reduction), (0.65, SUM));
     let json = r#"{"student": "a", "teacher": "b", "reduction": "mean"}"#;
-    assert_eq!(config.clone().with_reduction(MgdReduction::Mean), read(json));
+    assert_eq!(
+        config.clone().with_reduction(MgdReduction::Mean),
+        read(json)
+    );
     let json = r#"{"student": "a", "teacher": "b", "reduction": {"sum": {"alpha": 0.5}}}"#;
     let half = MgdReduction::Sum { alpha: 0.5 };
     assert_eq!(config.clone().with_reduction(half), read(json));
     assert_config("mgd", &config);
-    assert_config("mgd", &config.clone().with_mask_ratio(0.0).with_reduction(half));
+    assert_config(
+        "mgd",
+        &config.clone().with_mask_ratio(0.0).with_reduction(half),
+    );
     assert!(config.clone().with_mask_ratio(0.0).init().is_ok());
     for (ratio, text) in [(1.0, "1"), (-0.1, "-0.1"), (f64::NAN, "NaN")] {
         assert_eq!(

@@ -48,7 +48,11 @@ fn the_sum_is_the_mean_times_the_samples() {
     let of = |reduction| {
         overhaul(student.clone(), teacher.clone(), margin(-0.5), reduction).into_scalar::<f32>()
     };
-    assert_close(&[of(OverhaulReduction::Sum)], &[3.0 * of(OverhaulReduction::Mean)], 1e-5);
+    assert_close(
+        &[of(OverhaulReduction::Sum)],
+        &[3.0 * of(OverhaulReduction::Mean)],
+        1e-5,
+    );
 }
 
 #[test]
@@ -59,7 +63,12 @@ fn nothing_where_both_agree() {
     let student = leaf(&map);
     let [ours, theirs] = [&student, &map].map(expect_maps);
     let gradients = overhaul(ours, theirs, margin(-1.0), OverhaulReduction::Mean).backward();
-    assert!(gradient(&student, &gradients).unwrap().iter().all(|g| *g == 0.0));
+    assert!(
+        gradient(&student, &gradients)
+            .unwrap()
+            .iter()
+            .all(|g| *g == 0.0)
+    );
 }
 
 #[test]
@@ -76,7 +85,10 @@ fn below_the_margin_the_teacher_does_not_matter() {
     let student = maps([2, 1, 3, 3], 1);
     let teacher = changed(&maps([2, 1, 3, 3], 2), |_, v| v - 2.0);
     let lower = changed(&teacher, |i, v| v * (i + 1) as f32);
-    assert_eq!(value(&student, &teacher, -0.5), value(&student, &lower, -0.5));
+    assert_eq!(
+        value(&student, &teacher, -0.5),
+        value(&student, &lower, -0.5)
+    );
 }
 
 #[test]
@@ -84,7 +96,11 @@ fn a_deep_margin_leaves_the_partial_error() {
     // m → −∞: (s − t)² wherever the student is above or the teacher on.
     let student = map(vec![1.0, -3.0, 2.0]);
     let teacher = map(vec![-1.0, -2.0, 4.0]);
-    assert_close(&[value(&student, &teacher, -1e30)], &[4.0 + 0.0 + 4.0], 1e-6);
+    assert_close(
+        &[value(&student, &teacher, -1e30)],
+        &[4.0 + 0.0 + 4.0],
+        1e-6,
+    );
 }
 
 #[test]
@@ -119,8 +135,14 @@ fn the_regressor_is_there_at_equal_widths_too() {
         let bench = Bench::new(&loss, &[student], &[maps([2, 4, 2, 2], 2)]);
         bench.parts.unwrap().describe()
     };
-    assert_eq!(describe(maps([2, 3, 2, 2], 1)), "conv 1x1 3 -> 4 + batch norm");
-    assert_eq!(describe(maps([2, 4, 2, 2], 1)), "conv 1x1 4 -> 4 + batch norm");
+    assert_eq!(
+        describe(maps([2, 3, 2, 2], 1)),
+        "conv 1x1 3 -> 4 + batch norm"
+    );
+    assert_eq!(
+        describe(maps([2, 4, 2, 2], 1)),
+        "conv 1x1 4 -> 4 + batch norm"
+    );
 }
 
 #[test]
@@ -156,7 +178,11 @@ fn the_distribution_has_the_digits_of_the_tables() {
         (-3.0, 0.001_349_898_031_630_09),
         (5.0, 0.999_999_713_348_428_1),
     ] {
-        assert!((distribution(x) - expected).abs() < 1e-15, "{x}: {}", distribution(x));
+        assert!(
+            (distribution(x) - expected).abs() < 1e-15,
+            "{x}: {}",
+            distribution(x)
+        );
     }
     assert_eq!((distribution(9.0), distribution(-9.0)), (1.0, 0.0));
 }
@@ -169,11 +195,21 @@ fn features_that_do_not_fit_are_refused() {
         "term \"overhaul_f0\": the shape of feature \"f0\" of the student is [2, 4], expected feature maps [N, C, H, W]"
     );
     assert_eq!(
-        check_error(&loss, &[maps([2, 4, 2, 2], 1)], &[maps([2, 3, 2, 2], 1)], None),
+        check_error(
+            &loss,
+            &[maps([2, 4, 2, 2], 1)],
+            &[maps([2, 3, 2, 2], 1)],
+            None
+        ),
         "term \"overhaul_f0\": the number of margins is 4, expected one for each channel of the teacher's feature"
     );
     assert_eq!(
-        check_error(&loss, &[maps([2, 4, 2, 2], 1)], &[maps([3, 4, 2, 2], 1)], None),
+        check_error(
+            &loss,
+            &[maps([2, 4, 2, 2], 1)],
+            &[maps([3, 4, 2, 2], 1)],
+            None
+        ),
         "term \"overhaul_f0\": features \"f0\" and \"f0\" differ: student has [2, 4, 2, 2], teacher has [3, 4, 2, 2]"
     );
 }

@@ -4,7 +4,10 @@ use crate::Feature;
 
 fn loss() -> ReviewKd {
     let names = ["f0", "f1", "f2"];
-    ReviewKdConfig::new(names, names).with_width(3).init().unwrap()
+    ReviewKdConfig::new(names, names)
+        .with_width(3)
+        .init()
+        .unwrap()
 }
 
 /// Three levels of a student, and of a teacher with other widths and sizes.
@@ -34,7 +37,11 @@ fn value_and_gradient_by_hand() {
     assert_close(&[loss.into_scalar()], &[expected], 1e-5);
     // 2·9/9 + ½ · 2·(9/4)/4 · 1/4 + ¼ · 2·1 · 1/9 at the corner.
     let corner = (2.0 + 0.5 * (4.5 / 16.0) + 0.25 * (2.0 / 9.0)) / 1.75;
-    assert_close(&gradient(&student, &gradients).unwrap()[..1], &[corner], 1e-5);
+    assert_close(
+        &gradient(&student, &gradients).unwrap()[..1],
+        &[corner],
+        1e-5,
+    );
 }
 
 #[test]
@@ -43,7 +50,12 @@ fn nothing_where_both_agree() {
     let loss = hcl(expect_maps(&student), expect_maps(&maps([2, 3, 5, 5], 1)));
     let gradients = loss.backward();
     assert_eq!(loss.into_scalar::<f32>(), 0.0);
-    assert!(gradient(&student, &gradients).unwrap().iter().all(|g| *g == 0.0));
+    assert!(
+        gradient(&student, &gradients)
+            .unwrap()
+            .iter()
+            .all(|g| *g == 0.0)
+    );
 }
 
 #[test]
@@ -73,7 +85,11 @@ fn a_shift_of_both_sides_changes_nothing() {
     let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 3, 4, 4], 2));
     let shifted = |x: &Feature| changed(x, |_, v| v + 3.0);
     let before = value(&student, &teacher);
-    assert_close(&[value(&shifted(&student), &shifted(&teacher))], &[before], 1e-5);
+    assert_close(
+        &[value(&shifted(&student), &shifted(&teacher))],
+        &[before],
+        1e-5,
+    );
     // A squared error is symmetric in its value, only not in its gradient.
     assert_close(&[value(&teacher, &student)], &[before], 1e-6);
 }
@@ -108,7 +124,11 @@ fn a_level_hears_of_the_deeper_ones_alone() {
     };
     let sizes = vec![[6, 6], [3, 3], [3, 3]];
     let fused = |levels: &[Feature]| {
-        fusion.forward(levels.iter().map(expect_maps).collect(), sizes.clone(), None)
+        fusion.forward(
+            levels.iter().map(expect_maps).collect(),
+            sizes.clone(),
+            None,
+        )
     };
     let before = fused(&student);
     let shapes: Vec<_> = before.iter().map(Tensor::dims).collect();
@@ -157,7 +177,10 @@ fn two_sizes_panic() {
 #[test]
 fn config() {
     let config = ReviewKdConfig::new(["a", "b"], ["c", "d"]);
-    assert_eq!(config, read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#));
+    assert_eq!(
+        config,
+        read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#)
+    );
     assert_eq!(config.width, None);
     assert_config("review_kd", &config);
     assert_config("review_kd", &config.clone().with_width(1));

@@ -4,7 +4,10 @@ use super::super::map_testing::*;
 use super::*;
 
 fn loss(regressor: VidRegressor) -> Vid {
-    VidConfig::new("f0", "f0").with_regressor(regressor).init().unwrap()
+    VidConfig::new("f0", "f0")
+        .with_regressor(regressor)
+        .init()
+        .unwrap()
 }
 
 /// α at which the variance is 1, but for ε.
@@ -23,7 +26,11 @@ fn value_and_gradients_by_hand() {
     // ½ (3² + 4²) / 2
     assert_close(&[value.into_scalar()], &[6.25], 1e-4);
     // (μ − f) / D
-    assert_close(&gradient(&student, &gradients).unwrap(), &[-1.5, -2.0], 1e-4);
+    assert_close(
+        &gradient(&student, &gradients).unwrap(),
+        &[-1.5, -2.0],
+        1e-4,
+    );
     // ½ (1 − d²) / D · dσ²/dα, and at σ² = 1 the slope of log(1 + e^α) is 1 − 1/e.
     let slope = 1.0 - (-1f32).exp();
     let found = log_scale.grad(&gradients).unwrap().into_data();
@@ -83,7 +90,11 @@ fn vectors_tokens_and_maps_agree() {
     let vectors: f32 = vectors.into_scalar();
     assert_close(&[tokens.into_scalar()], &[vectors], 1e-5);
     let map = |seed| tensor(values(seed), [4, 3, 1, 1]).into();
-    assert_close(&[vid(map(1), map(2), unit_scale(3)).into_scalar()], &[vectors], 1e-5);
+    assert_close(
+        &[vid(map(1), map(2), unit_scale(3)).into_scalar()],
+        &[vectors],
+        1e-5,
+    );
 }
 
 #[test]
@@ -98,7 +109,11 @@ fn maps_of_two_sizes_meet_at_the_smaller() {
 #[test]
 fn finite_at_extremes() {
     let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 4, 2, 2], 2));
-    assert_finite_at_extremes(&loss(VidRegressor::ThreeLayers), &[student.clone()], &[teacher]);
+    assert_finite_at_extremes(
+        &loss(VidRegressor::ThreeLayers),
+        &[student.clone()],
+        &[teacher],
+    );
     let teacher = maps([2, 3, 2, 2], 2);
     assert_finite_at_extremes(&loss(VidRegressor::Identity), &[student], &[teacher]);
 }
@@ -124,14 +139,25 @@ fn masked_rows_do_not_count() {
 fn parts_say_what_they_are() {
     let describe = |regressor, student: Feature, teacher: Feature| {
         let loss = loss(regressor);
-        Bench::new(&loss, &[student], &[teacher]).parts.unwrap().describe()
+        Bench::new(&loss, &[student], &[teacher])
+            .parts
+            .unwrap()
+            .describe()
     };
     assert_eq!(
-        describe(VidRegressor::ThreeLayers, maps([1, 2, 1, 1], 1), maps([1, 4, 1, 1], 1)),
+        describe(
+            VidRegressor::ThreeLayers,
+            maps([1, 2, 1, 1], 1),
+            maps([1, 4, 1, 1], 1)
+        ),
         "conv 1x1 2 -> 4, conv 1x1 4 -> 4, conv 1x1 4 -> 4, 4 variances"
     );
     assert_eq!(
-        describe(VidRegressor::Identity, vectors([1, 2], 1), vectors([1, 2], 1)),
+        describe(
+            VidRegressor::Identity,
+            vectors([1, 2], 1),
+            vectors([1, 2], 1)
+        ),
         "2 variances"
     );
 }
@@ -140,20 +166,40 @@ fn parts_say_what_they_are() {
 fn features_that_do_not_fit_are_refused() {
     let three = loss(VidRegressor::ThreeLayers);
     assert_eq!(
-        check_error(&three, &[maps([2, 3, 2, 2], 1)], &[vectors([2, 3], 1)], None),
+        check_error(
+            &three,
+            &[maps([2, 3, 2, 2], 1)],
+            &[vectors([2, 3], 1)],
+            None
+        ),
         "term \"vid_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 2, 2], teacher has [2, 3]"
     );
     assert_eq!(
-        check_error(&three, &[tokens([2, 3, 4], 1)], &[tokens([2, 4, 4], 1)], None),
+        check_error(
+            &three,
+            &[tokens([2, 3, 4], 1)],
+            &[tokens([2, 4, 4], 1)],
+            None
+        ),
         "term \"vid_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4], teacher has [2, 4, 4]"
     );
     assert_eq!(
-        check_error(&three, &[vectors([2, 3], 1)], &[vectors([2, 3], 1)], Some(&[true; 4])),
+        check_error(
+            &three,
+            &[vectors([2, 3], 1)],
+            &[vectors([2, 3], 1)],
+            Some(&[true; 4])
+        ),
         "a masked feature has 2 rows, the student's logits have 4"
     );
     let identity = loss(VidRegressor::Identity);
     assert_eq!(
-        check_error(&identity, &[vectors([2, 3], 1)], &[vectors([2, 4], 1)], None),
+        check_error(
+            &identity,
+            &[vectors([2, 3], 1)],
+            &[vectors([2, 4], 1)],
+            None
+        ),
         "term \"vid_f0\": features \"f0\" and \"f0\" differ: student has [2, 3], teacher has [2, 4]"
     );
     let missing = VidConfig::new("f0", "f9").init().unwrap();

@@ -10,11 +10,17 @@ fn input(device: &Device) -> Tensor<4> {
 
 fn statistics(layer: &ConvNorm) -> Vec<f32> {
     let states = [&layer.norm.running_mean, &layer.norm.running_var];
-    states.iter().flat_map(|s| s.value_sync().into_data().iter::<f32>().collect::<Vec<_>>()).collect()
+    states
+        .iter()
+        .flat_map(|s| s.value_sync().into_data().iter::<f32>().collect::<Vec<_>>())
+        .collect()
 }
 
 fn close(a: &[f32], b: &[f32]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + b.abs()))
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + b.abs()))
 }
 
 #[test]

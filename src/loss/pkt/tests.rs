@@ -1,0 +1,115 @@
+use super::*;
+use crate::loss::testing::*;
+
+fn term(eps: f64) -> Pkt {
+    PktConfig::new(STUDENT, TEACHER)
+        .with_eps(eps)
+        .init()
+        .unwrap()
+}
+
+#[test]
+fn two_samples_by_hand() {
+    // The student's are at a right angle, the teacher's opposite.
+    let student = Array::new([2, 2], &[2.0, 0.0, 0.0, 3.0]);
+    let teacher = Array::new([2, 2], &[1.0, 0.0, -5.0, 0.0]);
+    // Closeness [1, 1/2] gives q = [2/3, 1/3], closeness [1, 0] gives p = [1, 0].
+    let found = run(&term(1e-7), &student, &teacher);
+    close(&[found.value], &[2.0 * 1.5f32.ln() / 4.0], 1e-5);
+    // Both rows: d(−ln q)/dk = 1/(1 + k) = 2/3 at the closeness k = (1 + cos)/2, so 2·(2/3)/2/4 for
+    // the cosine; its derivative towards x is y/(‖x‖‖y‖) at a right angle.
+    let by_cosine = 1.0 / 6.0;
+    let expected = [0.0, by_cosine / 2.0, by_cosine / 3.0, 0.0];
+    close(&found.gradient, &expected, 1e-5);
+}
+
+#[test]
+fn zero_where_student_is_teacher() {
+    let feature = Array::random([4, 3], 1);
+    run(&term(1e-7), &feature, &feature).is_zero(1e-6);
+}
+
+#[test]
+fn student_and_teacher_are_not_the_same() {
+    let (s, t) = (Array::random([4, 3], 2), Array::random([4, 5], 3));
+    let (there, back) = (run(&term(1e-7), &s, &t), run(&term(1e-7), &t, &s));
+    assert!((there.value - back.value).abs() > 1e-3);
+}
+
+#[test]
+fn extremes_are_finite() {
+    let teacher = Array::random([4, 5], 3).map(|x| x * 1e4);
+    for eps in [1e-7, 1e-6, 1e-2] {
+        for scale in [1.0, 1e4] {
+            let student = Array::random([4, 3], 2).map(|x| x * scale);
+            let student = student.with_sample(2, 0.0);
+            assert!(run(&term(eps), &student, &teacher).is_finite());
+            let duplicate = student.samples(&[0, 0, 1, 2]);
+            assert!(run(&term(eps), &duplicate, &teacher).is_finite());
+            // A single sample is its own neighbour for certain.
+            let (one, other) = (student.samples(&[0]), teacher.samples(&[0]));
+            run(&term(eps), &one, &other).is_zero(1e-6);
+        }
+        // A zero vector is at a right angle to all others, and nothing pulls at it.
+        let student = Array::random([4, 3], 2).with_sample(2, 0.0);
+        let found = run(&term(eps), &student, &teacher);
+        close(&found.gradient[6..9], &[0.0; 3], 0.0);
+        // Opposite vectors have a closeness of 0, which rounding must not make negative.
+        let opposite = Array::new([2, 3], &[0.1, 0.7, 0.3, -0.1, -0.7, -0.3]);
+        assert!(run(&term(eps), &opposite, &teacher.samples(&[0, 1])).is_finite());
+    }
+}
+
+#[test]
+fn lengths_and_order_do_not_matter() {
+    let (student, teacher) = (Array::random([4, 3], 4), Array::random([4, 5], 5));
+    let value = run(&term(1e-7), &student, &teacher).value;
+    assert!(value > 1e-3);
+    let longer = student.clone().map(|x| x * 100.0);
+    close(&[run(&term(1e-7), &longer, &teacher).value], &[value], 1e-5);
+    let order = [2, 0, 3, 1];
+    let (s, t) = (student.samples(&order), teacher.samples(&order));
+    close(&[run(&term(1e-7), &s, &t).value], &[value], 1e-5);
+}
+
+#[test]
+fn masked_samples_are_out() {
+    // Opposite in pairs, so that the value is large enough to compare.
+    let student = Array::random([5, 3], 6);
+    let teacher = Array::random([5, 2, 2, 1], 7).map(|x| x * 2.0);
+    masked_samples_do_not_count(&term(1e-7), student, teacher);
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let (s, t) = (Array::random([2, 3], 1), Array::random([3, 3], 1));
+    assert_eq!(
+        check(&term(1e-7), &s, &t, 2),
+        "term \"pkt_s\": features \"s\" and \"t\" differ: student has [2, 3], teacher has [3, 3]"
+    );
+    assert_eq!(
+        check(&term(1e-7), &s, &s, 3),
+        "a masked feature has 2 rows, the student's logits have 3"
+    );
+}
+
+#[test]
+fn config_has_the_default_and_bounds() {
+    let config: PktConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, PktConfig::new("s", "t"));
+    assert_eq!(config.eps, 1e-7);
+    round_trip(&config.clone().with_eps(1e-6));
+    for (eps, printed) in [
+        (0.0, "0"),
+        (-1.0, "-1"),
+        (f64::NAN, "NaN"),
+        (f64::INFINITY, "inf"),
+    ] {
+        let error = config.clone().with_eps(eps).init().unwrap_err();
+        let expected = format!("pkt.eps is {printed}, expected a number greater than 0");
+        assert_eq!(error.to_string(), expected);
+    }
+    let error = PktConfig::new("s", "").init().unwrap_err();
+    let expected = "pkt.teacher is \"\", expected the name of a feature";
+    assert_eq!(error.to_string(), expected);
+}

@@ -1,0 +1,278 @@
+//! What the tests of losses on outputs share: a batch in plain numbers, and what every such loss
+//! has to hold.
+
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+
+use super::{Loss, LossContext};
+use crate::{Error, Outputs, Targets};
+
+/// Logits of both sides, labels, and which rows count.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub student: Vec<Vec<f64>>,
+    pub teacher: Vec<Vec<f64>>,
+    pub labels: Vec<i64>,
+    pub mask: Option<Vec<bool>>,
+    pub progress: f64,
+}
+
+/// Value and gradient towards the student, row after row.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub value: f64,
+    pub gradient: Vec<f64>,
+}
+
+impl Batch {
+    pub fn new<const N: usize, const C: usize>(
+        student: [[f64; C]; N],
+        teacher: [[f64; C]; N],
+        labels: [i64; N],
+    ) -> Self {
+        Self {
+            student: student.map(Vec::from).to_vec(),
+            teacher: teacher.map(Vec::from).to_vec(),
+            labels: labels.to_vec(),
+            mask: None,
+            progress: 0.0,
+        }
+    }
+
+    pub fn at(mut self, progress: f64) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Three rows of four classes; any numbers do.
+    pub fn example() -> Self {
+        Self::new(
+            [
+                [0.5, -1.25, 2.0, 0.25],
+                [-0.75, 1.5, 0.0, -2.0],
+                [1.0, 0.5, -0.5, 3.0],
+            ],
+            [
+                [1.5, -0.5, 1.0, -2.0],
+                [0.25, 2.5, -1.0, 0.75],
+                [-1.0, 2.0, 0.5, 1.25],
+            ],
+            [2, 0, 3],
+        )
+    }
+
+    /// The rows of these numbers, in this order.
+    pub fn rows(&self, order: &[usize]) -> Self {
+        let pick = |rows: &Vec<Vec<f64>>| order.iter().map(|&n| rows[n].clone()).collect();
+        Self {
+            student: pick(&self.student),
+            teacher: pick(&self.teacher),
+            labels: order.iter().map(|&n| self.labels[n]).collect(),
+            mask: self
+                .mask
+                .as_ref()
+                .map(|mask| order.iter().map(|&n| mask[n]).collect()),
+            progress: self.progress,
+        }
+    }
+
+    pub fn seen(&self, loss: &dyn Loss) -> Seen {
+        self.seen_as(loss, DType::F32)
+    }
+
+    fn seen_as(&self, loss: &dyn Loss, dtype: DType) -> Seen {
+        let device = Device::flex();
+        let leaf = tensor(&self.student, &device.clone().autodiff(), dtype).require_grad();
+        let value = self.forward(loss, leaf.clone(), tensor(&self.teacher, &device, dtype));
+        let gradient = leaf.grad(&value.backward()).expect("a gradient");
+        Seen {
+            value: value.into_data().iter::<f64>().next().expect("one value"),
+            gradient: gradient.into_data().iter::<f64>().collect(),
+        }
+    }
+
+    fn forward(&self, loss: &dyn Loss, student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+        self.with_context(student, teacher, |context| {
+            loss.check(context).expect("a batch that fits the loss");
+            loss.forward(context)
+        })
+    }
+
+    fn with_context<R>(
+        &self,
+        student: Tensor<2>,
+        teacher: Tensor<2>,
+        then: impl FnOnce(&LossContext<'_>) -> R,
+    ) -> R {
+        let device = Device::flex();
+        let (student, teacher) = (Outputs::new(student), Outputs::new(teacher));
+        let targets = match self.labels.is_empty() {
+            true => Targets::None,
+            false => Targets::Classes(Tensor::<1, Int>::from_data(&self.labels[..], &device)),
+        };
+        let mask = self.mask.as_ref();
+        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(&mask[..], &device));
+        let mut context = LossContext::new(&student, &teacher).with_targets(&targets);
+        context = context.at(self.progress);
+        if let Some(mask) = &mask {
+            context = context.with_mask(mask);
+        }
+        then(&context)
+    }
+
+    /// What the loss says about the batch before training.
+    pub fn refused(&self, loss: &dyn Loss) -> String {
+        let device = Device::flex();
+        let student = tensor(&self.student, &device, DType::F32);
+        let teacher = tensor(&self.teacher, &device, DType::F32);
+        let error: Error = self
+            .with_context(student, teacher, |context| loss.check(context))
+            .expect_err("a batch that does not fit");
+        error.to_string()
+    }
+}
+
+fn tensor(rows: &[Vec<f64>], device: &Device, dtype: DType) -> Tensor<2> {
+    let data = TensorData::new(rows.concat(), [rows.len(), rows[0].len()]);
+    Tensor::from_data(data, (device, dtype))
+}
+
+impl Seen {
+    /// Equal to another, each number within `tolerance`.
+    pub fn assert_close(&self, other: &Self, tolerance: f64) {
+        assert_close(&[self.value], &[other.value], tolerance);
+        assert_close(&self.gradient, &other.gradient, tolerance);
+    }
+
+    pub fn assert_finite(&self) {
+        assert!(self.value.is_finite(), "{self:?}");
+        assert!(self.gradient.iter().all(|g| g.is_finite()), "{self:?}");
+    }
+}
+
+pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(expected) {
+        // Not "greater than": a NaN must not pass.
+        assert!((f - e).abs() <= tolerance, "{found:?} is not {expected:?}");
+    }
+}
+
+/// The gradient is the slope of the value: central differences, both in double precision.
+pub fn gradient_is_the_slope(loss: &dyn Loss, batch: &Batch) {
+    let step = 1e-5;
+    let gradient = batch.seen_as(loss, DType::F64).gradient;
+    let classes = batch.student[0].len();
+    let slope = (0..gradient.len()).map(|i| {
+        let at = |offset: f64| {
+            let mut batch = batch.clone();
+            batch.student[i / classes][i % classes] += offset;
+            batch.seen_as(loss, DType::F64).value
+        };
+        (at(step) - at(-step)) / (2.0 * step)
+    });
+    assert_close(&gradient, &slope.collect::<Vec<_>>(), 1e-7);
+}
+
+/// The order of the rows does not matter, and each keeps its gradient.
+pub fn rows_can_be_permuted(loss: &dyn Loss) {
+    let batch = Batch::example();
+    let (before, after) = (batch.seen(loss), batch.rows(&[2, 0, 1]).seen(loss));
+    let [first, second, third] = [0, 1, 2].map(|n| before.gradient[4 * n..4 * n + 4].to_vec());
+    let expected = Seen {
+        value: before.value,
+        gradient: [third, first, second].concat(),
+    };
+    after.assert_close(&expected, 1e-5);
+}
+
+/// A masked row, whatever it holds, is a row that is not there.
+pub fn masked_rows_do_not_count(loss: &dyn Loss) {
+    let batch = Batch::example();
+    let expected = batch.seen(loss);
+    for junk in [[f64::NAN; 4], [f64::INFINITY; 4], [7.0, 7.0, 7.0, 7.0]] {
+        for at in 0..=3 {
+            let mut longer = batch.clone();
+            longer.student.insert(at, junk.to_vec());
+            longer.teacher.insert(at, junk.to_vec());
+            longer.labels.insert(at, -100);
+            longer.mask = Some((0..4).map(|n| n != at).collect());
+            let mut found = longer.seen(loss);
+            let masked: Vec<f64> = found.gradient.drain(4 * at..4 * at + 4).collect();
+            assert_eq!(masked, [0.0; 4]);
+            found.assert_close(&expected, 1e-5);
+        }
+    }
+    let mut none = batch;
+    none.mask = Some(vec![false; 3]);
+    let found = none.seen(loss);
+    assert_eq!((found.value, found.gradient), (0.0, vec![0.0; 12]));
+}
+
+/// A constant added to all logits of a row changes nothing, on neither side.
+pub fn level_does_not_matter(loss: &dyn Loss) {
+    let mut batch = Batch::example();
+    let expected = batch.seen(loss);
+    for (n, level) in [3.0, -5.0, 20.0].into_iter().enumerate() {
+        batch.student[n].iter_mut().for_each(|z| *z += level);
+        batch.teacher[n].iter_mut().for_each(|z| *z -= 2.0 * level);
+    }
+    batch.seen(loss).assert_close(&expected, 1e-4);
+}
+
+/// Nothing flows into the teacher, even where its logits ask for it.
+pub fn teacher_has_no_gradient(loss: &dyn Loss) {
+    let batch = Batch::example();
+    let device = Device::flex().autodiff();
+    let student = tensor(&batch.student, &device, DType::F32).require_grad();
+    let teacher = tensor(&batch.teacher, &device, DType::F32).require_grad();
+    let value = batch.forward(loss, student.clone(), teacher.clone());
+    let gradients = value.backward();
+    assert!(student.grad(&gradients).is_some());
+    assert!(teacher.grad(&gradients).is_none());
+}
+
+/// Logits of ±1e4, a one-hot teacher, a single row: value and gradient are finite.
+pub fn extremes_are_finite(loss: &dyn Loss) {
+    let one_hot = [1e4, -1e4, -1e4, -1e4];
+    let far = [-1e4, 1e4, -1e4, 1e4];
+    let near = [0.5, 0.0, -1.0, 0.25];
+    for student in [one_hot, far, near] {
+        for teacher in [one_hot, far, near] {
+            for label in 0..4 {
+                Batch::new([student], [teacher], [label])
+                    .seen(loss)
+                    .assert_finite();
+                let batch = Batch::new([student, near], [teacher, one_hot], [label, 1]);
+                batch.seen(loss).assert_finite();
+            }
+        }
+    }
+}
+
+/// A class at −∞ on both sides is a class that is not there.
+pub fn ruled_out_classes_do_not_count(loss: &dyn Loss) {
+    let batch = Batch::example();
+    let expected = batch.seen(loss);
+    let mut wider = batch.clone();
+    for row in wider.student.iter_mut().chain(&mut wider.teacher) {
+        row.push(f64::NEG_INFINITY);
+    }
+    let found = wider.seen(loss);
+    assert_close(&[found.value], &[expected.value], 1e-5);
+    for (found, expected) in found.gradient.chunks(5).zip(expected.gradient.chunks(4)) {
+        assert_close(&found[..4], expected, 1e-5);
+        assert_eq!(found[4], 0.0);
+    }
+}
+
+/// A config survives JSON, and a key that it does not know is named.
+pub fn config_round_trips<T>(config: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let mut json = serde_json::to_value(config).unwrap();
+    assert_eq!(&serde_json::from_value::<T>(json.clone()).unwrap(), config);
+    json["temprature"] = 1.into();
+    let error = serde_json::from_value::<T>(json).unwrap_err().to_string();
+    assert!(error.contains("unknown field `temprature`"), "{error}");
+}

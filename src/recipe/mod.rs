@@ -1,0 +1,21 @@
+//! Recipes: what the field does with several trainings, several students or several teachers, as
+//! plain sequences of what [`Distiller`](crate::Distiller) does.
+//!
+//! | recipe | |
+//! |---|---|
+//! | [`Preset`] | a method as its paper sets it up |
+//! | [`Stages`] | one objective after another, such as hints first and soft targets then |
+//! | [`born_again`] | the student of one generation teaches the next |
+//! | [`mutual_learning`] | students that teach each other |
+//! | [`Distiller::mean_teacher`](crate::Distiller::mean_teacher) | a teacher that is the average of its student |
+//! | [`Ensemble`](crate::Ensemble) | several teachers that teach as one |
+
+mod born_again;
+mod mutual;
+mod preset;
+mod stages;
+
+pub use born_again::born_again;
+pub use mutual::{Mutual, MutualConfig, Peers, mutual_learning};
+pub use preset::Preset;
+pub use stages::{Stage, Stages, StagesConfig};

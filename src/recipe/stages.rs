@@ -1,0 +1,215 @@
+use burn::backend::Backend;
+use burn::module::Module;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    DistillData, Distillable, Distilled, Distiller, Error, FitConfig, ObjectiveConfig, Result,
+};
+
+/// One training of a sequence.
+///
+/// | field | default | range | meaning |
+/// |---|---|---|---|
+/// | `objective` | required | an [`ObjectiveConfig`] | what this stage minimises |
+/// | `epochs` | required | at least 1 | how long |
+/// | `learning_rate` | that of the [`FitConfig`] | greater than 0 | the base rate of this stage |
+/// | `carry_optimizer` | false | | go on with the optimizer state of the stage before |
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Stage {
+    /// What this stage minimises.
+    pub objective: ObjectiveConfig,
+    /// How long.
+    pub epochs: usize,
+    /// The base learning rate of this stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Whether to go on with the optimizer state of the stage before.
+    #[serde(default)]
+    pub carry_optimizer: bool,
+}
+
+impl Stage {
+    /// A stage of so many epochs, with a fresh optimizer.
+    pub fn new(objective: ObjectiveConfig, epochs: usize) -> Self {
+        Self {
+            objective,
+            epochs,
+            learning_rate: None,
+            carry_optimizer: false,
+        }
+    }
+
+    /// Sets the base learning rate of this stage.
+    #[must_use]
+    pub fn with_learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = Some(learning_rate);
+        self
+    }
+
+    /// Goes on with the optimizer state of the stage before.
+    #[must_use]
+    pub fn with_carried_optimizer(mut self) -> Self {
+        self.carry_optimizer = true;
+        self
+    }
+}
+
+/// A sequence of trainings in a config file, TOML or JSON through serde.
+///
+/// # Example
+///
+/// FitNets: hints first, then soft targets.
+///
+/// ```
+/// use burn_distill::recipe::StagesConfig;
+///
+/// let config: StagesConfig = toml::from_str(
+///     r#"
+///     [[stages]]
+///     epochs = 10
+///     objective.terms = [{ loss = { hint = { student = "block1", teacher = "block2" } } }]
+///
+///     [[stages]]
+///     epochs = 30
+///     learning_rate = 1e-3
+///     objective.terms = [{ loss = { soft_target = { temperature = 4.0 } } }]
+///     "#,
+/// ).unwrap();
+/// assert_eq!(config.stages.len(), 2);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StagesConfig {
+    /// The stages, first to last.
+    pub stages: Vec<Stage>,
+}
+
+impl StagesConfig {
+    /// A sequence without stages.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a stage at the end.
+    #[must_use]
+    pub fn with(mut self, stage: Stage) -> Self {
+        self.stages.push(stage);
+        self
+    }
+
+    /// Checks every stage's objective.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidParameter`] if there is no stage or the first would carry an optimizer, and
+    /// what the objectives say.
+    pub fn init(self) -> Result<Stages> {
+        match self.stages.first() {
+            None => {
+                return Err(Error::invalid("stages", "empty", "at least one stage"));
+            }
+            Some(first) if first.carry_optimizer => {
+                return Err(Error::invalid(
+                    "stages.carry_optimizer",
+                    "on in the first stage",
+                    "a stage before it",
+                ));
+            }
+            Some(_) => {}
+        }
+        for stage in &self.stages {
+            stage.objective.init()?;
+        }
+        Ok(Stages {
+            stages: self.stages,
+        })
+    }
+}
+
+/// A sequence of trainings of one student.
+///
+/// The student of one stage goes into the next. What a loss trains along (projectors) belongs to its
+/// stage and is gone with it. With checkpoints, each stage has a directory of its own below the one
+/// given: `stage-1`, `stage-2`.
+///
+/// # References
+///
+/// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, section 2.2: a stage of
+/// hints, then one of soft targets.
+#[derive(Debug, Clone)]
+pub struct Stages {
+    stages: Vec<Stage>,
+}
+
+impl Stages {
+    /// Runs all stages and hands back what each left; the student is that of the last.
+    ///
+    /// `config` says how to train, but for the epochs and learning rates that the stages set.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Distiller::fit`], for the first stage that fails.
+    pub fn fit<B, I, T, S>(
+        &self,
+        device: B::Device,
+        teacher: T,
+        student: S,
+        config: &FitConfig,
+        train: DistillData<I>,
+        valid: impl Into<Option<DistillData<I>>>,
+    ) -> Result<Vec<Distilled<T, S>>>
+    where
+        B: Backend,
+        B::Device: Into<Device>,
+        I: Module + 'static,
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
+        let valid = valid.into();
+        let mut results: Vec<Distilled<T, S>> = Vec::with_capacity(self.stages.len());
+        let (mut teacher, mut student) = (teacher, student);
+        for (number, stage) in (1..).zip(&self.stages) {
+            let config = self.config(number, stage, config, results.last_mut());
+            let distiller = Distiller::<B, _, _>::new(device.clone(), teacher, student);
+            let distilled = distiller.with_config(&stage.objective).fit(
+                &config,
+                train.clone(),
+                valid.clone(),
+            )?;
+            teacher = distilled.teacher.clone();
+            student = distilled.student.clone();
+            results.push(distilled);
+        }
+        Ok(results)
+    }
+
+    fn config<T, S>(
+        &self,
+        number: usize,
+        stage: &Stage,
+        config: &FitConfig,
+        before: Option<&mut Distilled<T, S>>,
+    ) -> FitConfig {
+        let mut config = config.clone();
+        config.epochs = stage.epochs;
+        config.learning_rate = stage.learning_rate.unwrap_or(config.learning_rate);
+        config
+            .label
+            .get_or_insert_with(|| format!("stage {number}"));
+        if let Some(checkpoints) = &mut config.checkpoints {
+            checkpoints.directory = checkpoints.directory.join(format!("stage-{number}"));
+        }
+        if stage.carry_optimizer
+            && let Some(state) = before.and_then(|before| before.optimizer.take())
+        {
+            config.optimizer = state.into();
+        }
+        let carries = |next: &Stage| next.carry_optimizer;
+        config.keep_optimizer |= self.stages.get(number).is_some_and(carries);
+        config
+    }
+}

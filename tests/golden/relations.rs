@@ -1,0 +1,131 @@
+//! Losses on attention, channels and the relations of samples: everything that compares features
+//! without comparing them element by element.
+
+use burn::tensor::{Device, Tensor};
+use burn_distill::loss::{
+    ActivationMap, AttentionReduction, AttentionTransferConfig, Correlation,
+    CorrelationCongruenceConfig, CorrelationReduction, GramMseConfig, Kernel, LossContext,
+    NstConfig, PktConfig, RkdConfig, SimilarityNorm, SimilarityPreservingConfig,
+};
+use burn_distill::{IntoLoss, LossConfig, Outputs};
+
+use crate::case::{Case, Leaves, Outcome};
+use crate::features::{constant, leaf};
+
+pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
+    // Several layers are several terms.
+    let layers: Vec<LossConfig> = (0..)
+        .map(|layer| format!("features_{layer}"))
+        .take_while(|name| case.has(&format!("student_{name}")))
+        .map(|name| config(loss, case, name))
+        .collect::<Option<_>>()?;
+    let terms = match loss {
+        "mmd" => layers.into_iter().take(1).collect(),
+        _ => layers,
+    };
+    (!terms.is_empty()).then(|| run(case, device, terms))
+}
+
+/// The config of one layer, or nothing where nobody here knows the variant.
+fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
+    let student = name.clone();
+    let attention = |map, reduction| {
+        AttentionTransferConfig::new(student.clone(), name.clone())
+            .with_power(case.number("p") as u32)
+            .with_map(map)
+            .with_reduction(reduction)
+    };
+    let gaussian = |order: &str| Correlation::Gaussian {
+        gamma: case.number("gamma"),
+        order: case.number(order) as u32,
+    };
+    let congruence = |correlation| {
+        CorrelationCongruenceConfig::new(student.clone(), name.clone())
+            .with_correlation(correlation)
+    };
+    let torchdistill = |correlation| {
+        congruence(correlation)
+            .with_normalize(false)
+            .with_reduction(CorrelationReduction::Frobenius)
+    };
+    Some(match (loss, case.variant.as_str()) {
+        ("attention_transfer", "code_meansq_summed_over_layers") => {
+            attention(ActivationMap::Signed, AttentionReduction::MeanSquare).into()
+        }
+        ("attention_transfer", "kdzoo_abs_sum_eps1e-6") => {
+            attention(ActivationMap::Absolute, AttentionReduction::MeanSquare).into()
+        }
+        ("attention_transfer", "paper_l2_norm_per_sample") => {
+            attention(ActivationMap::Absolute, AttentionReduction::Norm).into()
+        }
+        ("similarity_preserving", "rownorm_gram") => {
+            SimilarityPreservingConfig::new(student, name).into()
+        }
+        ("similarity_preserving", "torchdistill_l1_rownorm_gram") => {
+            SimilarityPreservingConfig::new(student, name)
+                .with_norm(SimilarityNorm::L1)
+                .into()
+        }
+        ("pkt", "cosine_eps1e-7" | "cosine_eps1e-6") => PktConfig::new(student, name)
+            .with_eps(case.number("eps"))
+            .into(),
+        ("rkd", "distance" | "angle" | "combined_25_50" | "distance_squared") => {
+            RkdConfig::new(student, name)
+                .with_distance_weight(case.number("distance_weight"))
+                .with_angle_weight(case.number("angle_weight"))
+                .with_squared(case.variant == "distance_squared")
+                .into()
+        }
+        ("nst", "poly2_mmd") => NstConfig::new(student, name)
+            .with_kernel(Kernel::Polynomial {
+                degree: case.number("degree") as u32,
+                offset: case.number("c"),
+            })
+            .into(),
+        ("mmd", "textbrewer_gram_mse") => {
+            let both = ["features_0", "features_1"];
+            GramMseConfig::new(both, both).into()
+        }
+        ("correlation_congruence", "taylor_rbf_mse") => congruence(gaussian("p_order")).into(),
+        ("correlation_congruence", "torchdistill_gaussian_fro_over_n2") => {
+            torchdistill(gaussian("max_p")).into()
+        }
+        ("correlation_congruence", "torchdistill_bilinear_fro_over_n2") => {
+            torchdistill(Correlation::Bilinear).into()
+        }
+        ("correlation_congruence", "repdistiller_adjacent") => congruence(Correlation::Adjacent)
+            .with_normalize(false)
+            .into(),
+        _ => return None,
+    })
+}
+
+/// The sum of terms, each with weight 1, on features alone.
+fn run(case: &Case, device: &Device, terms: Vec<LossConfig>) -> Outcome {
+    let mut leaves = Leaves::new(case, device);
+    let mask = case.mask(device);
+    let rows = match &mask {
+        Some(mask) => mask.dims()[0],
+        None => case.shape("student_features_0")[0],
+    };
+    let no_logits = || Outputs::new(Tensor::<2>::zeros([rows, 1], device));
+    let (mut student, mut teacher) = (no_logits(), no_logits());
+    let names = (0..).map(|layer| format!("features_{layer}"));
+    for name in names.take_while(|name| case.has(&format!("student_{name}"))) {
+        let feature = leaf(case, &mut leaves, &format!("student_{name}"));
+        student = student.with_feature(&name, feature);
+        let feature = constant(case, &format!("teacher_{name}"), device);
+        teacher = teacher.with_feature(&name, feature);
+    }
+    let mut context = LossContext::new(&student, &teacher);
+    if let Some(mask) = &mask {
+        context = context.with_mask(mask);
+    }
+    let values = terms.into_iter().map(|term| {
+        let loss = term.into_loss().expect("a valid config");
+        loss.check(&context).expect("a case that fits its loss");
+        loss.forward(&context)
+    });
+    let total = values.reduce(|sum, value| sum + value);
+    leaves.outcome(total.expect("at least one term"))
+}
