@@ -4,8 +4,8 @@
 use burn::backend::Flex;
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::optim::AdamConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
@@ -14,8 +14,8 @@ use burn_distill::loss::{
     OverhaulConfig, ReviewKdConfig, VidConfig,
 };
 use burn_distill::{
-    DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, ObjectiveConfig, Outputs,
-    ProgressMode,
+    DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, ObjectiveConfig,
+    Outputs, ProgressMode,
 };
 
 /// Convolutions of 8×8 and 4×4 places between a stem and a head of three channels.
@@ -65,13 +65,16 @@ fn images(count: usize) -> DistillData<Tensor<4>> {
     let items: Vec<(Vec<f32>, bool)> = (0..count)
         .map(|n| ((0..64).map(|i| pixel(64 * n + i)).collect(), n % 5 != 4))
         .collect();
-    DistillData::from_fn(InMemDataset::new(items), |items: Vec<(Vec<f32>, bool)>, device| {
-        let (images, mask): (Vec<_>, Vec<_>) = items.into_iter().unzip();
-        let shape = [images.len(), 1, 8, 8];
-        let images = Tensor::<4>::from_data(TensorData::new(images.concat(), shape), device);
-        let mask = Tensor::<1, Bool>::from_data(mask.as_slice(), device);
-        DistillBatch::new(images).with_mask(mask)
-    })
+    DistillData::from_fn(
+        InMemDataset::new(items),
+        |items: Vec<(Vec<f32>, bool)>, device| {
+            let (images, mask): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+            let shape = [images.len(), 1, 8, 8];
+            let images = Tensor::<4>::from_data(TensorData::new(images.concat(), shape), device);
+            let mask = Tensor::<1, Bool>::from_data(mask.as_slice(), device);
+            DistillBatch::new(images).with_mask(mask)
+        },
+    )
 }
 
 /// Every loss on feature maps, none of which hides anything at random.
@@ -102,7 +105,9 @@ fn config(epochs: usize) -> FitConfig {
 }
 
 fn fit(config: &FitConfig) -> Distilled<Net, Net> {
-    distiller(&objective()).fit(config, images(40), images(20)).unwrap()
+    distiller(&objective())
+        .fit(config, images(40), images(20))
+        .unwrap()
 }
 
 #[test]
@@ -117,7 +122,12 @@ fn every_term_falls_when_all_are_trained_together() {
         // By now the running statistics of the parts, which validation uses, have arrived at those of
         // the batches.
         let apart = (valid[39] - last).abs();
-        assert!(apart <= 0.25 * last, "{}: {last} and {}", term.name(), valid[39]);
+        assert!(
+            apart <= 0.25 * last,
+            "{}: {last} and {}",
+            term.name(),
+            valid[39]
+        );
     }
     let untrained = Net::new(4, 5, &Device::flex());
     assert_eq!(distilled.student.num_params(), untrained.num_params());
@@ -126,8 +136,14 @@ fn every_term_falls_when_all_are_trained_together() {
 #[test]
 fn what_is_trained_along_is_told_beforehand() {
     let (train, config) = (images(40), config(1));
-    let preflight = distiller(&objective()).preflight(&config, &train, None).unwrap();
-    let parts: Vec<_> = preflight.lines.iter().map(|line| line.parts.as_deref()).collect();
+    let preflight = distiller(&objective())
+        .preflight(&config, &train, None)
+        .unwrap();
+    let parts: Vec<_> = preflight
+        .lines
+        .iter()
+        .map(|line| line.parts.as_deref())
+        .collect();
     assert_eq!(
         parts,
         [
@@ -151,15 +167,26 @@ fn a_resumed_training_goes_on_with_the_same_parts() {
     let straight = fit(&config(4));
     let directory = tempfile::tempdir().unwrap();
     fit(&config(2).with_checkpoints(directory.path()));
-    let resumed = fit(&config(4).with_checkpoints(directory.path()).with_resume(true));
+    let resumed = fit(&config(4)
+        .with_checkpoints(directory.path())
+        .with_resume(true));
     assert_eq!(resumed.report.training.resumed_from, Some(2));
 
     // Parts that started anew would show in every term that has some.
-    let (straight, resumed) = (straight.report.training.history, resumed.report.training.history);
-    for (straight, resumed) in [(straight.train, resumed.train), (straight.valid, resumed.valid)] {
+    let (straight, resumed) = (
+        straight.report.training.history,
+        resumed.report.training.history,
+    );
+    for (straight, resumed) in [
+        (straight.train, resumed.train),
+        (straight.valid, resumed.valid),
+    ] {
         for (name, straight) in &straight {
             for (a, b) in straight[2..].iter().zip(&resumed[name]) {
-                assert!((a - b).abs() <= 1e-4 * a.abs().max(1e-3), "{name}: {a} is not {b}");
+                assert!(
+                    (a - b).abs() <= 1e-4 * a.abs().max(1e-3),
+                    "{name}: {a} is not {b}"
+                );
             }
         }
     }
@@ -167,11 +194,16 @@ fn a_resumed_training_goes_on_with_the_same_parts() {
 
 #[test]
 fn a_masked_generation_differs_from_step_to_step() {
-    let objective = ObjectiveConfig::new()
-        .with(MgdConfig::new("high", "high").with_mask_ratio(0.5), 1.0);
+    let objective =
+        ObjectiveConfig::new().with(MgdConfig::new("high", "high").with_mask_ratio(0.5), 1.0);
     // Nothing is learnt at this rate, so that only the places drawn make a difference.
     let config = config(3).with_optimizer(AdamConfig::new().init(), 1e-12);
-    let distilled = distiller(&objective).fit(&config, images(40), None).unwrap();
+    let distilled = distiller(&objective)
+        .fit(&config, images(40), None)
+        .unwrap();
     let course = &distilled.report.training.history.train["mgd_high"];
-    assert!(course[0] != course[1] && course[1] != course[2], "{course:?}");
+    assert!(
+        course[0] != course[1] && course[1] != course[2],
+        "{course:?}"
+    );
 }
