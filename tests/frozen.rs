@@ -112,7 +112,7 @@ fn it_follows_its_device_without_autodiff() {
     }
     #[cfg(feature = "ndarray")]
     {
-        let elsewhere = Device::ndarray();
+        let elsewhere = common::ndarray();
         let moved = Frozen::new(teacher()).fork(&elsewhere.clone().autodiff());
         assert_eq!(on(&moved), [elsewhere]);
     }

@@ -394,6 +394,7 @@ fn every_backend_trains_the_same_student() {
         run::<burn::backend::Dispatch>(burn::backend::FlexDevice.into()),
     ));
     #[cfg(feature = "ndarray")]
+    #[allow(deprecated)] // Tested as long as Burn ships it.
     others.push(("ndarray", run::<burn::backend::NdArray>(Default::default())));
     #[cfg(feature = "wgpu")]
     if common::gpu().is_some() {

@@ -37,6 +37,7 @@ macro_rules! on_backend {
             #[cfg(feature = "flex")]
             BackendName::Flex => $run::<burn::backend::Flex>(Default::default(), $args),
             #[cfg(feature = "ndarray")]
+            #[allow(deprecated)] // Offered as long as Burn ships it.
             BackendName::Ndarray => $run::<burn::backend::NdArray>(Default::default(), $args),
             #[cfg(feature = "wgpu")]
             BackendName::Wgpu => $run::<burn::backend::Wgpu>(Default::default(), $args),

@@ -13,10 +13,17 @@ pub fn devices() -> Vec<(&'static str, Device)> {
     #[cfg(feature = "flex")]
     devices.push(("flex", Device::flex()));
     #[cfg(feature = "ndarray")]
-    devices.push(("ndarray", Device::ndarray()));
+    devices.push(("ndarray", ndarray()));
     #[cfg(feature = "wgpu")]
     devices.extend(gpu().map(|device| ("wgpu", device)));
     devices
+}
+
+/// Burn announces the end of this backend; as long as it ships it, it is tested.
+#[cfg(feature = "ndarray")]
+#[allow(deprecated)]
+pub fn ndarray() -> Device {
+    Device::ndarray()
 }
 
 /// The default GPU, if there is one.
