@@ -136,7 +136,8 @@ pub(crate) fn as_maps(student: Feature, teacher: Feature) -> (Tensor<4>, Tensor<
     (to_map(student), to_map(teacher).without_autodiff())
 }
 
-/// A feature as maps `[N, D, H, W]`: a vector is a map of one place, a sequence a map of one column.
+/// A feature as maps `[N, D, H, W]`: a vector is a map of one place, a sequence a map of one
+/// column.
 pub(crate) fn to_map(feature: Feature) -> Tensor<4> {
     match feature {
         Feature::Rank2(x) => x.unsqueeze_dims(&[2, 3]),

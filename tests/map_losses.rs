@@ -119,8 +119,8 @@ fn every_term_falls_when_all_are_trained_together() {
         let (train, valid) = (&history.train[term.name()], &history.valid[term.name()]);
         let (first, last) = (train[0], train[39]);
         assert!(last < first, "{}: {train:?}", term.name());
-        // By now the running statistics of the parts, which validation uses, have arrived at those of
-        // the batches.
+        // By now the running statistics of the parts, which validation uses, have arrived at those
+        // of the batches.
         let apart = (valid[39] - last).abs();
         assert!(
             apart <= 0.25 * last,

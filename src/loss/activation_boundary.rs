@@ -21,19 +21,21 @@ pub enum BoundaryReduction {
 /// Activation boundaries: which of the teacher's neurons are on, and which are off.
 ///
 /// The student's neuron is pushed past a margin on the teacher's side of zero and left alone from
-/// there: what counts is whether a neuron fires, not how strongly. Give features *before* their ReLU.
-/// The paper trains on this alone first, to initialise a student, and on labels after.
+/// there: what counts is whether a neuron fires, not how strongly. Give features *before* their
+/// ReLU. The paper trains on this alone first, to initialise a student, and on labels after.
 ///
 /// ```text
-/// L(f_s, f_t) = (1/N) Σ_n (1/D) Σ_d max(0, m − g·f_s)²,   g = 1 where f_t > 0, else −1      Mean
-///               (1/N) Σ_n       Σ_d max(0, m − g·f_s)²                                       Sum
+/// L(f_s, f_t) = (1/N) Σ_n (1/D) Σ_d max(0, m − g·f_s)²      Mean
+///               (1/N) Σ_n       Σ_d max(0, m − g·f_s)²      Sum
+///
+/// g = 1 where f_t > 0, else −1
 ///
 /// f_s, f_t   features of student and teacher before their ReLU      m   margin
-/// N   samples that count                                            D   elements of one sample's feature
+/// N   samples that count                                            D   elements per sample
 /// ```
 ///
-/// Feature maps of different height or width are first brought to the smaller of the two by adaptive
-/// average pooling.
+/// Feature maps of different height or width are first brought to the smaller of the two by
+/// adaptive average pooling.
 ///
 /// # Shapes
 ///
@@ -42,8 +44,8 @@ pub enum BoundaryReduction {
 ///
 /// # Gradient
 ///
-/// `∂L/∂f_s = −2 g · max(0, m − g·f_s) / (N·D)` for `Mean`: zero beyond the margin; none towards the
-/// teacher.
+/// `∂L/∂f_s = −2 g · max(0, m − g·f_s) / (N·D)` for `Mean`: zero beyond the margin; none towards
+/// the teacher.
 ///
 /// # Panics
 ///
@@ -66,8 +68,8 @@ pub enum BoundaryReduction {
 ///
 /// # References
 ///
-/// Heo et al.: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons,
-/// 2018, arXiv:1811.03233.
+/// Heo et al.: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden
+/// Neurons, 2018, arXiv:1811.03233.
 #[must_use]
 pub fn activation_boundary(
     student: Feature,
@@ -78,8 +80,8 @@ pub fn activation_boundary(
     activation_boundary_no_reduction(student, teacher, margin, reduction).mean()
 }
 
-/// [`activation_boundary`](fn@activation_boundary) with one value per sample, `[N]`, instead of their
-/// mean.
+/// [`activation_boundary`](fn@activation_boundary) with one value per sample, `[N]`, instead of
+/// their mean.
 ///
 /// # Panics
 ///
@@ -153,7 +155,8 @@ fn one() -> f64 {
 }
 
 impl ActivationBoundaryConfig {
-    /// The boundaries of the teacher's feature of one name for the student's of another, at margin 1.
+    /// The boundaries of the teacher's feature of one name for the student's of another, at a
+    /// margin of 1.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
             student: student.into(),
@@ -182,7 +185,8 @@ impl ActivationBoundaryConfig {
     /// # Errors
     ///
     /// [`Error::InvalidParameter`] if a name is empty or the margin is not a number greater than 0.
-    /// Whether the models have such features shows only when they run, in the check before training.
+    /// Whether the models have such features shows only when they run, in the check before
+    /// training.
     pub fn init(&self) -> Result<ActivationBoundary> {
         let pair = Pair::new("activation_boundary", &self.student, &self.teacher)?;
         match self.margin.is_finite() && self.margin > 0.0 {

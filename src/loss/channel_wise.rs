@@ -10,8 +10,8 @@ use crate::{Projector, Result, Schedule};
 /// channel.
 ///
 /// Each channel of a feature map, softened, becomes a distribution over places. Made for dense
-/// prediction, where it says which places matter; on the maps of logits of a segmentation as well as on
-/// features.
+/// prediction, where it says which places matter; on the maps of logits of a segmentation as well
+/// as on features.
 ///
 /// ```text
 /// L(f_s, f_t) = τ² · (1/(N·C)) Σ_n Σ_c KL(p_t ‖ p_s),   p = softmax over places of f_c / τ
@@ -96,8 +96,8 @@ pub fn channel_wise_no_reduction(
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
 /// | `temperature` | 4 | greater than 0, may follow a [`Schedule`] | how far the distributions are softened; the paper uses 4 |
 ///
-/// Where the widths differ, a [`Projector`] from the student's to the teacher's is inserted and trained
-/// with the student. mmrazor's own default for the temperature is 1.
+/// Where the widths differ, a [`Projector`] from the student's to the teacher's is inserted and
+/// trained with the student. mmrazor's own default for the temperature is 1.
 ///
 /// # Example
 ///
@@ -148,8 +148,8 @@ impl ChannelWiseConfig {
     /// # Errors
     ///
     /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty or the
-    /// temperature is not greater than 0 all the time. Whether the models have such features shows only
-    /// when they run, in the check before training.
+    /// temperature is not greater than 0 all the time. Whether the models have such features shows
+    /// only when they run, in the check before training.
     pub fn init(&self) -> Result<ChannelWise> {
         let pair = Pair::new("channel_wise", &self.student, &self.teacher)?;
         self.temperature.check(
@@ -164,8 +164,8 @@ impl ChannelWiseConfig {
     }
 }
 
-/// Channel-wise distillation as a term of an objective; see [`channel_wise`](fn@channel_wise) for the
-/// formula.
+/// Channel-wise distillation as a term of an objective; see [`channel_wise`](fn@channel_wise) for
+/// the formula.
 #[derive(Debug, Clone)]
 pub struct ChannelWise {
     pair: Pair,

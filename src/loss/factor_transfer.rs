@@ -29,12 +29,12 @@ pub enum FactorForm {
     ChannelSquare,
 }
 
-/// Factor transfer: the distance between factors of student and teacher, of which only the direction
-/// counts.
+/// Factor transfer: the distance between factors of student and teacher, of which only the
+/// direction counts.
 ///
 /// A factor is what a small network makes of a feature: the teacher's features are paraphrased, the
-/// student's translated, so that the student need not copy the teacher's own notation. This function
-/// compares any two factors; [`FactorTransfer`] holds the networks.
+/// student's translated, so that the student need not copy the teacher's own notation. This
+/// function compares any two factors; [`FactorTransfer`] holds the networks.
 ///
 /// ```text
 /// L = (1/N) Σ_n (1/D) Σ_d | u(f_s) − u(f_t) |       FlatL1
@@ -52,8 +52,8 @@ pub enum FactorForm {
 ///
 /// # Shapes
 ///
-/// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`; `C` may differ in the
-///   two channel forms
+/// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`; `C` may differ in
+///   the two channel forms
 /// - output: `[1]`
 ///
 /// # Gradient
@@ -127,11 +127,11 @@ pub fn factor_transfer_no_reduction(
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
 /// | `form` | `flat_l1` | `flat_l1`, `flat_l2`, `channel_l1`, `channel_square` | what is compared, and how |
 ///
-/// The student's [`Translator`] is trained with the student. The teacher's [`Paraphraser`] is trained
-/// beforehand and joins by [`FactorTransfer::with_paraphraser`].
+/// The student's [`Translator`] is trained with the student. The teacher's [`Paraphraser`] is
+/// trained beforehand and joins by [`FactorTransfer::with_paraphraser`].
 ///
-/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
-/// epochs, until the latter have arrived, the validation value of this term says little.
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the
+/// first epochs, until the latter have arrived, the validation value of this term says little.
 ///
 /// # Example
 ///
@@ -190,10 +190,10 @@ impl FactorTransferConfig {
 /// formula.
 ///
 /// The student's features pass through a [`Translator`] that is trained with the student. The
-/// teacher's factor is what its [`Paraphraser`] makes of its features. Training one is a matter of its
-/// own and comes first; from a config file there is none, and then the teacher's features themselves
-/// are the factor. That is not the paper's method: it keeps the translator and the direction, and
-/// leaves the paraphrasing out.
+/// teacher's factor is what its [`Paraphraser`] makes of its features. Training one is a matter of
+/// its own and comes first; from a config file there is none, and then the teacher's features
+/// themselves are the factor. That is not the paper's method: it keeps the translator and the
+/// direction, and leaves the paraphrasing out.
 #[derive(Debug, Clone)]
 pub struct FactorTransfer {
     pair: Pair,

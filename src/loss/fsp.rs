@@ -42,8 +42,8 @@ pub enum FspForm {
 ///
 /// # Shapes
 ///
-/// - student, teacher: twice `[N, C, H, W]`, `[N, T, D]` or `[N, D]`, with the widths of the student
-///   equal to those of the teacher
+/// - student, teacher: twice `[N, C, H, W]`, `[N, T, D]` or `[N, D]`, with the widths of the
+///   student equal to those of the teacher
 /// - output: `[1]`
 ///
 /// # Gradient
@@ -211,8 +211,8 @@ impl FspConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features, and in
-    /// equal widths, shows only when they run, in the check before training.
+    /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features, and
+    /// in equal widths, shows only when they run, in the check before training.
     pub fn init(&self) -> Result<Fsp> {
         let pair = |i: usize| Pair::new("fsp", &self.student[i], &self.teacher[i]);
         Ok(Fsp {

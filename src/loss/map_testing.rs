@@ -308,8 +308,8 @@ pub(crate) fn assert_gradient_goes_to_the_student_alone(
     assert!(step.parts.iter().all(Option::is_some));
 }
 
-/// That value and gradients are finite where the features are of the size of 10⁴, where the student's
-/// are zero, where both are, and for one sample alone.
+/// That value and gradients are finite where the features are of the size of 10⁴, where the
+/// student's are zero, where both are, and for one sample alone.
 pub(crate) fn assert_finite_at_extremes(loss: &dyn Loss, student: &[Feature], teacher: &[Feature]) {
     let scaled = |features: &[Feature], by: f32| -> Vec<Feature> {
         features

@@ -33,15 +33,15 @@ impl Default for MgdReduction {
 /// Masked generative distillation: squared error between the teacher's maps and what was generated
 /// from the student's.
 ///
-/// The distance alone. In [`Mgd`] random places of the student's map are set to zero and the teacher's
-/// whole map is generated from the rest, so that every place of the student has to know about its
-/// surroundings.
+/// The distance alone. In [`Mgd`] random places of the student's map are set to zero and the
+/// teacher's whole map is generated from the rest, so that every place of the student has to know
+/// about its surroundings.
 ///
 /// ```text
 /// L(g, f_t) = α · (1/N) Σ_n Σ_chw (g − f_t)²          Sum
 ///             (1/N) Σ_n (1/CHW) Σ_chw (g − f_t)²      Mean
 ///
-/// g     maps generated from the student's      f_t   maps of the teacher      N   samples that count
+/// g   maps generated from the student's      f_t   maps of the teacher      N   samples that count
 /// ```
 ///
 /// # Shapes
@@ -115,9 +115,9 @@ pub fn mgd_no_reduction(
 /// | `mask_ratio` | 0.65 | from 0, below 1 | the share of places that is set to zero: at 0.65 about 35 % of the map remain |
 /// | `reduction` | `{ sum = { alpha = 2e-5 } }` | `sum` with an `alpha` greater than 0, `mean` | how the elements of one sample are reduced |
 ///
-/// The generator, two 3×3 convolutions with ReLU between them, is trained with the student, and so is
-/// a [`Projector`] to the teacher's width where the widths differ. Places are drawn anew in every step,
-/// each by itself and for all channels at once, from the random numbers of the device.
+/// The generator, two 3×3 convolutions with ReLU between them, is trained with the student, and so
+/// is a [`Projector`] to the teacher's width where the widths differ. Places are drawn anew in
+/// every step, each by itself and for all channels at once, from the random numbers of the device.
 ///
 /// # Example
 ///
@@ -177,9 +177,9 @@ impl MgdConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`] if a name is empty, the ratio is not from 0 to below 1, or alpha is
-    /// not a number greater than 0. Whether the models have such features shows only when they run, in
-    /// the check before training.
+    /// [`Error::InvalidParameter`] if a name is empty, the ratio is not from 0 to below 1, or alpha
+    /// is not a number greater than 0. Whether the models have such features shows only when they
+    /// run, in the check before training.
     pub fn init(&self) -> Result<Mgd> {
         let pair = Pair::new("mgd", &self.student, &self.teacher)?;
         if !(0.0..1.0).contains(&self.mask_ratio) {
@@ -224,8 +224,8 @@ impl MgdGenerator {
         }
     }
 
-    /// The teacher's maps from those of the student, of which only the places in `kept`, `[N, H, W]`,
-    /// are seen.
+    /// The teacher's maps from those of the student, of which only the places in `kept`,
+    /// `[N, H, W]`, are seen.
     fn forward(&self, student: Tensor<4>, kept: Tensor<3, Bool>) -> Tensor<4> {
         let student = match &self.projector {
             Some(projector) => expect_maps(&projector.forward(student.into())),

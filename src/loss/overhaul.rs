@@ -26,16 +26,18 @@ pub enum OverhaulReduction {
 /// too: being further below zero than the teacher costs nothing.
 ///
 /// ```text
-/// L(f_s, f_t) = (1/N) Σ_n Σ_chw d(f_s, max(f_t, m_c)),   d(s, t) = 0         where s ≤ t and f_t ≤ 0
-///                                                                  (s − t)²  elsewhere
+/// L(f_s, f_t) = (1/N) Σ_n Σ_chw d(f_s, max(f_t, m_c))
+///
+/// d(s, t) = 0          where s ≤ t and f_t ≤ 0
+///           (s − t)²   elsewhere
 ///
 /// f_s, f_t   feature maps of student and teacher before their ReLU      m_c   margin of channel c
 /// N   samples that count
 /// ```
 ///
 /// The sum over all elements of a sample makes this large: mdistiller and the authors weigh it by
-/// 0.001, and layer `i` of `L`, counted from 0, by another `2^(i + 1 − L)`. Maps of different height
-/// or width are first brought to the smaller of the two by adaptive average pooling.
+/// 0.001, and layer `i` of `L`, counted from 0, by another `2^(i + 1 − L)`. Maps of different
+/// height or width are first brought to the smaller of the two by adaptive average pooling.
 ///
 /// # Shapes
 ///
@@ -205,11 +207,11 @@ fn distribution(x: f64) -> f64 {
 /// | `margins` | required | at most 0 each, one per channel of the teacher | where the teacher's feature is cut off; see [`margins`] |
 /// | `reduction` | `mean` | `mean`, `sum` | how the samples are reduced |
 ///
-/// The student's maps pass through a 1×1 convolution to the teacher's width and batch norm, which are
-/// trained with the student, also where the widths agree.
+/// The student's maps pass through a 1×1 convolution to the teacher's width and batch norm, which
+/// are trained with the student, also where the widths agree.
 ///
-/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
-/// epochs, until the latter have arrived, the validation value of this term says little.
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the
+/// first epochs, until the latter have arrived, the validation value of this term says little.
 ///
 /// # Example
 ///
@@ -235,7 +237,8 @@ pub struct OverhaulConfig {
 }
 
 impl OverhaulConfig {
-    /// The teacher's feature of one name for the student's of another, with the teacher's [`margins`].
+    /// The teacher's feature of one name for the student's of another, with the teacher's
+    /// [`margins`].
     pub fn new(student: impl Into<String>, teacher: impl Into<String>, margins: Vec<f64>) -> Self {
         Self {
             student: student.into(),
@@ -291,8 +294,8 @@ impl OverhaulRegressor {
     }
 }
 
-/// The overhaul of feature distillation as a term of an objective; see [`overhaul`](fn@overhaul) for
-/// the formula.
+/// The overhaul of feature distillation as a term of an objective; see [`overhaul`](fn@overhaul)
+/// for the formula.
 #[derive(Debug, Clone)]
 pub struct Overhaul {
     pair: Pair,

@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// Heights and widths at which maps are compared besides their own.
 const LEVELS: [usize; 3] = [4, 2, 1];
 
-/// Hierarchical context loss: squared error between feature maps at their own size and, with halving
-/// weights, at 4×4, 2×2 and 1×1.
+/// Hierarchical context loss: squared error between feature maps at their own size and, with
+/// halving weights, at 4×4, 2×2 and 1×1.
 ///
 /// The distance of [`ReviewKd`]; useful by itself as a hint that sees coarse structure too.
 ///
@@ -105,8 +105,8 @@ pub fn hcl_no_reduction(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
 /// The fusion is trained with the student. The authors raise the weight of the loss over the first
 /// epochs: [`Schedule::warm_up`](crate::Schedule::warm_up).
 ///
-/// Batch norm uses the statistics of the batch in training and running ones in validation: over the first
-/// epochs, until the latter have arrived, the validation value of this term says little.
+/// Batch norm uses the statistics of the batch in training and running ones in validation: over the
+/// first epochs, until the latter have arrived, the validation value of this term says little.
 ///
 /// # Example
 ///
@@ -184,8 +184,8 @@ impl ReviewKdConfig {
 /// Knowledge review as a term of an objective: the teacher's levels, each taught to the student's
 /// level of the same place and all deeper ones together.
 ///
-/// Going from the deepest level to the shallowest, each of the student's maps is fused with what came
-/// from below by attention, brought to the shape of the teacher's map and compared with it by
+/// Going from the deepest level to the shallowest, each of the student's maps is fused with what
+/// came from below by attention, brought to the shape of the teacher's map and compared with it by
 /// [`hcl`]; the value is the sum over levels.
 #[derive(Debug, Clone)]
 pub struct ReviewKd {

@@ -17,22 +17,25 @@ const INITIAL_VARIANCE: f64 = 5.0;
 /// Variational information distillation: how surprised a Gaussian, whose mean is predicted from the
 /// student, is by a feature of the teacher.
 ///
-/// Like a hint, but every channel of the teacher carries a variance that is learnt as well. Channels
-/// that the student cannot predict get a large one and cease to matter, so that what can be learnt
-/// is learnt. Useful where a plain hint pulls too hard.
+/// Like a hint, but every channel of the teacher carries a variance that is learnt as well.
+/// Channels that the student cannot predict get a large one and cease to matter, so that what can
+/// be learnt is learnt. Useful where a plain hint pulls too hard.
 ///
 /// ```text
-/// L(μ, f_t) = (1/N) Σ_n (1/D) Σ_d ½ [ (μ − f_t)² / σ_c² + log σ_c² ],   σ_c² = log(1 + e^{α_c}) + 10⁻⁵
+/// L(μ, f_t) = (1/N) Σ_n (1/D) Σ_d ½ [ (μ − f_t)² / σ_c² + log σ_c² ]
+///
+/// σ_c² = log(1 + e^{α_c}) + 10⁻⁵
 ///
 /// μ     what the student predicts of the teacher's feature      f_t   that feature
 /// α_c   a trained number for each channel c of the teacher      σ_c²  its variance
-/// N     samples that count                                      D     elements of one sample's feature
+/// N     samples that count                                      D     elements per sample
 /// ```
 ///
-/// The constant ½ log 2π of the Gaussian is left out, and a variance may be below 1, so the value may
-/// be negative. RepDistiller and torchdistill compute what is computed here, KDZoo with 10⁻⁶ in place
-/// of 10⁻⁵; mdistiller has the formula but does not train its variances. Feature maps of different
-/// height or width are first brought to the smaller of the two by adaptive average pooling.
+/// The constant ½ log 2π of the Gaussian is left out, and a variance may be below 1, so the value
+/// may be negative. RepDistiller computes what is computed here, KDZoo the same with 10⁻⁶ in
+/// place of 10⁻⁵; mdistiller has the formula but does not train its variances. Feature maps of
+/// different height or width are first brought to the smaller of the two by adaptive average
+/// pooling.
 ///
 /// # Shapes
 ///

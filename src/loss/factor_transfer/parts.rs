@@ -23,8 +23,8 @@ fn run(layers: &[ConvNorm], x: Tensor<4>, mask: Option<&Tensor<1, Bool>>) -> Ten
 }
 
 /// Turns feature maps of the student into factors: three 3×3 convolutions, each with batch norm and
-/// leaky ReLU of slope 0.1. Trained and checkpointed with the student, never part of the student that
-/// is handed back.
+/// leaky ReLU of slope 0.1. Trained and checkpointed with the student, never part of the student
+/// that is handed back.
 #[derive(Module, Debug)]
 pub struct Translator {
     layers: Vec<ConvNorm>,
@@ -56,8 +56,8 @@ impl Translator {
 /// Train it on the teacher's feature maps alone, without labels and before distilling, in any loop:
 /// [`reconstruction`] is what to minimise. Then hand it to
 /// [`FactorTransfer::with_paraphraser`](super::FactorTransfer::with_paraphraser). The way back uses
-/// ordinary convolutions where the paper has transposed ones, which at stride 1 compute the same set
-/// of functions.
+/// ordinary convolutions where the paper has transposed ones, which at stride 1 compute the same
+/// set of functions.
 ///
 /// # Example
 ///

@@ -9,9 +9,9 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use crate::maps::ConvNorm;
 
-/// What [`ReviewKd`](super::ReviewKd) trains along: for each level a 1×1 convolution into the common
-/// width, the attention between it and what came from the deeper levels, and a 3×3 convolution to the
-/// teacher's width. Batch norm follows the first and the last.
+/// What [`ReviewKd`](super::ReviewKd) trains along: for each level a 1×1 convolution into the
+/// common width, the attention between it and what came from the deeper levels, and a 3×3
+/// convolution to the teacher's width. Batch norm follows the first and the last.
 #[derive(Module, Debug)]
 pub struct ReviewKdFusion {
     /// From shallow to deep.
