@@ -235,3 +235,6 @@ pub(crate) fn at_scale<const D: usize>(x: Tensor<D>, axis: usize) -> Scaled<D> {
         zero,
     }
 }
+
+#[cfg(test)]
+mod tests;

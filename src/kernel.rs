@@ -92,13 +92,9 @@ fn inner_products(x: &Tensor<3>, y: &Tensor<3>) -> Tensor<3> {
 }
 
 fn square_distances(x: &Tensor<3>, y: &Tensor<3>) -> Tensor<3> {
-    (square_lengths(x, y) - inner_products(x, y) * 2.0).clamp_min(0.0)
-}
-
-/// `‖x‖² + ‖y‖²` for every pair.
-fn square_lengths(x: &Tensor<3>, y: &Tensor<3>) -> Tensor<3> {
     let square = |x: &Tensor<3>| x.clone().square().sum_dim(2);
-    square(x) + square(y).swap_dims(1, 2)
+    let square_lengths = square(x) + square(y).swap_dims(1, 2);
+    (square_lengths - inner_products(x, y) * 2.0).clamp_min(0.0)
 }
 
 /// The mean squared distance between a vector of the student and one of the teacher, `[B, 1, 1]`.
@@ -108,10 +104,8 @@ fn bandwidth(
     average: impl Fn(Tensor<3>) -> Tensor<3>,
 ) -> Tensor<3> {
     let student = student.clone().without_autodiff();
-    let distance = average(square_distances(&student, teacher));
-    // Below a millionth of the lengths a distance is rounding, and no measure for another one.
-    let least = average(square_lengths(&student, teacher)) * 1e-6;
-    let bandwidth = distance.max_pair(least);
+    let bandwidth = average(square_distances(&student, teacher));
+    // Where all vectors coincide, any will do.
     let none = bandwidth.clone().equal_elem(0.0);
     bandwidth.mask_fill(none, 1.0)
 }

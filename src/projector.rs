@@ -21,7 +21,8 @@ use crate::Feature;
 ///
 /// All but `auto` are there even where the widths are equal. `conv_bn_relu` is what RepDistiller
 /// and mdistiller train along, for maps of one size; it never gives a negative number, so the
-/// teacher's feature should be one after a ReLU.
+/// teacher's feature should be one after a ReLU. It normalises over the samples that count alone:
+/// where there is a mask, every step waits for the device to know which these are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -55,6 +56,8 @@ impl Regressor {
 /// A map on the width of a feature: trained and checkpointed with the student, never part of the
 /// student that is handed back. [`Regressor`] says which there are.
 #[derive(Module, Debug)]
+// One stands behind a term at most, and a box is no module.
+#[allow(clippy::large_enum_variant)]
 #[non_exhaustive]
 pub enum Projector {
     /// For vectors and sequences of vectors.

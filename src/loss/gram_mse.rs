@@ -19,9 +19,9 @@ use crate::{Error, Feature, Result};
 /// i, j   tokens of sample n that count                      T_n   how many these are
 /// ```
 ///
-/// TextBrewer computes this and calls it `mmd` in its losses and `NST` in its matches. With two
-/// layers next to each other it is close to the flow of a solution procedure, and it is no maximum
-/// mean discrepancy between sets.
+/// TextBrewer computes this and calls it `mmd` among its losses and `nst` among its presets, though
+/// it is no maximum mean discrepancy between sets. Each side needs two layers where other losses
+/// take one, so it has a config of its own.
 ///
 /// # Shapes
 ///

@@ -48,7 +48,8 @@
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count. Losses
 //! on the relations within a batch have no value per row; they take the mean over the pairs, or
-//! triples, of samples that count.
+//! triples, of samples that count. Where a batch is split over devices, each part has only the
+//! relations within it.
 
 mod activation_boundary;
 mod attention_map;

@@ -11,7 +11,7 @@ use crate::{Feature, Result};
 ///
 /// A channel is the pattern of places that it responds to. The student's set of patterns shall be
 /// distributed like the teacher's, whichever channel carries which, so widths may differ and nothing
-/// is trained along. For convolutional networks, on late layers.
+/// is trained along. For convolutional networks.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N) Σ_n [ mean_ij k(s_i, s_j) + mean_ij k(t_i, t_j) − 2 mean_ij k(s_i, t_j) ]

@@ -88,8 +88,8 @@ fn neighbours(vectors: Tensor<2>, samples: &Samples, eps: f64) -> Tensor<2> {
     // Rounding puts the cosine of opposite vectors below -1, and its probability below 0.
     let closeness = samples.keep(((cosine + 1.0) / 2.0).clamp_min(0.0));
     let sum = closeness.clone().sum_dim(1);
-    let nothing = sum.clone().equal_elem(0.0);
-    closeness / sum.mask_fill(nothing, 1.0)
+    // 0/0 in the row of a sample that does not count, which no mean takes in.
+    closeness / sum
 }
 
 /// Config of [`Pkt`].

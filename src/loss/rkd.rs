@@ -72,8 +72,8 @@ pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor
 /// three samples at a time.
 ///
 /// The student learns the shape of the teacher's embedding, up to a rotation, a shift and a scale.
-/// It asks for more than distances and helps more where an embedding is the aim. Widths, ranks and
-/// sizes may differ and nothing is trained along. It costs `N²·D` and `N³` numbers on each side.
+/// It asks for more than distances do. Widths, ranks and sizes may differ and nothing is trained
+/// along. It costs `N²·D` and `N³` numbers on each side, so embeddings or pooled maps fit best.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N³) Σ_ijk h(ψ_ijk, ψ'_ijk)

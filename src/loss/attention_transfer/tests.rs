@@ -89,6 +89,13 @@ fn scale_and_order_of_channels_do_not_matter() {
         let other = Array::new([2, 2, 3, 3], &swapped).map(|x| x * 7.0);
         close(&[run(&loss, &other, &teacher).value], &[value], 1e-6);
     }
+    // Not even where the powers themselves would vanish or overflow.
+    let loss = config().with_power(12).init().unwrap();
+    let value = run(&loss, &student, &teacher).value;
+    for scale in [1e-4, 1e4] {
+        let other = student.clone().map(|x| x * scale);
+        close(&[run(&loss, &other, &teacher).value], &[value], 1e-6);
+    }
 }
 
 #[test]

@@ -107,6 +107,9 @@ fn extremes_are_finite() {
         }
         let zero = Array::filled([4, 3], 0.0);
         run(&loss, &zero, &zero).is_zero(0.0);
+        // The series squares inner products of 6e9, and the norm squares that again.
+        let wide = Array::filled([2, 64], 1e4);
+        assert!(run(&loss, &wide, &Array::random([2, 64], 4)).is_finite());
     }
     let [paper, _, _, adjacent] = all();
     for loss in [paper, adjacent] {
