@@ -1,6 +1,8 @@
 //! What the tests of losses on features share: a loss between features that a test makes up, run
 //! forward and backward.
 
+use std::slice::from_ref;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
@@ -274,7 +276,7 @@ pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize;
         tensor(kept, [4, width]).into()
     };
 
-    let bench = Bench::new(loss, &[student.clone()], &[teacher.clone()]);
+    let bench = Bench::new(loss, from_ref(&student), from_ref(&teacher));
     let masked = bench.step(&[poisoned(&student)], &[poisoned(&teacher)], Some(&mask));
     let short = bench.step(&[rows(&student)], &[rows(&teacher)], None);
     assert_close(&[masked.value], &[short.value], 1e-5);

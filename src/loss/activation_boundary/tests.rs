@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::super::map_testing::*;
 use super::*;
 
@@ -38,10 +40,10 @@ fn nothing_beyond_the_margin_on_the_teachers_side() {
     let feature = changed(&maps([2, 3, 2, 2], 1), |_, v| v + 2f32.copysign(v));
     let step = Bench::new(
         &loss(BoundaryReduction::Sum),
-        &[feature.clone()],
-        &[feature.clone()],
+        from_ref(&feature),
+        from_ref(&feature),
     )
-    .step(&[feature.clone()], &[feature], None);
+    .step(from_ref(&feature), from_ref(&feature), None);
     assert_eq!(step.value, 0.0);
     assert!(step.student[0].iter().all(|g| *g == 0.0));
 }

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::super::map_testing::*;
 use super::*;
 use crate::Feature;
@@ -36,9 +38,9 @@ fn the_temperature_scales_the_value() {
 #[test]
 fn nothing_where_both_agree() {
     let map = maps([2, 3, 2, 2], 1);
-    let step = Bench::new(&loss(), &[map.clone()], &[map.clone()]).step(
-        &[map.clone()],
-        &[map.clone()],
+    let step = Bench::new(&loss(), from_ref(&map), from_ref(&map)).step(
+        from_ref(&map),
+        from_ref(&map),
         None,
     );
     assert_eq!(step.value, 0.0);
@@ -72,7 +74,7 @@ fn finite_at_extremes() {
         let loss = ChannelWiseConfig::new("f0", "f0").with_temperature(temperature);
         let loss = loss.init().unwrap();
         let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
-        assert_finite_at_extremes(&loss, &[student.clone()], &[teacher]);
+        assert_finite_at_extremes(&loss, from_ref(&student), &[teacher]);
         assert_finite_at_extremes(&loss, &[student], &[maps([2, 4, 2, 2], 2)]);
     }
 }
@@ -86,7 +88,7 @@ fn the_teacher_gets_no_gradient() {
 #[test]
 fn masked_samples_do_not_count() {
     let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 2, 2], 2));
-    assert_masked_samples_do_not_count(&loss(), &[student.clone()], &[teacher]);
+    assert_masked_samples_do_not_count(&loss(), from_ref(&student), &[teacher]);
     assert_masked_samples_do_not_count(&loss(), &[student], &[maps([3, 3, 4, 4], 2)]);
 }
 
@@ -96,8 +98,8 @@ fn the_temperature_follows_its_schedule() {
     let config = ChannelWiseConfig::new("f0", "f0").with_temperature(Schedule::linear(4.0, 2.0));
     let loss = config.init().unwrap();
     let (ours, theirs) = (
-        outputs(&[student.clone()], 2),
-        outputs(&[teacher.clone()], 2),
+        outputs(from_ref(&student), 2),
+        outputs(from_ref(&teacher), 2),
     );
     let at = |progress| {
         let context = LossContext::new(&ours, &theirs).at(progress);

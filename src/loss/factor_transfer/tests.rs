@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -128,7 +130,7 @@ fn a_factor_of_zeros_has_a_finite_gradient() {
 fn finite_at_extremes() {
     let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 4, 4, 4], 2));
     for form in FORMS {
-        assert_finite_at_extremes(&loss(form), &[student.clone()], &[teacher.clone()]);
+        assert_finite_at_extremes(&loss(form), from_ref(&student), from_ref(&teacher));
         let far = |seed| changed(&maps([1, 3, 2, 2], seed), |_, v| 1e4 * v);
         assert!(value(&far(1), &far(2), form).is_finite());
     }
@@ -139,10 +141,10 @@ fn the_teacher_gets_no_gradient() {
     let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 2, 2], 2));
     for form in FORMS {
         let loss = loss(form);
-        assert_gradient_goes_to_the_student_alone(&loss, &[student.clone()], &[teacher.clone()]);
+        assert_gradient_goes_to_the_student_alone(&loss, from_ref(&student), from_ref(&teacher));
         let paraphraser = Paraphraser::new(4, 0.5, &Device::flex().autodiff()).unwrap();
         let loss = loss.with_paraphraser(&paraphraser);
-        assert_gradient_goes_to_the_student_alone(&loss, &[student.clone()], &[teacher.clone()]);
+        assert_gradient_goes_to_the_student_alone(&loss, from_ref(&student), from_ref(&teacher));
     }
 }
 
@@ -150,10 +152,10 @@ fn the_teacher_gets_no_gradient() {
 fn masked_samples_do_not_count() {
     let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 4, 4], 2));
     for form in FORMS {
-        assert_masked_samples_do_not_count(&loss(form), &[student.clone()], &[teacher.clone()]);
+        assert_masked_samples_do_not_count(&loss(form), from_ref(&student), from_ref(&teacher));
         let paraphraser = Paraphraser::new(4, 0.5, &Device::flex()).unwrap();
         let loss = loss(form).with_paraphraser(&paraphraser);
-        assert_masked_samples_do_not_count(&loss, &[student.clone()], &[teacher.clone()]);
+        assert_masked_samples_do_not_count(&loss, from_ref(&student), from_ref(&teacher));
     }
 }
 

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use burn::tensor::Device;
 
 use super::super::map_testing::*;
@@ -88,14 +90,14 @@ fn the_ratio_is_the_share_of_hidden_places() {
             .with_reduction(MgdReduction::Sum { alpha: 1.0 })
             .init()
             .unwrap();
-        let mut bench = Bench::new(&loss, &[student.clone()], &[teacher.clone()]);
+        let mut bench = Bench::new(&loss, from_ref(&student), from_ref(&teacher));
         // A bias that keeps the ReLU open everywhere.
         if let Some(Parts::Mgd(generator)) = &mut bench.parts {
             let bias = generator.convolutions[0].bias.take().unwrap();
             generator.convolutions[0].bias =
                 Some(bias.map(|b| (b * 0.0 + 100.0).detach().require_grad()));
         }
-        let step = bench.step(&[student.clone()], &[teacher.clone()], None);
+        let step = bench.step(from_ref(&student), from_ref(&teacher), None);
         let hidden = step.student[0].iter().filter(|g| **g == 0.0).count() as f64 / 1e4;
         // Four standard deviations of a share among 10,000.
         let allowed = 4.0 * (ratio * (1.0 - ratio) / 1e4).sqrt();

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use burn::tensor::{Device, Tensor};
 
 use super::super::map_testing::*;
@@ -42,7 +44,11 @@ fn value_and_gradients_by_hand() {
 fn a_perfect_prediction_leaves_the_variance() {
     let map = maps([2, 3, 2, 2], 1);
     let loss = loss(VidRegressor::Identity);
-    let step = Bench::new(&loss, &[map.clone()], &[map.clone()]).step(&[map.clone()], &[map], None);
+    let step = Bench::new(&loss, from_ref(&map), from_ref(&map)).step(
+        from_ref(&map),
+        from_ref(&map),
+        None,
+    );
     // ½ log 5, since every variance is 5 at first.
     assert_close(&[step.value], &[0.5 * 5f32.ln()], 1e-5);
     assert!(step.student[0].iter().all(|g| *g == 0.0));
@@ -111,7 +117,7 @@ fn finite_at_extremes() {
     let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 4, 2, 2], 2));
     assert_finite_at_extremes(
         &loss(VidRegressor::ThreeLayers),
-        &[student.clone()],
+        from_ref(&student),
         &[teacher],
     );
     let teacher = maps([2, 3, 2, 2], 2);
