@@ -86,20 +86,6 @@ pub enum Error {
         /// The term that asked.
         term: String,
     },
-    /// A loss cannot read a feature of this rank.
-    #[error("term {term:?} needs {expected}: feature {name:?} of the {side} has shape {shape:?}")]
-    FeatureRank {
-        /// The term that asked.
-        term: String,
-        /// The feature it looks at.
-        name: String,
-        /// Whose feature.
-        side: Side,
-        /// The ranks it can read.
-        expected: &'static str,
-        /// The shape found.
-        shape: Vec<usize>,
-    },
     /// A hyper-parameter is out of range.
     #[error("{name} is {value}, expected {expected}")]
     InvalidParameter {
@@ -261,6 +247,16 @@ mod tests {
                     available: vec!["b".into()],
                 },
                 "term \"hint\" needs feature \"a\" of the teacher, which gives [\"b\"]",
+            ),
+            (
+                Error::FeatureShape {
+                    term: "hint".into(),
+                    name: "a".into(),
+                    side: Side::Teacher,
+                    shape: vec![2, 3],
+                    expected: "[N, T, D]",
+                },
+                "term \"hint\": feature \"a\" of the teacher has shape [2, 3], expected [N, T, D]",
             ),
             (
                 Error::LabelOutOfRange {

@@ -1,34 +1,17 @@
-//! Operations on features: two of them at one size, one vector per sample, and means over the
+//! Operations on features: what a mask leaves of them, one vector per sample, and means over the
 //! samples, or tuples of samples, that a mask counts.
 //!
 //! Samples that do not count are zeroed and left out of every mean rather than taken out of the
 //! tensors: that would wait for the device, and shapes would change from step to step.
 
-use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use crate::Feature;
+use crate::maps::at_one_size;
 use crate::ops::mask_rows;
 
 /// A vector with no element beyond this has no direction.
 const ZERO: f64 = 1e-12;
-
-/// Feature maps at the smaller height and the smaller width of the two, by adaptive average
-/// pooling; everything else as it is.
-pub(crate) fn at_one_size(student: Feature, teacher: Feature) -> (Feature, Feature) {
-    match (student, teacher) {
-        (Feature::Rank4(s), Feature::Rank4(t)) => {
-            let ([_, _, hs, ws], [_, _, ht, wt]) = (s.dims(), t.dims());
-            let size = [hs.min(ht), ws.min(wt)];
-            let pool = |x: Tensor<4>| match [x.dims()[2], x.dims()[3]] == size {
-                true => x,
-                false => adaptive_avg_pool2d(x, size),
-            };
-            (pool(s).into(), pool(t).into())
-        }
-        same => same,
-    }
-}
 
 /// The feature with zeros wherever the mask, one of samples or one of tokens, does not count.
 ///
@@ -50,6 +33,32 @@ pub(crate) fn masked(feature: Feature, mask: Option<&Tensor<1, Bool>>) -> Featur
         },
         Feature::Rank4(x) => mask_rows(x, &ignored).into(),
     }
+}
+
+/// [`masked`], with every token a row of its own, `[N·T, D]`, where the mask is one of tokens.
+pub(crate) fn rows(feature: Feature, mask: Option<&Tensor<1, Bool>>) -> Feature {
+    let by_token = |x: &Tensor<3>| mask.is_some_and(|mask| mask.dims()[0] != x.dims()[0]);
+    match masked(feature, mask) {
+        Feature::Rank3(x) if by_token(&x) => x.flatten::<2>(0, 1).into(),
+        same => same,
+    }
+}
+
+/// The mask with an entry per token, `[samples · tokens]`: as it is, or each sample's entry for all
+/// of its tokens.
+pub(crate) fn token_mask(
+    mask: Option<&Tensor<1, Bool>>,
+    samples: usize,
+    tokens: usize,
+) -> Option<Tensor<1, Bool>> {
+    let mask = mask?.clone();
+    Some(match mask.dims()[0] == samples * tokens {
+        true => mask,
+        false => mask
+            .unsqueeze_dim::<2>(1)
+            .expand([samples, tokens])
+            .reshape([samples * tokens]),
+    })
 }
 
 /// The samples that count alone, or `None` where none does. Waits for the device.

@@ -105,13 +105,16 @@ impl Numeric for StepMetric {
     }
 }
 
+/// Means by epoch, of the training set or the validation set, and of a metric.
+type Means = BTreeMap<(bool, String), BTreeMap<usize, f64>>;
+
 /// Keeps each epoch's means. Early stopping reads them, and the report takes them away.
 ///
 /// Burn's in-memory logger counts epochs from the first it sees, so that after a resume early
 /// stopping would look for numbers that are not there.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder {
-    means: Arc<Mutex<BTreeMap<(bool, String), BTreeMap<usize, f64>>>>,
+    means: Arc<Mutex<Means>>,
     names: HashMap<MetricId, String>,
 }
 

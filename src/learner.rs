@@ -184,11 +184,11 @@ where
         let total = match step.share {
             Share::Known(1.0) => value.total.clone(),
             Share::Known(share) => value.total.clone() * share,
-            Share::Counted(share) => value.total.clone() * share,
+            Share::Counted(share) => value.total.clone() * *share,
         };
         let output = StepOutput {
             stats: self.stats.clone(),
-            numbers: Numbers::OnDevice(self.stats.collect(value, &context)),
+            numbers: Numbers::OnDevice(Box::new(self.stats.collect(value, &context))),
             epoch: step.epoch,
             step: step.number,
         };
@@ -254,7 +254,7 @@ pub(crate) struct StepOutput {
 
 #[derive(Debug, Clone)]
 enum Numbers {
-    OnDevice(Tensor<1>),
+    OnDevice(Box<Tensor<1>>),
     Read(Arc<Vec<f64>>),
 }
 

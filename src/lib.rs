@@ -53,8 +53,8 @@ mod data;
 mod device;
 mod model;
 
-mod maps;
 mod ops;
+mod maps;
 mod features;
 mod kernel;
 mod projector;
@@ -71,8 +71,8 @@ mod transfer;
 
 pub mod metric;
 
-mod fit;
 mod loader;
+mod fit;
 
 mod learner;
 

@@ -43,7 +43,7 @@ pub(crate) enum Share {
     /// Known from the number of samples.
     Known(f64),
     /// `[1]`, counted on the device, where masks decide; never read back.
-    Counted(Tensor<1>),
+    Counted(Box<Tensor<1>>),
 }
 
 /// How a training goes through its data.
@@ -318,7 +318,7 @@ impl<I: Module + 'static> Epoch<'_, I> {
         if batches.iter().any(|batch| batch.mask.is_some()) {
             let counts: Vec<_> = batches.iter().zip(sizes).map(counted_rows).collect();
             let total = Tensor::cat(counts.clone(), 0).sum().clamp_min(1.0);
-            let share = |count| Share::Counted(count / total.clone());
+            let share = |count| Share::Counted(Box::new(count / total.clone()));
             return counts.into_iter().map(share).collect();
         }
         let rows: Vec<_> = batches.iter().zip(sizes).map(rows).collect();

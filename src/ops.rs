@@ -6,10 +6,12 @@
 //! formula rather than that of its derivation.
 
 mod classes;
+mod vectors;
 
 pub(crate) use classes::{
     at_labels, epsilon, labels_that_count, log_sum_exp, lowest, without_classes,
 };
+pub(crate) use vectors::{mask_rows, mean_rows, mean_square, norm, unit};
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
@@ -336,34 +338,4 @@ pub(crate) fn with_gradient(
     let product: Tensor<1> = product.sum_dim(1).squeeze_dim(1);
     let at_start = product.clone().without_autodiff();
     product - at_start + value
-}
-
-/// `x / ‖x‖` along the last axis.
-///
-/// A norm of zero counts as one: a zero vector stays what it is and receives a finite gradient.
-pub(crate) fn unit<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let squares = (x.clone() * x.clone()).sum_dim(D - 1);
-    let is_zero = squares.clone().equal_elem(0.0);
-    // Before the root, whose derivative at zero is infinite and would turn into NaN.
-    x / squares.mask_fill(is_zero, 1.0).sqrt()
-}
-
-/// Zero in the rows named by `ignored`.
-pub(crate) fn mask_rows<const D: usize>(x: Tensor<D>, ignored: &Tensor<1, Bool>) -> Tensor<D> {
-    let mut shape = [1; D];
-    shape[0] = ignored.dims()[0];
-    let ignored = ignored.clone().reshape(shape).expand(x.shape());
-    x.mask_fill(ignored, 0.0)
-}
-
-/// The mean of one value per row over the rows that count, `[1]`; zero where none counts.
-pub(crate) fn mean_rows(values: Tensor<1>, mask: Option<&Tensor<1, Bool>>) -> Tensor<1> {
-    match mask {
-        None => values.mean(),
-        Some(mask) => {
-            let kept = values.mask_fill(mask.clone().bool_not(), 0.0);
-            let count = mask.clone().int().sum().float().cast(kept.dtype());
-            kept.sum() / count.clamp_min(1.0)
-        }
-    }
 }

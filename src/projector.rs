@@ -55,6 +55,8 @@ impl Regressor {
 
 /// A map on the width of a feature: trained and checkpointed with the student, never part of the
 /// student that is handed back. [`Regressor`] says which there are.
+// A term has one of them, or none: there is nothing that a box would make smaller.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 // One stands behind a term at most, and a box is no module.
 #[allow(clippy::large_enum_variant)]

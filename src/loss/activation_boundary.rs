@@ -2,8 +2,10 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, as_maps, masked, pooled};
+use crate::features::rows;
+use crate::maps::{as_maps, at_one_size};
 use crate::{Error, Feature, Projector, Result};
 
 /// How the elements of one sample become the value of the sample.
@@ -188,7 +190,7 @@ impl ActivationBoundaryConfig {
     /// Whether the models have such features shows only when they run, in the check before
     /// training.
     pub fn init(&self) -> Result<ActivationBoundary> {
-        let pair = Pair::new("activation_boundary", &self.student, &self.teacher)?;
+        let pair = FeaturePair::new("activation_boundary", &self.student, &self.teacher)?;
         match self.margin.is_finite() && self.margin > 0.0 {
             true => Ok(ActivationBoundary {
                 pair,
@@ -208,14 +210,14 @@ impl ActivationBoundaryConfig {
 /// [`activation_boundary`](fn@activation_boundary) for the formula.
 #[derive(Debug, Clone)]
 pub struct ActivationBoundary {
-    pair: Pair,
+    pair: FeaturePair,
     margin: f64,
     reduction: BoundaryReduction,
 }
 
 impl Loss for ActivationBoundary {
     fn name(&self) -> String {
-        format!("activation_boundary_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -223,20 +225,20 @@ impl Loss for ActivationBoundary {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_pair(&self.name(), &self.pair).map(|_| ())
+        self.pair.check(context, Common::AllButWidth)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        Projector::between(student, teacher, device).map(Parts::from)
+        let (student, teacher) = self.pair.features(context);
+        Projector::between(&student, &teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let student = masked(student.clone(), context.mask);
-        let teacher = masked(teacher.clone(), context.mask);
+        let (student, teacher) = self.pair.features(context);
+        let student = rows(student, context.mask);
+        let teacher = rows(teacher, context.mask);
         // Pooling before projecting is the same map and the cheaper order.
-        let (student, teacher) = pooled(student, teacher);
+        let (student, teacher) = at_one_size(student, teacher);
         let student = match context.parts {
             Some(Parts::Projector(projector)) => projector.forward(student),
             _ => student,

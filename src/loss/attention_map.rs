@@ -2,10 +2,12 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::states::{FeaturePair, check_mask, token_mask};
+use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext};
+use crate::features::token_mask;
+use crate::maps::expect_maps;
 use crate::ops::{divergence, mean_rows, with_gradient};
-use crate::{Feature, Result, Side};
+use crate::{Result, Side};
 
 /// What an attention map holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -338,7 +340,7 @@ pub struct AttentionMap {
 
 impl Loss for AttentionMap {
     fn name(&self) -> String {
-        format!("attention_map_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -346,32 +348,25 @@ impl Loss for AttentionMap {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let (student, teacher) = self.pair.find(&self.name(), context)?;
+        self.pair.check_ranks(context, &[4], "[N, heads, T, T]")?;
+        let (student, teacher) = self.pair.find(context)?;
         let (s, t) = (student.shape(), teacher.shape());
-        self.pair
-            .check_ranks(&self.name(), [&s, &t], &[4], "[N, heads, T, T]")?;
         let heads_fit = s[1] == t[1] || self.heads == AttentionHeads::Mean;
         if s[0] != t[0] || s[2..] != t[2..] || !heads_fit {
-            return Err(self.pair.mismatch(&self.name(), s, t));
+            return Err(self.pair.mismatch(s, t));
         }
         if s[2] != s[3] && context.mask.is_some() {
             let expected = "as many queries as keys, since there is a mask";
-            return Err(self
-                .pair
-                .unsuited(&self.name(), Side::Student, &s, expected));
+            return Err(self.pair.unsuited(Side::Student, s, expected));
         }
         check_mask(context, s[0], s[2])
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let pair = self.pair.find(&self.name(), context);
-        let (Feature::Rank4(student), Feature::Rank4(teacher)) = pair.expect("checked beforehand")
-        else {
-            panic!("attention maps have rank 4");
-        };
+        let (student, teacher) = self.pair.features(context);
+        let (student, teacher) = (expect_maps(&student), expect_maps(&teacher));
         let [samples, _, tokens, _] = student.dims();
         let mask = token_mask(context.mask, samples, tokens);
-        let (student, teacher) = (student.clone(), teacher.clone());
         let rows = per_query(student, teacher, self.distance, self.heads, mask.as_ref());
         mean_rows(rows, mask.as_ref())
     }

@@ -1,8 +1,9 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, expect_maps, masked, matched};
+use crate::maps::{expect_maps, matched};
 use crate::ops::{Rows, divergence, with_gradient};
 use crate::{Projector, Result, Schedule};
 
@@ -151,7 +152,7 @@ impl ChannelWiseConfig {
     /// temperature is not greater than 0 all the time. Whether the models have such features shows
     /// only when they run, in the check before training.
     pub fn init(&self) -> Result<ChannelWise> {
-        let pair = Pair::new("channel_wise", &self.student, &self.teacher)?;
+        let pair = FeaturePair::new("channel_wise", &self.student, &self.teacher)?;
         self.temperature.check(
             "channel_wise.temperature",
             |t| t > 0.0,
@@ -168,13 +169,13 @@ impl ChannelWiseConfig {
 /// the formula.
 #[derive(Debug, Clone)]
 pub struct ChannelWise {
-    pair: Pair,
+    pair: FeaturePair,
     temperature: Schedule,
 }
 
 impl Loss for ChannelWise {
     fn name(&self) -> String {
-        format!("channel_wise_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -182,21 +183,19 @@ impl Loss for ChannelWise {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
-        let (student, teacher) = context.check_pair(&name, &self.pair)?;
-        self.pair.check_maps(&name, student, teacher)
+        self.pair.check(context, Common::AllButWidth)?;
+        self.pair.check_maps(context)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        Projector::between(student, teacher, device).map(Parts::from)
+        let (student, teacher) = self.pair.features(context);
+        Projector::between(&student, &teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let clean = |feature| expect_maps(&masked(feature, context.mask));
+        let (student, teacher) = self.pair.maps(context);
         // Pooling before projecting is the same map and the cheaper order.
-        let (student, teacher) = matched(clean(student.clone()), clean(teacher.clone()));
+        let (student, teacher) = matched(student, teacher);
         let student = match context.parts {
             Some(Parts::Projector(projector)) => expect_maps(&projector.forward(student.into())),
             _ => student,

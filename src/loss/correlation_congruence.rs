@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::features::{Samples, at_one_size, length, unit, vectors};
+use crate::features::{Samples, length, unit, vectors};
+use crate::maps::at_one_size;
 use crate::{Error, Feature, Projector, Result};
 
 /// What counts as the correlation of samples.

@@ -2,7 +2,7 @@ use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::states::{FeaturePair, check_mask};
+use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext, Parts};
 use crate::contrast::{Contrast, CrdMemory, places};
 use crate::ops::{Rows, mask_rows, mean_rows, with_gradient};
@@ -385,10 +385,6 @@ pub struct Crd {
 }
 
 impl Crd {
-    fn features<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
-        self.pair.find(&self.name(), context)
-    }
-
     /// Random places in a memory of this many samples, `[N, K]`, none of them a sample's own.
     fn draw(
         &self,
@@ -415,8 +411,8 @@ impl Crd {
 }
 
 /// One vector per sample, `[N, D]`.
-fn flat(feature: &Feature) -> Tensor<2> {
-    match feature.clone() {
+fn flat(feature: Feature) -> Tensor<2> {
+    match feature {
         Feature::Rank2(x) => x,
         Feature::Rank3(x) => x.flatten(1, 2),
         Feature::Rank4(x) => x.flatten(1, 3),
@@ -425,7 +421,7 @@ fn flat(feature: &Feature) -> Tensor<2> {
 
 impl Loss for Crd {
     fn name(&self) -> String {
-        format!("crd_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -434,17 +430,17 @@ impl Loss for Crd {
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         let term = self.name();
-        let (student, teacher) = self.features(context)?;
+        let (student, teacher) = self.pair.find(context)?;
         let (s, t) = (student.shape(), teacher.shape());
         if s[0] != t[0] {
-            return Err(self.pair.mismatch(&term, s, t));
+            return Err(self.pair.mismatch(s, t));
         }
         if context.indices.is_empty() || context.samples == 0 {
             return Err(Error::MissingIndices { term });
         }
         if context.indices.len() != s[0] {
             let expected = "a row for each sample of the batch";
-            return Err(self.pair.unsuited(&term, Side::Student, &s, expected));
+            return Err(self.pair.unsuited(Side::Student, s, expected));
         }
         if context.samples < 2 {
             return Err(Error::invalid(
@@ -457,9 +453,9 @@ impl Loss for Crd {
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.features(context).expect("checked beforehand");
+        let (student, teacher) = self.pair.features(context);
         let width = |feature: &Feature| feature.shape()[1..].iter().product();
-        let (student, teacher) = (width(student), width(teacher));
+        let (student, teacher) = (width(&student), width(&teacher));
         Some(Contrast::new(student, teacher, self.width, context.samples, device).into())
     }
 
@@ -470,7 +466,7 @@ impl Loss for Crd {
         let Some(Parts::Contrast(parts)) = context.parts else {
             panic!("contrastive distillation needs the parts that it asked for");
         };
-        let (student, teacher) = self.features(context).expect("checked beforehand");
+        let (student, teacher) = self.pair.features(context);
         let clean = |feature: Tensor<2>| match context.mask {
             Some(mask) => mask_rows(feature, &mask.clone().bool_not()),
             None => feature,

@@ -7,8 +7,10 @@ pub use parts::{Paraphraser, Translator, reconstruction};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, as_maps, expect_maps, masked, mean_square, norm, unit};
+use crate::maps::as_maps;
+use crate::ops::{mean_square, norm};
 use crate::{Error, Feature, Result};
 
 /// What of two factors is compared, and how.
@@ -119,6 +121,13 @@ pub fn factor_transfer_no_reduction(
     }
 }
 
+/// Every row divided by its norm; a row shorter than 1e-12 stays as it is.
+fn unit(x: Tensor<2>) -> Tensor<2> {
+    let length = norm(x.clone(), 1);
+    let tiny = length.clone().lower_elem(1e-12);
+    x / length.mask_fill(tiny, 1.0)
+}
+
 /// Config of [`FactorTransfer`].
 ///
 /// | field | default | range | meaning |
@@ -179,7 +188,7 @@ impl FactorTransferConfig {
     /// only when they run, in the check before training.
     pub fn init(&self) -> Result<FactorTransfer> {
         Ok(FactorTransfer {
-            pair: Pair::new("factor_transfer", &self.student, &self.teacher)?,
+            pair: FeaturePair::new("factor_transfer", &self.student, &self.teacher)?,
             form: self.form,
             paraphraser: None,
         })
@@ -196,7 +205,7 @@ impl FactorTransferConfig {
 /// direction, and leaves the paraphrasing out.
 #[derive(Debug, Clone)]
 pub struct FactorTransfer {
-    pair: Pair,
+    pair: FeaturePair,
     form: FactorForm,
     paraphraser: Option<Paraphraser>,
 }
@@ -221,7 +230,7 @@ impl FactorTransfer {
 
 impl Loss for FactorTransfer {
     fn name(&self) -> String {
-        format!("factor_transfer_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -229,12 +238,12 @@ impl Loss for FactorTransfer {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
-        let (student, teacher) = context.check_pair(&name, &self.pair)?;
-        self.pair.check_maps(&name, student, teacher)?;
+        self.pair.check(context, Common::AllButWidth)?;
+        self.pair.check_maps(context)?;
+        let (_, teacher) = self.pair.find(context)?;
         match &self.paraphraser {
             Some(paraphraser) if paraphraser.width() != teacher.width() => Err(Error::invalid(
-                format!("term {name:?}: the width of the paraphraser"),
+                format!("term {:?}: the width of the paraphraser", self.name()),
                 paraphraser.width(),
                 "the width of the teacher's feature",
             )),
@@ -243,7 +252,7 @@ impl Loss for FactorTransfer {
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
+        let (student, teacher) = self.pair.features(context);
         let width = match &self.paraphraser {
             Some(paraphraser) => paraphraser.factor_width(),
             None => teacher.width(),
@@ -256,10 +265,9 @@ impl Loss for FactorTransfer {
         let Some(Parts::FactorTransfer(translator)) = context.parts else {
             panic!("{} runs with the parts that it asked for", self.name())
         };
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let clean = |feature: &Feature| expect_maps(&masked(feature.clone(), context.mask));
-        let student = translator.forward(clean(student), context.mask);
-        let teacher = self.factor(clean(teacher).without_autodiff());
+        let (student, teacher) = self.pair.maps(context);
+        let student = translator.forward(student, context.mask);
+        let teacher = self.factor(teacher.without_autodiff());
         let rows = factor_transfer_no_reduction(student.into(), teacher.into(), self.form);
         context.mean(rows)
     }

@@ -1,10 +1,12 @@
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext};
-use crate::maps::{Pair, masked, max_pooled, mean_square, norm, pooled, to_map};
-use crate::ops::{mask_rows, mean_rows};
-use crate::{Error, Feature, Result};
+use crate::features::masked;
+use crate::maps::{at_one_size, max_pooled, to_map};
+use crate::ops::{mask_rows, mean_rows, mean_square, norm};
+use crate::{Feature, Result, Side};
 
 /// How two matrices of [`fsp`](fn@fsp) are compared, and how maps of two sizes are brought to one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +89,7 @@ pub fn fsp(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tenso
 pub fn fsp_no_reduction(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tensor<1> {
     let matrix = |[x, y]: [Feature; 2]| {
         let (x, y) = match form {
-            FspForm::MeanSquare => pooled(x, y),
+            FspForm::MeanSquare => at_one_size(x, y),
             FspForm::ColumnNorm => max_pooled(x, y),
         };
         let [x, y] = [x, y].map(|x| to_map(x).flatten::<3>(2, 3));
@@ -214,7 +216,11 @@ impl FspConfig {
     /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features, and
     /// in equal widths, shows only when they run, in the check before training.
     pub fn init(&self) -> Result<Fsp> {
-        let pair = |i: usize| Pair::new("fsp", &self.student[i], &self.teacher[i]);
+        let term = format!("fsp_{}", self.student.join("_"));
+        let pair = |i: usize| -> Result<FeaturePair> {
+            let pair = FeaturePair::new("fsp", &self.student[i], &self.teacher[i])?;
+            Ok(pair.of_term(&term))
+        };
         Ok(Fsp {
             pairs: [pair(0)?, pair(1)?],
             form: self.form,
@@ -225,32 +231,30 @@ impl FspConfig {
 /// Flow of the solution procedure as a term of an objective; see [`fsp`](fn@fsp) for the formula.
 #[derive(Debug, Clone)]
 pub struct Fsp {
-    pairs: [Pair; 2],
+    pairs: [FeaturePair; 2],
     form: FspForm,
 }
 
 impl Fsp {
-    fn sides<'a>(&self, context: &LossContext<'a>) -> [[&'a Feature; 2]; 2] {
-        let [first, second] = self.pairs.each_ref().map(|pair| context.expect_pair(pair));
+    fn sides(&self, context: &LossContext<'_>) -> [[Feature; 2]; 2] {
+        let [first, second] = self.pairs.each_ref().map(|pair| pair.features(context));
         [[first.0, second.0], [first.1, second.1]]
     }
 }
 
 impl Loss for Fsp {
     fn name(&self) -> String {
-        let [first, second] = &self.pairs;
-        format!("fsp_{}_{}", first.student, second.student)
+        self.pairs[0].name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.pairs.iter().map(Pair::names).collect()
+        self.pairs.iter().map(FeaturePair::names).collect()
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
         for pair in &self.pairs {
-            let (student, teacher) = context.check_pair(&name, pair)?;
-            pair.check_width(&name, student, teacher)?;
+            pair.check(context, Common::AllButWidth)?;
+            pair.check_width(context)?;
         }
         // Each of the teacher's features goes with one of the student's, so this holds for both.
         let [[first, second], _] = self.sides(context);
@@ -258,16 +262,12 @@ impl Loss for Fsp {
             [samples, tokens, _] => (3, samples, tokens),
             ref shape => (shape.len(), shape[0], 1),
         };
-        match rows(first) == rows(second) {
+        match rows(&first) == rows(&second) {
             true => Ok(()),
-            false => Err(Error::invalid(
-                format!(
-                    "term {name:?}: the shape of feature {:?} of the student",
-                    self.pairs[1].student
-                ),
-                format!("{:?}", second.shape()),
-                "the rank, the samples and the tokens of the first feature",
-            )),
+            false => {
+                let expected = "the rank, the samples and the tokens of the first feature";
+                Err(self.pairs[1].unsuited(Side::Student, second.shape(), expected))
+            }
         }
     }
 
@@ -277,7 +277,7 @@ impl Loss for Fsp {
             [Feature::Rank3(s0), Feature::Rank3(s1)],
             [Feature::Rank3(t0), Feature::Rank3(t1)],
             Some(mask),
-        ) = (student, teacher, context.mask)
+        ) = (&student, &teacher, context.mask)
             && let [samples, tokens, _] = s0.dims()
             && mask.dims()[0] != samples
         {
@@ -288,7 +288,7 @@ impl Loss for Fsp {
                 self.form,
             );
         }
-        let clean = |side: [&Feature; 2]| side.map(|x| masked(x.clone(), context.mask));
+        let clean = |side: [Feature; 2]| side.map(|x| masked(x, context.mask));
         context.mean(fsp_no_reduction(clean(student), clean(teacher), self.form))
     }
 }

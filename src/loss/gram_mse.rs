@@ -136,8 +136,10 @@ impl GramMseConfig {
     /// [`Error::InvalidParameter`] if a name is empty.
     pub fn init(&self) -> Result<GramMse> {
         let pair = |i: usize| FeaturePair::new("gram_mse", &self.student[i], &self.teacher[i]);
+        let (first, second) = (pair(0)?, pair(1)?);
+        let term = first.name();
         Ok(GramMse {
-            pairs: [pair(0)?, pair(1)?],
+            pairs: [first, second.of_term(term)],
         })
     }
 }

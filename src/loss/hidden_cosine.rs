@@ -1,8 +1,9 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::states::{FeaturePair, check_mask, token_mask};
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
+use crate::features::token_mask;
 use crate::ops::{mask_rows, mean_rows};
 use crate::{Feature, Projector, Result};
 
@@ -194,15 +195,9 @@ pub struct HiddenCosine {
     norm: CosineNorm,
 }
 
-impl HiddenCosine {
-    fn features<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
-        self.pair.find(&self.name(), context)
-    }
-}
-
 impl Loss for HiddenCosine {
     fn name(&self) -> String {
-        format!("hidden_cosine_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -210,26 +205,20 @@ impl Loss for HiddenCosine {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let (student, teacher) = self.features(context)?;
-        let (s, t) = (student.shape(), teacher.shape());
         self.pair
-            .check_ranks(&self.name(), [&s, &t], &[2, 3], "[N, D] or [N, T, D]")?;
-        let last = s.len() - 1;
-        if s.len() != t.len() || s[..last] != t[..last] {
-            return Err(self.pair.mismatch(&self.name(), s, t));
-        }
-        check_mask(context, s[0], s[1..last].iter().product())
+            .check_ranks(context, &[2, 3], "[N, D] or [N, T, D]")?;
+        self.pair.check(context, Common::AllButWidth)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.features(context).expect("checked beforehand");
-        Projector::between(student, teacher, device).map(Parts::from)
+        let (student, teacher) = self.pair.features(context);
+        Projector::between(&student, &teacher, device).map(Parts::from)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.features(context).expect("checked beforehand");
+        let (student, teacher) = self.pair.features(context);
         let samples = student.shape()[0];
-        let (mut student, mut teacher) = (states(student.clone()), states(teacher.clone()));
+        let (mut student, mut teacher) = (states(student), states(teacher));
         let mask = token_mask(context.mask, samples, student.dims()[0] / samples);
         if let Some(mask) = &mask {
             let ignored = mask.clone().bool_not();

@@ -3,8 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::features::{at_one_size, counted, vectors};
-use crate::ops::mask_rows;
+use crate::features::{counted, vectors};
+use crate::maps::at_one_size;
+use crate::ops::{mask_rows, mean_square};
 use crate::{Feature, Projector, Regressor, Result};
 
 /// Hint: squared error between a feature of the student and one of the teacher.
@@ -88,12 +89,6 @@ fn difference<const D: usize>(student: Tensor<D>, teacher: Tensor<D>) -> Tensor<
         "student and teacher features have one shape"
     );
     student - teacher.without_autodiff()
-}
-
-/// The mean of the squares along all axes but the first.
-fn mean_square<const D: usize>(x: Tensor<D>) -> Tensor<1> {
-    let x: Tensor<2> = x.flatten(1, D - 1);
-    (x.clone() * x).mean_dim(1).squeeze_dim(1)
 }
 
 /// Config of [`Hint`].

@@ -5,8 +5,10 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, expect_maps, masked, matched, mean_square};
+use crate::maps::{expect_maps, matched};
+use crate::ops::mean_square;
 use crate::{Error, Feature, Projector, Result};
 
 /// How the squared errors of one sample become the value of the sample.
@@ -181,7 +183,7 @@ impl MgdConfig {
     /// is not a number greater than 0. Whether the models have such features shows only when they
     /// run, in the check before training.
     pub fn init(&self) -> Result<Mgd> {
-        let pair = Pair::new("mgd", &self.student, &self.teacher)?;
+        let pair = FeaturePair::new("mgd", &self.student, &self.teacher)?;
         if !(0.0..1.0).contains(&self.mask_ratio) {
             return Err(Error::invalid(
                 "mgd.mask_ratio",
@@ -251,14 +253,14 @@ impl MgdGenerator {
 /// Masked generative distillation as a term of an objective; see [`mgd`](fn@mgd) for the formula.
 #[derive(Debug, Clone)]
 pub struct Mgd {
-    pair: Pair,
+    pair: FeaturePair,
     mask_ratio: f64,
     reduction: MgdReduction,
 }
 
 impl Loss for Mgd {
     fn name(&self) -> String {
-        format!("mgd_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -266,23 +268,21 @@ impl Loss for Mgd {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
-        let (student, teacher) = context.check_pair(&name, &self.pair)?;
-        self.pair.check_maps(&name, student, teacher)
+        self.pair.check(context, Common::AllButWidth)?;
+        self.pair.check_maps(context)
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        Some(Parts::Mgd(MgdGenerator::new(student, teacher, device)))
+        let (student, teacher) = self.pair.features(context);
+        Some(Parts::Mgd(MgdGenerator::new(&student, &teacher, device)))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let Some(Parts::Mgd(generator)) = context.parts else {
             panic!("{} runs with the parts that it asked for", self.name())
         };
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let clean = |feature| expect_maps(&masked(feature, context.mask));
-        let (student, teacher) = matched(clean(student.clone()), clean(teacher.clone()));
+        let (student, teacher) = self.pair.maps(context);
+        let (student, teacher) = matched(student, teacher);
         let [samples, _, height, width] = student.dims();
         let chance = Tensor::<3>::random(
             [samples, height, width],

@@ -3,8 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::features::{at_one_size, vectors};
+use crate::features::vectors;
 use crate::kernel::{Kernel, discrepancy};
+use crate::maps::at_one_size;
 use crate::{Feature, Projector, Result};
 
 /// Maximum mean discrepancy: the distance between the distributions of two sets of features.

@@ -87,18 +87,11 @@ mod soft_cross_entropy;
 mod soft_target;
 mod sparse_soft_target;
 mod standardized;
-mod states;
 mod symmetric_kl;
 mod total_variation;
 mod vid;
 mod virtual_teacher;
 
-#[cfg(test)]
-mod map_testing;
-#[cfg(test)]
-mod probe;
-#[cfg(test)]
-mod properties;
 #[cfg(test)]
 mod testing;
 
@@ -183,8 +176,6 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use crate::ops::{labels_that_count, mean_rows};
 use crate::{Error, Feature, Outputs, Result, Side, Targets};
-
-use crate::maps::{Pair, check_mask};
 
 /// One term of a distillation objective.
 ///
@@ -366,22 +357,5 @@ impl<'a> LossContext<'a> {
             side,
             available: outputs.feature_names(),
         })
-    }
-
-    /// Both features of a pair. Fails unless there are both, in one shape but for their width and
-    /// for the size of maps, and the mask fits them.
-    fn check_pair(&self, term: &str, pair: &Pair) -> Result<(&'a Feature, &'a Feature)> {
-        let student = self.feature(term, Side::Student, &pair.student)?;
-        let teacher = self.feature(term, Side::Teacher, &pair.teacher)?;
-        pair.check(term, student, teacher)?;
-        check_mask(student, self.mask)?;
-        Ok((student, teacher))
-    }
-
-    /// Both features of a pair that a check has seen.
-    fn expect_pair(&self, pair: &Pair) -> (&'a Feature, &'a Feature) {
-        let student = self.student.feature(&pair.student);
-        let teacher = self.teacher().feature(&pair.teacher);
-        student.zip(teacher).expect("checked beforehand")
     }
 }

@@ -2,8 +2,9 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{ConvNorm, Pair, expect_maps, masked, matched};
+use crate::maps::{ConvNorm, matched};
 use crate::{Error, Result};
 
 /// How the values of the samples become the value of the batch.
@@ -263,7 +264,7 @@ impl OverhaulConfig {
     /// Whether the models have such features, and as many channels as there are margins, shows only
     /// when they run, in the check before training.
     pub fn init(&self) -> Result<Overhaul> {
-        let pair = Pair::new("overhaul", &self.student, &self.teacher)?;
+        let pair = FeaturePair::new("overhaul", &self.student, &self.teacher)?;
         match self.margins.iter().find(|m| !(m.is_finite() && **m <= 0.0)) {
             None => Ok(Overhaul {
                 pair,
@@ -298,14 +299,14 @@ impl OverhaulRegressor {
 /// for the formula.
 #[derive(Debug, Clone)]
 pub struct Overhaul {
-    pair: Pair,
+    pair: FeaturePair,
     margins: Vec<f64>,
     reduction: OverhaulReduction,
 }
 
 impl Loss for Overhaul {
     fn name(&self) -> String {
-        format!("overhaul_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -313,13 +314,13 @@ impl Loss for Overhaul {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
-        let (student, teacher) = context.check_pair(&name, &self.pair)?;
-        self.pair.check_maps(&name, student, teacher)?;
+        self.pair.check(context, Common::AllButWidth)?;
+        self.pair.check_maps(context)?;
+        let (_, teacher) = self.pair.find(context)?;
         match self.margins.len() == teacher.width() {
             true => Ok(()),
             false => Err(Error::invalid(
-                format!("term {name:?}: the number of margins"),
+                format!("term {:?}: the number of margins", self.name()),
                 self.margins.len(),
                 "one for each channel of the teacher's feature",
             )),
@@ -327,7 +328,7 @@ impl Loss for Overhaul {
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
+        let (student, teacher) = self.pair.features(context);
         let layer = ConvNorm::new([student.width(), teacher.width()], 1, device);
         Some(Parts::Overhaul(OverhaulRegressor { layer }))
     }
@@ -336,9 +337,8 @@ impl Loss for Overhaul {
         let Some(Parts::Overhaul(regressor)) = context.parts else {
             panic!("{} runs with the parts that it asked for", self.name())
         };
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let clean = |feature| expect_maps(&masked(feature, context.mask));
-        let (student, teacher) = matched(clean(student.clone()), clean(teacher.clone()));
+        let (student, teacher) = self.pair.maps(context);
+        let (student, teacher) = matched(student, teacher);
         let student = regressor.forward(student, context.mask);
         let margin = Tensor::<1>::from_floats(self.margins.as_slice(), &teacher.device());
         let margin = margin.cast(teacher.dtype());

@@ -1,7 +1,10 @@
 //! The two features that a term compares, by name.
 
+use burn::tensor::Tensor;
+
 use super::{LossContext, Parts};
-use crate::features::{at_one_size, masked};
+use crate::features::masked;
+use crate::maps::{at_one_size, expect_maps};
 use crate::{Error, Feature, Result, Side};
 
 /// Which axes two features must have in common.
@@ -16,14 +19,15 @@ pub(super) enum Common {
 /// The names of the two features that a term compares.
 #[derive(Debug, Clone)]
 pub(super) struct FeaturePair {
-    loss: &'static str,
+    term: String,
     pub student: String,
     pub teacher: String,
 }
 
 impl FeaturePair {
-    /// The pair of a loss, or an error if a name is empty.
-    pub fn new(loss: &'static str, student: &str, teacher: &str) -> Result<Self> {
+    /// The pair of a loss, or an error if a name is empty. The term is called after the loss and
+    /// the student's feature.
+    pub fn new(loss: &str, student: &str, teacher: &str) -> Result<Self> {
         for (side, name) in [("student", student), ("teacher", teacher)] {
             if name.is_empty() {
                 return Err(Error::invalid(
@@ -34,15 +38,22 @@ impl FeaturePair {
             }
         }
         Ok(Self {
-            loss,
+            term: format!("{loss}_{student}"),
             student: student.to_string(),
             teacher: teacher.to_string(),
         })
     }
 
+    /// The same pair as one of several of a term of this name.
+    #[must_use]
+    pub fn of_term(mut self, term: impl Into<String>) -> Self {
+        self.term = term.into();
+        self
+    }
+
     /// The name of the term.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.loss, self.student)
+        self.term.clone()
     }
 
     /// The names, student's first.
@@ -50,7 +61,15 @@ impl FeaturePair {
         (self.student.clone(), self.teacher.clone())
     }
 
-    /// The two features, once [`check`](Self::check) has found them.
+    /// The two features, or an error that lists what there is.
+    pub fn find<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
+        Ok((
+            context.feature(&self.term, Side::Student, &self.student)?,
+            context.feature(&self.term, Side::Teacher, &self.teacher)?,
+        ))
+    }
+
+    /// The two features, once a check has found them.
     pub fn features(&self, context: &LossContext<'_>) -> (Feature, Feature) {
         let (student, teacher) = self.find(context).expect("checked beforehand");
         (student.clone(), teacher.clone())
@@ -68,12 +87,11 @@ impl FeaturePair {
         }
     }
 
-    fn find<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
-        let name = self.name();
-        Ok((
-            context.feature(&name, Side::Student, &self.student)?,
-            context.feature(&name, Side::Teacher, &self.teacher)?,
-        ))
+    /// The two feature maps, without what the mask leaves out.
+    pub fn maps(&self, context: &LossContext<'_>) -> (Tensor<4>, Tensor<4>) {
+        let (student, teacher) = self.features(context);
+        let maps = |feature| expect_maps(&masked(feature, context.mask));
+        (maps(student), maps(teacher))
     }
 
     /// Fails unless both features are there, have the axes in common that the loss needs and, if
@@ -92,33 +110,15 @@ impl FeaturePair {
             }
         };
         if !agree {
-            return Err(Error::ShapeMismatch {
-                what: format!(
-                    "term {:?}: features {:?} and {:?}",
-                    self.name(),
-                    self.student,
-                    self.teacher
-                ),
-                student: s,
-                teacher: t,
-            });
+            return Err(self.mismatch(s, t));
         }
-        let Some(mask) = context.mask else {
-            return Ok(());
-        };
-        let rows = mask.dims()[0];
-        for shape in [s, t] {
-            let tokens = shape.len() == 3 && rows == shape[0] * shape[1];
-            if rows != shape[0] && !tokens {
-                return Err(Error::BatchMismatch {
-                    what: "a masked feature",
-                    side: Side::Student,
-                    expected: rows,
-                    found: shape[0],
-                });
-            }
-        }
-        Ok(())
+        [s, t].iter().try_for_each(|shape| {
+            let tokens = match shape[..] {
+                [_, tokens, _] => tokens,
+                _ => 1,
+            };
+            check_mask(context, shape[0], tokens)
+        })
     }
 
     /// Fails unless both features have one of these ranks, described by `expected`.
@@ -129,22 +129,65 @@ impl FeaturePair {
         expected: &'static str,
     ) -> Result<()> {
         let (student, teacher) = self.find(context)?;
-        let sides = [
-            (Side::Student, &self.student, student),
-            (Side::Teacher, &self.teacher, teacher),
-        ];
-        for (side, name, feature) in sides {
+        for (side, feature) in [(Side::Student, student), (Side::Teacher, teacher)] {
             let shape = feature.shape();
             if !ranks.contains(&shape.len()) {
-                return Err(Error::FeatureRank {
-                    term: self.name(),
-                    name: name.clone(),
-                    side,
-                    expected,
-                    shape,
-                });
+                return Err(self.unsuited(side, shape, expected));
             }
         }
         Ok(())
+    }
+
+    /// Fails unless both features are maps.
+    pub fn check_maps(&self, context: &LossContext<'_>) -> Result<()> {
+        self.check_ranks(context, &[4], "feature maps [N, C, H, W]")
+    }
+
+    /// Fails unless both features have one width.
+    pub fn check_width(&self, context: &LossContext<'_>) -> Result<()> {
+        let (student, teacher) = self.find(context)?;
+        match student.width() == teacher.width() {
+            true => Ok(()),
+            false => Err(self.mismatch(student.shape(), teacher.shape())),
+        }
+    }
+
+    /// One side has a shape that nothing can be compared with.
+    pub fn unsuited(&self, side: Side, shape: Vec<usize>, expected: &'static str) -> Error {
+        Error::FeatureShape {
+            term: self.name(),
+            name: match side {
+                Side::Student => self.student.clone(),
+                Side::Teacher => self.teacher.clone(),
+            },
+            side,
+            shape,
+            expected,
+        }
+    }
+
+    /// The two shapes do not fit each other.
+    pub fn mismatch(&self, student: Vec<usize>, teacher: Vec<usize>) -> Error {
+        Error::ShapeMismatch {
+            what: format!(
+                "term {:?}: features {:?} and {:?}",
+                self.term, self.student, self.teacher
+            ),
+            student,
+            teacher,
+        }
+    }
+}
+
+/// Fails unless the mask, if there is one, has an entry per sample or an entry per token.
+pub(super) fn check_mask(context: &LossContext<'_>, samples: usize, tokens: usize) -> Result<()> {
+    match context.mask.map(|mask| mask.dims()[0]) {
+        Some(rows) if rows != samples && rows != samples * tokens => Err(Error::BatchMismatch {
+            what: "a masked feature",
+            side: Side::Student,
+            expected: rows,
+            found: samples,
+        }),
+        _ => Ok(()),
     }
 }

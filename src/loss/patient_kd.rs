@@ -1,7 +1,7 @@
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::states::{FeaturePair, check_mask};
+use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext};
 use crate::ops::{mask_rows, mean_rows, unit};
 use crate::{Error, Feature, Result};
@@ -89,6 +89,9 @@ fn distance(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     (difference.clone() * difference).sum_dim(1).squeeze_dim(1)
 }
 
+/// The name of the term, whatever its features.
+const NAME: &str = "patient_kd";
+
 /// Config of [`PatientKd`].
 ///
 /// | field | default | range | meaning |
@@ -141,7 +144,7 @@ impl PatientKdConfig {
             ));
         }
         let pair = |(student, teacher): &(String, String)| {
-            FeaturePair::new("patient_kd", student, teacher)
+            Ok(FeaturePair::new(NAME, student, teacher)?.of_term(NAME))
         };
         Ok(PatientKd {
             pairs: self.pairs.iter().map(pair).collect::<Result<_>>()?,
@@ -158,7 +161,7 @@ pub struct PatientKd {
 
 impl Loss for PatientKd {
     fn name(&self) -> String {
-        "patient_kd".into()
+        NAME.into()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -166,13 +169,12 @@ impl Loss for PatientKd {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
         self.pairs.iter().try_for_each(|pair| {
-            let (student, teacher) = pair.find(&name, context)?;
+            pair.check_ranks(context, &[2, 3], "[N, D] or [N, T, D]")?;
+            let (student, teacher) = pair.find(context)?;
             let (s, t) = (student.shape(), teacher.shape());
-            pair.check_ranks(&name, [&s, &t], &[2, 3], "[N, D] or [N, T, D]")?;
             if s[0] != t[0] || s.last() != t.last() {
-                return Err(pair.mismatch(&name, s, t));
+                return Err(pair.mismatch(s, t));
             }
             check_mask(context, s[0], s[1..s.len() - 1].iter().product())
         })
@@ -180,10 +182,8 @@ impl Loss for PatientKd {
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let values = self.pairs.iter().map(|pair| {
-            let (student, teacher) = pair
-                .find(&self.name(), context)
-                .expect("checked beforehand");
-            let (mut student, mut teacher) = (first(student.clone()), first(teacher.clone()));
+            let (student, teacher) = pair.features(context);
+            let (mut student, mut teacher) = (first(student), first(teacher));
             let mask = context.mask.map(|mask| of_samples(mask, student.dims()[0]));
             if let Some(mask) = &mask {
                 let ignored = mask.clone().bool_not();

@@ -8,8 +8,9 @@ use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, expect_maps, masked, mean_square};
+use crate::ops::mean_square;
 use crate::{Error, Result};
 
 /// Heights and widths at which maps are compared besides their own.
@@ -173,7 +174,10 @@ impl ReviewKdConfig {
             return Err(Error::invalid("review_kd.width", 0, "at least 1"));
         }
         let names = self.student.iter().zip(&self.teacher);
-        let pairs = names.map(|(student, teacher)| Pair::new("review_kd", student, teacher));
+        let term = format!("review_kd_{}", self.student.join("_"));
+        let pairs = names.map(|(student, teacher)| {
+            Ok(FeaturePair::new("review_kd", student, teacher)?.of_term(&term))
+        });
         Ok(ReviewKd {
             levels: pairs.collect::<Result<_>>()?,
             width: self.width,
@@ -189,35 +193,29 @@ impl ReviewKdConfig {
 /// [`hcl`]; the value is the sum over levels.
 #[derive(Debug, Clone)]
 pub struct ReviewKd {
-    levels: Vec<Pair>,
+    levels: Vec<FeaturePair>,
     width: Option<usize>,
 }
 
 impl Loss for ReviewKd {
     fn name(&self) -> String {
-        let names: Vec<_> = self
-            .levels
-            .iter()
-            .map(|pair| pair.student.as_str())
-            .collect();
-        format!("review_kd_{}", names.join("_"))
+        self.levels[0].name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.levels.iter().map(Pair::names).collect()
+        self.levels.iter().map(FeaturePair::names).collect()
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
         self.levels.iter().try_for_each(|pair| {
-            let (student, teacher) = context.check_pair(&name, pair)?;
-            pair.check_maps(&name, student, teacher)
+            pair.check(context, Common::AllButWidth)?;
+            pair.check_maps(context)
         })
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
         let levels = self.levels.iter().map(|pair| {
-            let (student, teacher) = context.expect_pair(pair);
+            let (student, teacher) = pair.features(context);
             [student.width(), teacher.width()]
         });
         let levels: Vec<_> = levels.collect();
@@ -231,11 +229,7 @@ impl Loss for ReviewKd {
         let Some(Parts::ReviewKd(fusion)) = context.parts else {
             panic!("{} runs with the parts that it asked for", self.name())
         };
-        let clean = |feature| expect_maps(&masked(feature, context.mask));
-        let maps = self.levels.iter().map(|pair| {
-            let (student, teacher) = context.expect_pair(pair);
-            (clean(student.clone()), clean(teacher.clone()))
-        });
+        let maps = self.levels.iter().map(|pair| pair.maps(context));
         let (student, teacher): (Vec<_>, Vec<_>) = maps.unzip();
         let sizes = teacher.iter().map(|map| [map.dims()[2], map.dims()[3]]);
         let fused = fusion.forward(student, sizes.collect(), context.mask);

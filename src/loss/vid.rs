@@ -5,8 +5,10 @@ use burn::tensor::activation::{relu, softplus};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
-use crate::maps::{Pair, as_maps, masked, pooled};
+use crate::features::rows;
+use crate::maps::{as_maps, at_one_size};
 use crate::{Feature, Projector, Result};
 
 /// Added to the variance, which keeps it above zero.
@@ -165,7 +167,7 @@ impl VidConfig {
     /// models have such features shows only when they run, in the check before training.
     pub fn init(&self) -> Result<Vid> {
         Ok(Vid {
-            pair: Pair::new("vid", &self.student, &self.teacher)?,
+            pair: FeaturePair::new("vid", &self.student, &self.teacher)?,
             regressor: self.regressor,
         })
     }
@@ -237,13 +239,13 @@ fn rectified(feature: Feature) -> Feature {
 /// formula.
 #[derive(Debug, Clone)]
 pub struct Vid {
-    pair: Pair,
+    pair: FeaturePair,
     regressor: VidRegressor,
 }
 
 impl Loss for Vid {
     fn name(&self) -> String {
-        format!("vid_{}", self.pair.student)
+        self.pair.name()
     }
 
     fn feature_pairs(&self) -> Vec<(String, String)> {
@@ -251,17 +253,16 @@ impl Loss for Vid {
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let name = self.name();
-        let (student, teacher) = context.check_pair(&name, &self.pair)?;
+        self.pair.check(context, Common::AllButWidth)?;
         match self.regressor {
             VidRegressor::ThreeLayers => Ok(()),
-            VidRegressor::Identity => self.pair.check_width(&name, student, teacher),
+            VidRegressor::Identity => self.pair.check_width(context),
         }
     }
 
     fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let parts = VidParts::new(self.regressor, student, teacher.width(), device);
+        let (student, teacher) = self.pair.features(context);
+        let parts = VidParts::new(self.regressor, &student, teacher.width(), device);
         Some(Parts::Vid(parts))
     }
 
@@ -269,11 +270,11 @@ impl Loss for Vid {
         let Some(Parts::Vid(parts)) = context.parts else {
             panic!("{} runs with the parts that it asked for", self.name())
         };
-        let (student, teacher) = context.expect_pair(&self.pair);
-        let student = masked(student.clone(), context.mask);
-        let teacher = masked(teacher.clone(), context.mask);
+        let (student, teacher) = self.pair.features(context);
+        let student = rows(student, context.mask);
+        let teacher = rows(teacher, context.mask);
         // A regressor that bends does not commute with the mean; RepDistiller pools first as well.
-        let (student, teacher) = pooled(student, teacher);
+        let (student, teacher) = at_one_size(student, teacher);
         let rows = vid_no_reduction(parts.predict(student), teacher, parts.log_scale.val());
         context.mean(rows)
     }

@@ -8,15 +8,15 @@ use burn::tensor::Device;
 /// A device of every backend that is compiled in. Where there is no GPU adapter, the GPU is left
 /// out with a word about it, or is a failure if `BURN_DISTILL_REQUIRE_GPU` is set.
 pub fn devices() -> Vec<(&'static str, Device)> {
-    #[allow(unused_mut)]
-    let mut devices: Vec<(&'static str, Device)> = Vec::new();
-    #[cfg(feature = "flex")]
-    devices.push(("flex", Device::flex()));
-    #[cfg(feature = "ndarray")]
-    devices.push(("ndarray", ndarray()));
-    #[cfg(feature = "wgpu")]
-    devices.extend(gpu().map(|device| ("wgpu", device)));
-    devices
+    let devices: [Option<_>; _] = [
+        #[cfg(feature = "flex")]
+        Some(("flex", Device::flex())),
+        #[cfg(feature = "ndarray")]
+        Some(("ndarray", ndarray())),
+        #[cfg(feature = "wgpu")]
+        gpu().map(|device| ("wgpu", device)),
+    ];
+    devices.into_iter().flatten().collect()
 }
 
 /// Burn announces the end of this backend; as long as it ships it, it is tested.

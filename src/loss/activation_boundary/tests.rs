@@ -1,7 +1,7 @@
 use std::slice::from_ref;
 
-use super::super::map_testing::*;
 use super::*;
+use crate::loss::testing::bench::*;
 
 fn loss(reduction: BoundaryReduction) -> ActivationBoundary {
     let config = ActivationBoundaryConfig::new("f0", "f0");

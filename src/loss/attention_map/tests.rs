@@ -1,9 +1,10 @@
 use burn::tensor::Device;
 
-use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::AttentionInput::{Probabilities, Scores};
 use super::*;
+use crate::Feature;
 use crate::LossConfig;
+use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
 
 const DISTANCES: [AttentionDistance; 3] = [
     AttentionDistance::Mse,

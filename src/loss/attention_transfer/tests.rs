@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn config() -> AttentionTransferConfig {
     AttentionTransferConfig::new(STUDENT, TEACHER)
@@ -143,8 +143,8 @@ fn errors_say_what_is_wrong() {
     let vector = Array::random([2, 3], 1);
     assert_eq!(
         check(&loss, &vector, &vector, 2),
-        "term \"attention_transfer_s\" needs [N, C, H, W] or [N, T, D]: feature \"s\" of the \
-         student has shape [2, 3]"
+        "term \"attention_transfer_s\": feature \"s\" of the \
+         student has shape [2, 3], expected [N, C, H, W] or [N, T, D]"
     );
     let (s, t) = (Array::random([2, 3, 4], 1), Array::random([2, 5, 4], 1));
     assert_eq!(

@@ -1,8 +1,8 @@
 use std::slice::from_ref;
 
-use super::super::map_testing::*;
 use super::*;
 use crate::Feature;
+use crate::loss::testing::bench::*;
 
 fn loss() -> ChannelWise {
     ChannelWiseConfig::new("f0", "f0").init().unwrap()
@@ -122,7 +122,7 @@ fn features_that_do_not_fit_are_refused() {
     );
     assert_eq!(
         check_error(&loss(), &[vectors([2, 3], 1)], &[vectors([2, 3], 1)], None),
-        "term \"channel_wise_f0\": the shape of feature \"f0\" of the student is [2, 3], expected feature maps [N, C, H, W]"
+        "term \"channel_wise_f0\": feature \"f0\" of the student has shape [2, 3], expected feature maps [N, C, H, W]"
     );
 }
 

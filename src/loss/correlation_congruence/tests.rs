@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn config() -> CorrelationCongruenceConfig {
     CorrelationCongruenceConfig::new(STUDENT, TEACHER)

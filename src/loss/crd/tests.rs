@@ -1,7 +1,7 @@
 use burn::module::Module;
 
-use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::*;
+use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
 use crate::{LossConfig, Outputs};
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {

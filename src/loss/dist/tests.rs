@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::probe::{self, Batch, assert_close};
+use crate::loss::testing::probe::{self, Batch, assert_close};
 
 fn loss(temperature: f64, beta: f64, gamma: f64) -> Dist {
     let config = DistConfig::new(temperature);

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::maps::{ConvNorm, mean_square};
+use crate::maps::ConvNorm;
+use crate::ops::mean_square;
 use crate::{Error, Result};
 
 /// The slope of the activations below zero.

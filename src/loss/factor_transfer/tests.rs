@@ -3,8 +3,9 @@ use std::slice::from_ref;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::super::map_testing::*;
 use super::*;
+use crate::loss::testing::bench::*;
+use crate::maps::expect_maps;
 
 const FORMS: [FactorForm; 4] = [
     FactorForm::FlatL1,
@@ -235,7 +236,7 @@ fn features_that_do_not_fit_are_refused() {
     let plain = loss(FactorForm::FlatL1);
     assert_eq!(
         check_error(&plain, &[vectors([2, 3], 1)], &[vectors([2, 3], 1)], None),
-        "term \"factor_transfer_f0\": the shape of feature \"f0\" of the student is [2, 3], expected feature maps [N, C, H, W]"
+        "term \"factor_transfer_f0\": feature \"f0\" of the student has shape [2, 3], expected feature maps [N, C, H, W]"
     );
     let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
     let joined = plain.with_paraphraser(&paraphraser);

@@ -1,7 +1,7 @@
 use burn::tensor::Device;
 
-use super::super::map_testing::*;
 use super::*;
+use crate::loss::testing::bench::*;
 
 fn loss(form: FspForm) -> Fsp {
     let names = ["f0", "f1"];
@@ -206,12 +206,12 @@ fn features_that_do_not_fit_are_refused() {
     let mixed = [maps([2, 3, 4, 4], 1), vectors([2, 2], 1)];
     assert_eq!(
         check_error(&loss, &mixed, &mixed, None),
-        "term \"fsp_f0_f1\": the shape of feature \"f1\" of the student is [2, 2], expected the rank, the samples and the tokens of the first feature"
+        "term \"fsp_f0_f1\": feature \"f1\" of the student has shape [2, 2], expected the rank, the samples and the tokens of the first feature"
     );
     let longer = [tokens([2, 3, 4], 1), tokens([2, 5, 4], 1)];
     assert_eq!(
         check_error(&loss, &longer, &longer, None),
-        "term \"fsp_f0_f1\": the shape of feature \"f1\" of the student is [2, 5, 4], expected the rank, the samples and the tokens of the first feature"
+        "term \"fsp_f0_f1\": feature \"f1\" of the student has shape [2, 5, 4], expected the rank, the samples and the tokens of the first feature"
     );
     assert_eq!(
         check_error(&loss, &step(2, 1), &step(2, 1), Some(&[true; 3])),

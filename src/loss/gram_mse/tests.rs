@@ -2,7 +2,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::Outputs;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn layer(shape: [usize; 3], data: &[f32], device: &Device) -> Tensor<3> {
     Tensor::<1>::from_floats(data, device).reshape(shape)
@@ -159,12 +159,12 @@ fn errors_say_what_is_wrong() {
     let missing = outputs(2, [("c", x.clone())]);
     assert_eq!(
         message(&student, &missing),
-        "term \"gram_mse_b\" needs feature \"d\" of the teacher, which gives [\"c\"]"
+        "term \"gram_mse_a\" needs feature \"d\" of the teacher, which gives [\"c\"]"
     );
     let flat = outputs(2, [("c", x)]).with_feature("d", Tensor::<2>::zeros([2, 3], &device));
     assert_eq!(
         message(&student, &flat),
-        "term \"gram_mse_b\" needs [N, T, D]: feature \"d\" of the teacher has shape [2, 3]"
+        "term \"gram_mse_a\": feature \"d\" of the teacher has shape [2, 3], expected [N, T, D]"
     );
 }
 

@@ -1,8 +1,8 @@
 use burn::tensor::Bool;
 
-use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::*;
 use crate::LossConfig;
+use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
 
 const NORMS: [CosineNorm; 2] = [CosineNorm::Added, CosineNorm::Clamped];
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn term(regressor: Regressor) -> Hint {
     HintConfig::new(STUDENT, TEACHER)
@@ -182,14 +182,14 @@ fn errors_say_what_is_wrong() {
     );
     assert_eq!(
         check(&term(Regressor::ConvBnRelu), &s, &s, 2),
-        "term \"hint_s\" needs [N, C, H, W] for a conv_bn_relu regressor: feature \"s\" of the \
-         student has shape [2, 3]"
+        "term \"hint_s\": feature \"s\" of the \
+         student has shape [2, 3], expected [N, C, H, W] for a conv_bn_relu regressor"
     );
     let maps = Array::random([2, 3, 2, 2], 1);
     assert_eq!(
         check(&term(Regressor::Linear), &maps, &maps, 2),
-        "term \"hint_s\" needs [N, D] or [N, T, D] for a linear regressor: feature \"s\" of the \
-         student has shape [2, 3, 2, 2]"
+        "term \"hint_s\": feature \"s\" of the \
+         student has shape [2, 3, 2, 2], expected [N, D] or [N, T, D] for a linear regressor"
     );
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::properties::{self, assert_close, backward, random, tensor, value};
+use crate::loss::testing::properties::{self, assert_close, backward, random, tensor, value};
 
 fn with(centring: Centring) -> LogitCosine {
     let config = LogitCosineConfig::new().with_centring(centring);

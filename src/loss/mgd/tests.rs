@@ -2,8 +2,8 @@ use std::slice::from_ref;
 
 use burn::tensor::Device;
 
-use super::super::map_testing::*;
 use super::*;
+use crate::loss::testing::bench::*;
 
 const SUM: MgdReduction = MgdReduction::Sum { alpha: 2e-5 };
 
@@ -163,7 +163,7 @@ fn features_that_do_not_fit_are_refused() {
             &[tokens([2, 3, 4], 1)],
             None
         ),
-        "term \"mgd_f0\": the shape of feature \"f0\" of the student is [2, 3, 4], expected feature maps [N, C, H, W]"
+        "term \"mgd_f0\": feature \"f0\" of the student has shape [2, 3, 4], expected feature maps [N, C, H, W]"
     );
 }
 

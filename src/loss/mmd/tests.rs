@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn term(kernel: Kernel) -> Mmd {
     MmdConfig::new(STUDENT, TEACHER)

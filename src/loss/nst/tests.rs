@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn term(kernel: Kernel) -> Nst {
     NstConfig::new(STUDENT, TEACHER)
@@ -136,8 +136,8 @@ fn errors_say_what_is_wrong() {
     let (s, t) = (Array::random([2, 3, 2, 2], 1), Array::random([2, 3], 1));
     assert_eq!(
         check(&loss, &s, &t, 2),
-        "term \"nst_s\" needs [N, C, H, W] or [N, T, D]: feature \"t\" of the teacher has shape \
-         [2, 3]"
+        "term \"nst_s\": feature \"t\" of the teacher has shape \
+         [2, 3], expected [N, C, H, W] or [N, T, D]"
     );
     let t = Array::random([2, 4, 3], 1);
     assert_eq!(

@@ -1,8 +1,9 @@
 use burn::tensor::Device;
 
-use super::super::map_testing::*;
 use super::*;
 use crate::Feature;
+use crate::loss::testing::bench::*;
+use crate::maps::expect_maps;
 
 fn loss(reduction: OverhaulReduction) -> Overhaul {
     let config = OverhaulConfig::new("f0", "f0", vec![-0.5, -1.0, 0.0, -2.0]);
@@ -192,7 +193,7 @@ fn features_that_do_not_fit_are_refused() {
     let loss = loss(OverhaulReduction::Mean);
     assert_eq!(
         check_error(&loss, &[vectors([2, 4], 1)], &[vectors([2, 4], 1)], None),
-        "term \"overhaul_f0\": the shape of feature \"f0\" of the student is [2, 4], expected feature maps [N, C, H, W]"
+        "term \"overhaul_f0\": feature \"f0\" of the student has shape [2, 4], expected feature maps [N, C, H, W]"
     );
     assert_eq!(
         check_error(

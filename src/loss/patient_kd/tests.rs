@@ -1,7 +1,7 @@
 use burn::tensor::Device;
 
-use super::super::states::fixtures::{assert_close, noise, numbers, outputs};
 use super::*;
+use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
 use crate::{LossConfig, Outputs};
 
 fn loss() -> PatientKd {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn term(eps: f64) -> Pkt {
     PktConfig::new(STUDENT, TEACHER)

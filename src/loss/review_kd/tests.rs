@@ -1,6 +1,7 @@
-use super::super::map_testing::*;
 use super::*;
 use crate::Feature;
+use crate::loss::testing::bench::*;
+use crate::maps::expect_maps;
 
 fn loss() -> ReviewKd {
     let names = ["f0", "f1", "f2"];
@@ -164,7 +165,7 @@ fn features_that_do_not_fit_are_refused() {
     let vectors = vec![vectors([2, 3], 1), vectors([2, 3], 1), vectors([2, 3], 1)];
     assert_eq!(
         check_error(&loss(), &vectors, &vectors, None),
-        "term \"review_kd_f0_f1_f2\": the shape of feature \"f0\" of the student is [2, 3], expected feature maps [N, C, H, W]"
+        "term \"review_kd_f0_f1_f2\": feature \"f0\" of the student has shape [2, 3], expected feature maps [N, C, H, W]"
     );
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::*;
+use crate::loss::testing::features::*;
 
 fn config() -> RkdConfig {
     RkdConfig::new(STUDENT, TEACHER)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Outputs;
-use crate::loss::properties::{self, backward, kl, random, softmax, tensor, value};
+use crate::loss::testing::properties::{self, backward, kl, random, softmax, tensor, value};
 
 fn at(temperature: f64, scale: TemperatureScale) -> SoftCrossEntropy {
     let config = SoftCrossEntropyConfig::new(temperature).with_scale(scale);

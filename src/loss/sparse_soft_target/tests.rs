@@ -2,7 +2,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::MissingMass::{Bucket, Renormalize};
 use super::*;
-use crate::loss::probe::{self, Batch, Seen, assert_close};
+use crate::loss::testing::probe::{self, Batch, Seen, assert_close};
 use crate::ops::divergence;
 
 fn loss(k: usize, temperature: f64, missing_mass: MissingMass) -> SparseSoftTarget {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::probe::{self, Batch, assert_close};
+use crate::loss::testing::probe::{self, Batch, assert_close};
 use crate::loss::{
     DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, SoftTargetConfig, VirtualTeacherConfig,
 };

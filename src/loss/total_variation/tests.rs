@@ -1,6 +1,6 @@
 use super::*;
 use crate::Outputs;
-use crate::loss::properties::{self, backward, random, softmax, tensor, value};
+use crate::loss::testing::properties::{self, backward, random, softmax, tensor, value};
 
 fn at(temperature: f64) -> TotalVariation {
     TotalVariationConfig::new(temperature).init().unwrap()

@@ -2,8 +2,8 @@ use std::slice::from_ref;
 
 use burn::tensor::{Device, Tensor};
 
-use super::super::map_testing::*;
 use super::*;
+use crate::loss::testing::bench::*;
 
 fn loss(regressor: VidRegressor) -> Vid {
     VidConfig::new("f0", "f0")

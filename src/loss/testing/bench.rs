@@ -9,7 +9,7 @@ use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Loss, LossContext, Parts};
+use crate::loss::{Loss, LossContext, Parts};
 use crate::{Feature, LossConfig, Outputs, Result};
 
 /// Values without a pattern, from −1 to 1: the fractional parts of multiples of the golden ratio.

@@ -3,7 +3,7 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
-use super::{Loss, LossContext};
+use crate::loss::{Loss, LossContext};
 use crate::{Error, Outputs, Targets};
 
 /// Logits of both sides, labels, and which rows count.

@@ -4,8 +4,8 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Loss, LossContext};
 use crate::Outputs;
+use crate::loss::{Loss, LossContext};
 
 /// A value and the student's gradient, row after row.
 pub type Backward = (f32, Vec<f32>);

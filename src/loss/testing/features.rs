@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::{Loss, LossContext, Parts};
+use crate::loss::{Loss, LossContext, Parts};
 use crate::{Feature, Outputs};
 
 /// The names of the two features in every test.
