@@ -53,13 +53,25 @@ pub enum ClassPolicy {
 
 impl ClassPolicy {
     pub(crate) fn align(self, student: &Outputs, teacher: Option<&Outputs>) -> Aligned {
-        let Some(teacher) = teacher else {
-            return Aligned(None);
-        };
+        let own = student.in_single();
+        let compared = teacher.and_then(|teacher| {
+            let single = teacher.in_single();
+            let is_changed = own.is_some() || single.is_some();
+            let (student, teacher) = (
+                own.as_ref().unwrap_or(student),
+                single.as_ref().unwrap_or(teacher),
+            );
+            let same = || is_changed.then(|| (student.clone(), teacher.clone()));
+            self.at_one_width(student, teacher).or_else(same)
+        });
+        Aligned { own, compared }
+    }
+
+    fn at_one_width(self, student: &Outputs, teacher: &Outputs) -> Option<(Outputs, Outputs)> {
         let classes = [student, teacher].map(|outputs| outputs.logits.dims()[1]);
         let [fewest, most] = [classes[0].min(classes[1]), classes[0].max(classes[1])];
         if fewest == most {
-            return Aligned(None);
+            return None;
         }
         let align = |outputs: &Outputs| match self {
             Self::Error => None,
@@ -72,7 +84,7 @@ impl ClassPolicy {
                 }
             })),
         };
-        Aligned(align(student).zip(align(teacher)))
+        align(student).zip(align(teacher))
     }
 }
 
@@ -82,25 +94,41 @@ fn with(outputs: &Outputs, change: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Outpu
     outputs
 }
 
-/// What the student's outputs and the teacher's become where a policy changes them.
+/// What the terms of an objective see of the outputs: in single precision where a model runs in
+/// half, and with one number of classes where a policy says so.
 #[derive(Debug)]
-pub(crate) struct Aligned(Option<(Outputs, Outputs)>);
+pub(crate) struct Aligned {
+    /// The student's outputs, where they changed by themselves.
+    own: Option<Outputs>,
+    /// Both sides' outputs, where one of them changed.
+    compared: Option<(Outputs, Outputs)>,
+}
 
 impl Aligned {
-    /// Both sides' outputs, where the policy changed them.
+    /// Both sides' outputs, where anything changed.
     pub fn changed(&self) -> Option<(&Outputs, &Outputs)> {
-        self.0.as_ref().map(|(student, teacher)| (student, teacher))
+        self.compared
+            .as_ref()
+            .map(|(student, teacher)| (student, teacher))
     }
 
     /// The context of a term that compares with the teacher.
     pub fn context<'a>(&'a self, own: &LossContext<'a>) -> LossContext<'a> {
         match self.changed() {
-            None => own.clone(),
+            None => self.own(own),
             Some((student, teacher)) => LossContext {
                 student,
                 teacher: Some(teacher),
                 ..own.clone()
             },
+        }
+    }
+
+    /// The context of a term that does not: its classes are the student's own.
+    pub fn own<'a>(&'a self, own: &LossContext<'a>) -> LossContext<'a> {
+        LossContext {
+            student: self.own.as_ref().unwrap_or(own.student),
+            ..own.clone()
         }
     }
 }

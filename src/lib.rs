@@ -47,13 +47,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod ops;
 
 mod batch;
 mod data;
 mod device;
 mod model;
 
-mod ops;
 mod maps;
 mod features;
 mod kernel;

@@ -1,7 +1,9 @@
 //! What a model gives to be distilled: its logits, and features by name.
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
+use crate::ops::single;
 
 /// A module that can be a teacher or a student.
 ///
@@ -93,6 +95,19 @@ impl Outputs {
         self.features.iter().map(|(n, f)| (n.as_str(), f))
     }
 
+    /// The outputs in [single precision](single), or `None` where nothing of them is in half.
+    pub(crate) fn in_single(&self) -> Option<Self> {
+        let is_half = |dtype| matches!(dtype, DType::F16 | DType::BF16);
+        let mut features = self.features.iter();
+        let found = is_half(self.logits.dtype()) || features.any(|(_, f)| is_half(f.dtype()));
+        found.then(|| Self {
+            logits: single(self.logits.clone()),
+            features: (self.features.iter())
+                .map(|(name, feature)| (name.clone(), feature.clone().in_single()))
+                .collect(),
+        })
+    }
+
     pub(crate) fn without_autodiff(self) -> Self {
         let features = self.features.into_iter();
         Self {
@@ -131,6 +146,22 @@ impl Feature {
             Feature::Rank2(t) => t.dims()[1],
             Feature::Rank3(t) => t.dims()[2],
             Feature::Rank4(t) => t.dims()[1],
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Feature::Rank2(t) => t.dtype(),
+            Feature::Rank3(t) => t.dtype(),
+            Feature::Rank4(t) => t.dtype(),
+        }
+    }
+
+    fn in_single(self) -> Self {
+        match self {
+            Feature::Rank2(t) => Feature::Rank2(single(t)),
+            Feature::Rank3(t) => Feature::Rank3(single(t)),
+            Feature::Rank4(t) => Feature::Rank4(single(t)),
         }
     }
 

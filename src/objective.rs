@@ -45,10 +45,11 @@ impl Term {
     }
 
     /// Labels name classes of the student's own; only a comparison needs one width on both sides.
+    /// Both see single precision at least.
     fn sees<'a>(&self, own: &LossContext<'a>, aligned: &'a Aligned) -> LossContext<'a> {
         match self.loss.needs_teacher() {
             true => aligned.context(own),
-            false => own.clone(),
+            false => aligned.own(own),
         }
     }
 }

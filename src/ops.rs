@@ -14,7 +14,18 @@ pub(crate) use classes::{
 pub(crate) use vectors::{mask_rows, mean_rows, mean_square, norm, unit};
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor};
+
+/// The tensor in single precision where it is in half.
+///
+/// Half precision has too few digits for a sum over many classes, and squares overflow from 256 on.
+/// The cast is part of the graph: a gradient arrives in the type that the tensor had before.
+pub(crate) fn single<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => x.cast(DType::F32),
+        _ => x,
+    }
+}
 
 /// A value for each row, and its gradient with respect to the student's row.
 pub(crate) struct Rows {
@@ -312,7 +323,8 @@ pub(crate) fn cross_entropy(
 
 /// The value of `rows` as a tensor whose backward pass yields `rows.gradient` at `wrt`.
 ///
-/// Where `wrt` is outside autodiff the value comes back as it is. Rows that do not count give zero
+/// Where `wrt` is in half precision, the rows are those of `wrt` in [`single`] precision.
+/// Where it is outside autodiff the value comes back as it is. Rows that do not count give zero
 /// and receive zero, whatever they hold.
 pub(crate) fn with_gradient(
     rows: Rows,
@@ -333,8 +345,9 @@ pub(crate) fn with_gradient(
     }
     // f(z) = v + ⟨g, z⟩ − ⟨g, z₀⟩ has the value v and the gradient g at z = z₀. A class at −∞, and
     // whatever an ignored row holds, has no gradient and would turn the product into NaN.
+    let wrt = single(wrt.clone());
     let not_finite = wrt.clone().is_finite().bool_not();
-    let product = wrt.clone().mask_fill(not_finite, 0.0) * gradient;
+    let product = wrt.mask_fill(not_finite, 0.0) * gradient;
     let product: Tensor<1> = product.sum_dim(1).squeeze_dim(1);
     let at_start = product.clone().without_autodiff();
     product - at_start + value

@@ -6,7 +6,7 @@ use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext};
 use crate::features::token_mask;
 use crate::maps::expect_maps;
-use crate::ops::{divergence, mean_rows, with_gradient};
+use crate::ops::{divergence, mean_rows, single, with_gradient};
 use crate::{Result, Side};
 
 /// What an attention map holds.
@@ -145,6 +145,7 @@ fn per_query(
     heads: AttentionHeads,
     mask: Option<&Tensor<1, Bool>>,
 ) -> Tensor<1> {
+    let (student, teacher) = (single(student), single(teacher));
     let ignored = mask.map(|mask| Ignored::new(mask, &student));
     let clean = |map: Tensor<4>| match &ignored {
         Some(ignored) => map.clone().mask_fill(ignored.pairs(map.dims()), 0.0),

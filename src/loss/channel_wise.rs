@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::pair::{Common, FeaturePair};
 use super::{Loss, LossContext, Parts};
 use crate::maps::{expect_maps, matched};
-use crate::ops::{Rows, divergence, with_gradient};
+use crate::ops::{Rows, divergence, single, with_gradient};
 use crate::{Projector, Result, Schedule};
 
 /// Channel-wise distillation: the divergence between where student and teacher look, channel by
@@ -70,7 +70,7 @@ pub fn channel_wise_no_reduction(
     teacher: Tensor<4>,
     temperature: f64,
 ) -> Tensor<1> {
-    let (student, teacher) = matched(student, teacher.without_autodiff());
+    let (student, teacher) = matched(single(student), single(teacher.without_autodiff()));
     assert_eq!(
         student.dims(),
         teacher.dims(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::pair::{FeaturePair, check_mask};
 use super::{Loss, LossContext, Parts};
 use crate::contrast::{Contrast, CrdMemory, places};
-use crate::ops::{Rows, mask_rows, mean_rows, with_gradient};
+use crate::ops::{Rows, mask_rows, mean_rows, single, with_gradient};
 use crate::{Error, Feature, Result, Side};
 
 /// Contrastive representation distillation: the student's embedding of a sample shall be close to
@@ -209,6 +209,7 @@ fn contrast(
     samples: usize,
     mask: Option<&Tensor<1, Bool>>,
 ) -> Tensor<1> {
+    let (scores, normaliser) = (single(scores), single(normaliser));
     let [_, candidates] = scores.dims();
     let negatives = candidates - 1;
     assert!(

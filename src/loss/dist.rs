@@ -3,7 +3,7 @@ use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{mask_rows, mean_rows};
+use crate::ops::{mask_rows, mean_rows, single};
 use crate::{Error, Result, Schedule};
 
 /// Keeps the quotient of a correlation finite where a row or a column does not vary.
@@ -95,9 +95,10 @@ fn relations(
         Some(mask) => mask_rows(x, &mask.clone().bool_not()),
         None => x,
     };
+    let (student, teacher) = (single(student), single(teacher.without_autodiff()));
     // Before anything is computed of a row that may hold anything.
     let student = softmax(only_counting(student) / temperature, 1);
-    let teacher = softmax(only_counting(teacher.without_autodiff()) / temperature, 1);
+    let teacher = softmax(only_counting(teacher) / temperature, 1);
 
     let rows = [student.clone(), teacher.clone()].map(|x| x.clone() - x.mean_dim(1));
     let inter = mean_rows(1.0 - correlation(rows, 1).squeeze_dim(1), mask);

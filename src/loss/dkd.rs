@@ -3,7 +3,9 @@ use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{Rows, at_labels, divergence, log_sum_exp, with_gradient, without_classes};
+use crate::ops::{
+    Rows, at_labels, divergence, log_sum_exp, single, with_gradient, without_classes,
+};
 use crate::{Error, Result, Schedule};
 
 /// Decoupled distillation: soft targets split at the true class, each part with a weight of its
@@ -109,8 +111,8 @@ fn decoupled(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff() / temperature;
-    let teacher = teacher.without_autodiff() / temperature;
+    let student = single(student.clone().without_autodiff()) / temperature;
+    let teacher = single(teacher.without_autodiff()) / temperature;
     let other_students = without_classes(student.clone(), is_true.clone());
     let other_teachers = without_classes(teacher.clone(), is_true.clone());
 

@@ -2,7 +2,7 @@ use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{cross_entropy, with_gradient};
+use crate::ops::{cross_entropy, single, with_gradient};
 use crate::{Error, Result};
 
 /// Hard labels: cross-entropy between the student and the true classes, with label smoothing.
@@ -57,7 +57,7 @@ pub fn hard_label_no_reduction(
 ) -> Tensor<1> {
     let labels = labels.without_autodiff();
     let rows = cross_entropy(
-        &student.clone().without_autodiff(),
+        &single(student.clone().without_autodiff()),
         &labels,
         smoothing,
         None,
@@ -146,7 +146,7 @@ impl Loss for HardLabel {
         let labels = context.targets.classes().expect("checked beforehand");
         let student = &context.student.logits;
         let rows = cross_entropy(
-            &student.clone().without_autodiff(),
+            &single(student.clone().without_autodiff()),
             labels,
             self.smoothing,
             context.mask,

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{Rows, divergence, mixture_divergence, reverse_divergence, with_gradient};
+use crate::ops::{Rows, divergence, mixture_divergence, reverse_divergence, single, with_gradient};
 use crate::{Error, Result, Schedule};
 
 /// Generalised Jensen-Shannon divergence between softened class probabilities.
@@ -105,8 +105,8 @@ fn rows(
         "student and teacher logits have one shape"
     );
     assert!((0.0..=1.0).contains(&beta), "beta is in [0, 1], got {beta}");
-    let student = student.clone().without_autodiff();
-    let teacher = teacher.without_autodiff();
+    let student = single(student.clone().without_autodiff());
+    let teacher = single(teacher.without_autodiff());
     let rows = match beta {
         0.0 => divergence(&student, &teacher, temperature),
         1.0 => reverse_divergence(&student, &teacher, temperature),

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
 use crate::Result;
-use crate::ops::{Rows, cosine_distance, with_gradient};
+use crate::ops::{Rows, cosine_distance, single, with_gradient};
 
 /// What is taken off each row of logits first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,9 +98,9 @@ fn rows(student: &Tensor<2>, teacher: Tensor<2>, centring: Centring) -> Rows {
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
+    let student = single(student.clone().without_autodiff());
     let is_centred = matches!(centring, Centring::Mean);
-    cosine_distance(&student, &teacher.without_autodiff(), is_centred)
+    cosine_distance(&student, &single(teacher.without_autodiff()), is_centred)
 }
 
 /// Config of [`LogitCosine`].

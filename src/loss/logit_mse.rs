@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{mask_rows, ruled_out};
+use crate::ops::{mask_rows, ruled_out, single};
 use crate::{Error, Result};
 
 /// How the squared errors of one row's logits become the value of the row.
@@ -91,7 +91,7 @@ pub fn logit_mse_no_reduction(
 }
 
 fn difference(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<2> {
-    let teacher = teacher.without_autodiff();
+    let (student, teacher) = (single(student), single(teacher.without_autodiff()));
     let left_out = ruled_out(&student.clone().without_autodiff()).bool_or(ruled_out(&teacher));
     (student - teacher).mask_fill(left_out, 0.0)
 }

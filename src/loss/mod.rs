@@ -50,6 +50,10 @@
 //! on the relations within a batch have no value per row; they take the mean over the pairs, or
 //! triples, of samples that count. Where a batch is split over devices, each part has only the
 //! relations within it.
+//!
+//! Logits in half precision, `f16` or `bf16`, are compared in single precision: the value is in
+//! `f32`, and the gradient arrives at the logits in their own type. In an objective the same holds
+//! of features.
 
 mod activation_boundary;
 mod attention_map;

@@ -3,7 +3,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{Rows, at_labels, with_gradient, without_classes};
+use crate::ops::{Rows, at_labels, single, with_gradient, without_classes};
 use crate::{Error, Result, Schedule};
 
 /// Normalised distillation: the true class, weighted by the teacher's trust in it, and the other
@@ -103,8 +103,8 @@ fn normalised(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    let teacher = teacher.without_autodiff();
+    let student = single(student.clone().without_autodiff());
+    let teacher = single(teacher.without_autodiff());
 
     let one_hot = is_true.clone().float().cast(student.dtype());
     let of_true = |log: &Tensor<2>| {

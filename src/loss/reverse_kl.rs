@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{Rows, reverse_divergence, with_gradient};
+use crate::ops::{Rows, reverse_divergence, single, with_gradient};
 use crate::{Result, Schedule};
 
 /// Reverse divergence: KL(student ‖ teacher) between softened class probabilities.
@@ -95,8 +95,8 @@ fn rows(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    let rows = reverse_divergence(&student, &teacher.without_autodiff(), temperature);
+    let student = single(student.clone().without_autodiff());
+    let rows = reverse_divergence(&student, &single(teacher.without_autodiff()), temperature);
     rows.scaled(scale.factor(temperature))
 }
 

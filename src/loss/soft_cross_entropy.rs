@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{self, Rows, with_gradient};
+use crate::ops::{self, Rows, single, with_gradient};
 use crate::{Result, Schedule};
 
 /// Soft cross-entropy: the cross-entropy between the teacher's and the student's softened class
@@ -92,8 +92,8 @@ fn rows(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    let rows = ops::soft_cross_entropy(&student, &teacher.without_autodiff(), temperature);
+    let student = single(student.clone().without_autodiff());
+    let rows = ops::soft_cross_entropy(&student, &single(teacher.without_autodiff()), temperature);
     rows.scaled(scale.factor(temperature))
 }
 

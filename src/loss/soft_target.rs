@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{Rows, divergence, with_gradient};
+use crate::ops::{Rows, divergence, single, with_gradient};
 use crate::{Result, Schedule};
 
 /// Soft targets: the divergence between softened class probabilities, τ² · KL(teacher ‖ student).
@@ -87,8 +87,8 @@ fn scaled(student: &Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Rows {
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    let rows = divergence(&student, &teacher.without_autodiff(), temperature);
+    let student = single(student.clone().without_autodiff());
+    let rows = divergence(&student, &single(teacher.without_autodiff()), temperature);
     let scale = temperature * temperature;
     Rows {
         value: rows.value * scale,

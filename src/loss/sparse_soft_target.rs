@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
 use crate::ops::{
-    Rows, divergence_of_logs, epsilon, log_sum_exp, lowest, mask_rows, with_gradient,
+    Rows, divergence_of_logs, epsilon, log_sum_exp, lowest, mask_rows, single, with_gradient,
 };
 use crate::{Error, Result, Schedule};
 
@@ -179,7 +179,7 @@ struct Known {
 impl Known {
     fn from_top_k(top: TopK, temperature: f64, missing_mass: MissingMass) -> Self {
         let indices = top.indices.without_autodiff();
-        let log_probs = top.log_probs.without_autodiff();
+        let log_probs = single(top.log_probs.without_autodiff());
         assert_eq!(
             indices.dims(),
             log_probs.dims(),
@@ -247,7 +247,8 @@ fn compare(student: &Tensor<2>, teacher: Known, temperature: f64) -> Rows {
         indices.dims()[0],
         "student and teacher have the same number of rows"
     );
-    let log_q = log_softmax(student.clone().without_autodiff() / temperature, 1);
+    let student = single(student.clone().without_autodiff());
+    let log_q = log_softmax(student.clone() / temperature, 1);
     let log_q_known = log_q.clone().gather(1, indices.clone());
     let log_q_others = without(log_q, indices.clone());
     let (q_known, p) = (log_q_known.clone().exp(), log_p.clone().exp());
@@ -427,7 +428,7 @@ impl Loss for SparseSoftTarget {
             k, missing_mass, ..
         } = self.config;
         let temperature = self.config.temperature.at(context.progress);
-        let mut teacher = context.teacher().logits.clone().without_autodiff();
+        let mut teacher = single(context.teacher().logits.clone().without_autodiff());
         // A row that may hold anything cannot be sorted.
         if let Some(mask) = context.mask {
             teacher = mask_rows(teacher, &mask.clone().bool_not());

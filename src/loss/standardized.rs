@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, Parts};
-use crate::ops::mask_rows;
+use crate::ops::{mask_rows, single};
 use crate::{Error, IntoLoss, LossConfig, Outputs, Result, Side};
 
 /// Logits as z-scores: every row minus its mean, over its standard deviation.
@@ -56,6 +56,7 @@ use crate::{Error, IntoLoss, LossConfig, Outputs, Result, Side};
 pub fn standardize(logits: Tensor<2>, eps: f64) -> Tensor<2> {
     let [_, classes] = logits.dims();
     assert!(classes >= 2, "one class has no standard deviation");
+    let logits = single(logits);
     // The level drops out anyway. Without it, equal logits have exactly the mean 0, and far from 0
     // the differences keep their digits.
     let level = logits.clone().detach().max_dim(1);

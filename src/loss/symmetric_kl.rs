@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{Rows, symmetric_divergence, with_gradient};
+use crate::ops::{Rows, single, symmetric_divergence, with_gradient};
 use crate::{Result, Schedule};
 
 /// Symmetric divergence: the mean of KL(teacher ‖ student) and KL(student ‖ teacher) between
@@ -92,8 +92,8 @@ fn rows(
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    let rows = symmetric_divergence(&student, &teacher.without_autodiff(), temperature);
+    let student = single(student.clone().without_autodiff());
+    let rows = symmetric_divergence(&student, &single(teacher.without_autodiff()), temperature);
     rows.scaled(scale.factor(temperature))
 }
 

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{self, Rows, with_gradient};
+use crate::ops::{self, Rows, single, with_gradient};
 use crate::{Result, Schedule};
 
 /// Total variation: half the sum of the absolute differences between softened class probabilities.
@@ -80,8 +80,8 @@ fn rows(student: &Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Rows {
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let student = student.clone().without_autodiff();
-    ops::total_variation(&student, &teacher.without_autodiff(), temperature)
+    let student = single(student.clone().without_autodiff());
+    ops::total_variation(&student, &single(teacher.without_autodiff()), temperature)
 }
 
 /// Config of [`TotalVariation`].

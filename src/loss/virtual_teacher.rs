@@ -2,7 +2,7 @@ use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{Rows, at_labels, divergence, with_gradient};
+use crate::ops::{Rows, at_labels, divergence, single, with_gradient};
 use crate::{Error, Result, Schedule};
 
 /// Virtual teacher: soft targets from a hand-made teacher, right every time and equally unsure of
@@ -102,7 +102,7 @@ fn taught(
 ) -> Rows {
     let [_, classes] = student.dims();
     assert!(classes >= 2, "a virtual teacher has at least two classes");
-    let student = student.clone().without_autodiff();
+    let student = single(student.clone().without_autodiff());
     // Logits whose softmax is the teacher: 0 but for the true class.
     let margin = (correct / (1.0 - correct) * (classes - 1) as f64).ln();
     let is_true = at_labels(labels, classes, mask);

@@ -1,4 +1,4 @@
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use super::*;
 use crate::loss::{LogitReduction, loss_fn};
@@ -163,4 +163,59 @@ fn a_batch_that_does_not_fit_is_named() {
         error.to_string(),
         "term \"a\" needs a teacher, and this training has none"
     );
+}
+
+/// Everything in single precision, and everything but the parts in half, up to the digits of half.
+#[test]
+fn terms_of_models_in_half_precision_see_single_precision() {
+    let objective = Objective::new()
+        .with(SoftTargetConfig::new(2.0), 0.5)
+        .and_then(|o| o.with(HardLabelConfig::new(), 0.25))
+        .and_then(|o| o.with(HintConfig::new("f", "f"), 0.25))
+        .and_then(|o| o.with(LogitMseConfig::new(), 0.5))
+        .unwrap()
+        .with_class_policy(ClassPolicy::Truncate);
+    let device = Device::flex();
+    let targets = Targets::Classes(Tensor::<1, Int>::from_ints([0, 2], &device));
+    let logits = Tensor::<2>::from_floats([[0.5, -1.25, 2.0], [-0.75, 1.5, 0.25]], &device);
+    let taught = [[1.5, -0.5, 1.0, 3.0], [0.25, 2.5, -1.0, 0.5]];
+    let taught = Tensor::<2>::from_floats(taught, &device);
+    let feature = Tensor::<2>::from_floats([[0.5, -1.0], [2.0, 0.25]], &device);
+    let example = Tensor::<2>::from_floats([[1.0, 0.0, -0.5], [0.25, 1.5, 2.0]], &device);
+
+    let plain = Outputs::new(logits.clone().autodiff()).with_feature("f", feature.clone());
+    let teacher = Outputs::new(taught.clone()).with_feature("f", example.clone());
+    let context = LossContext::new(&plain, &teacher).with_targets(&targets);
+    let parts = objective.parts(&context, &device.clone().autodiff());
+
+    let run = |student: DType, teacher: DType| {
+        let leaf = |x: &Tensor<2>| x.clone().cast(student).autodiff().require_grad();
+        let leaves = [leaf(&logits), leaf(&feature)];
+        let student = Outputs::new(leaves[0].clone()).with_feature("f", leaves[1].clone());
+        let constant = |x: &Tensor<2>| x.clone().cast(teacher);
+        let teacher = Outputs::new(constant(&taught)).with_feature("f", constant(&example));
+        let context = LossContext::new(&student, &teacher).with_targets(&targets);
+        objective.check(&context).unwrap();
+        let value = objective.forward(&context, &parts);
+        assert!(value.terms.iter().all(|term| term.dtype() == DType::F32));
+        let gradients = value.total.backward();
+        let gradients = leaves.map(|leaf| leaf.grad(&gradients).unwrap());
+        (value.total.into_scalar::<f32>(), gradients)
+    };
+    let (expected, slopes) = run(DType::F32, DType::F32);
+    for (student, teacher) in [
+        (DType::F16, DType::F16),
+        (DType::BF16, DType::BF16),
+        (DType::F16, DType::F32),
+        (DType::F32, DType::BF16),
+    ] {
+        let (found, gradients) = run(student, teacher);
+        assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+        for (gradient, slope) in gradients.into_iter().zip(&slopes) {
+            assert_eq!(gradient.dtype(), student);
+            let gap = gradient.cast(DType::F32) - slope.clone();
+            let (gap, size) = (gap.abs().max(), slope.clone().abs().max());
+            assert!(gap.into_scalar::<f32>() < 1e-2 * size.into_scalar::<f32>());
+        }
+    }
 }

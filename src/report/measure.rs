@@ -157,6 +157,8 @@ impl Sums {
         policy: ClassPolicy,
         batch: &DistillBatch<I>,
     ) -> Result<()> {
+        let single = outputs.in_single();
+        let outputs = single.as_ref().unwrap_or(outputs);
         let logits = &outputs.logits;
         let mask = batch.mask.as_ref();
         let rows = match mask {
