@@ -212,15 +212,24 @@ impl<T: Module, S: Module> Check<'_, T, S> {
             }
         }
 
-        let trained = bytes(self.student.inner()) + bytes(&parts.to_vec());
         let outputs = [Some(student), teacher].into_iter().flatten();
-        let teacher_bytes = teacher.map_or(0, |_| bytes(self.teacher.inner()));
+        let mut memory: usize = outputs.map(output_bytes).sum();
+        // A gradient and two moments for what an optimizer moves; nothing for buffers.
+        for size in [
+            sizes(&self.student.inner().clone().train()),
+            sizes(&parts.to_vec().train()),
+        ] {
+            memory += 4 * size.trained + size.fixed;
+        }
+        if teacher.is_some() {
+            memory += sizes(self.teacher.inner()).fixed;
+        }
         Preflight {
             lines,
             teacher_parameters: teacher.map_or(0, |_| Module::num_params(self.teacher.inner())),
             student_parameters: Module::num_params(self.student.inner()),
             parts_parameters: Module::num_params(&parts.to_vec()),
-            memory: 4 * trained + teacher_bytes + outputs.map(output_bytes).sum::<usize>(),
+            memory,
             train_samples: 0,
             valid_samples: 0,
         }
@@ -260,23 +269,32 @@ fn output_bytes(outputs: &Outputs) -> usize {
     (logits + scalars.sum::<usize>()) * outputs.logits.dtype().size()
 }
 
-/// The size of a module's parameters in memory.
-fn bytes<M: Module>(module: &M) -> usize {
-    struct Bytes(usize);
+/// Bytes of a module's parameters.
+#[derive(Default)]
+struct Sizes {
+    /// Of those that take part in training.
+    trained: usize,
+    fixed: usize,
+}
 
-    impl ModuleVisitor for Bytes {
+fn sizes<M: Module>(module: &M) -> Sizes {
+    impl ModuleVisitor for Sizes {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let tensor = param.val();
-            self.0 += tensor.shape().num_elements() * tensor.dtype().size();
+            let bytes = tensor.shape().num_elements() * tensor.dtype().size();
+            match tensor.is_require_grad() {
+                true => self.trained += bytes,
+                false => self.fixed += bytes,
+            }
         }
 
         fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
             let tensor = param.val();
-            self.0 += tensor.shape().num_elements() * tensor.dtype().size();
+            self.fixed += tensor.shape().num_elements() * tensor.dtype().size();
         }
     }
 
-    let mut visitor = Bytes(0);
-    module.visit(&mut visitor);
-    visitor.0
+    let mut sizes = Sizes::default();
+    module.visit(&mut sizes);
+    sizes
 }

@@ -234,7 +234,7 @@ pub struct LossContext<'a> {
     pub progress: f64,
     /// The trainable parts that the loss asked for.
     pub parts: Option<&'a Parts>,
-    /// The place of each sample in the training data; empty outside training.
+    /// The place of each sample in its dataset; empty in a loop that does not say.
     pub indices: &'a [usize],
     /// How many samples the training data has; 0 outside training.
     pub samples: usize,
