@@ -4,7 +4,8 @@ use super::AttentionInput::{Probabilities, Scores};
 use super::*;
 use crate::Feature;
 use crate::LossConfig;
-use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
+use crate::loss::testing::features::outputs;
+use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 
 const DISTANCES: [AttentionDistance; 3] = [
     AttentionDistance::Mse,
@@ -27,7 +28,7 @@ fn map(rows: [[f32; 2]; 2]) -> Tensor<4> {
 }
 
 /// Random probabilities or scores on an autodiff device.
-fn random(shape: [usize; 4], seed: u64, distance: AttentionDistance) -> Tensor<4> {
+fn random(shape: [usize; 4], seed: usize, distance: AttentionDistance) -> Tensor<4> {
     let scores = Tensor::from_data(noise(shape, seed), &Device::flex().autodiff());
     let map = match distance {
         AttentionDistance::Kl(Probabilities) => softmax(scores, 3),

@@ -1,7 +1,8 @@
 use burn::module::Module;
 
 use super::*;
-use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
+use crate::loss::testing::features::outputs;
+use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 use crate::{LossConfig, Outputs};
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
@@ -12,7 +13,7 @@ fn candidates<const N: usize, const K: usize>(rows: [[i32; K]; N]) -> Tensor<2, 
     Tensor::from_ints(rows, &Device::flex())
 }
 
-fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
+fn random(shape: [usize; 2], seed: usize) -> Tensor<2> {
     let x = Tensor::<2>::from_data(noise(shape, seed), &Device::flex());
     crate::ops::unit(x)
 }

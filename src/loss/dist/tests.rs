@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::probe::{self, Batch, assert_close};
+use crate::loss::testing::logits::{self, Batch, assert_close};
 
 fn loss(temperature: f64, beta: f64, gamma: f64) -> Dist {
     let config = DistConfig::new(temperature);
@@ -28,9 +28,9 @@ fn value_by_hand() {
 #[test]
 fn gradient_is_the_slope() {
     let mut batch = Batch::example();
-    probe::gradient_is_the_slope(&loss(2.0, 1.0, 0.5), &batch);
+    logits::gradient_is_the_slope(&loss(2.0, 1.0, 0.5), &batch);
     batch.mask = Some(vec![true, false, true]);
-    probe::gradient_is_the_slope(&loss(1.0, 0.5, 1.0), &batch);
+    logits::gradient_is_the_slope(&loss(1.0, 0.5, 1.0), &batch);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn tends_to_the_correlation_of_logits_at_high_temperatures() {
 #[test]
 fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
-        probe::extremes_are_finite(&loss(temperature, 1.0, 1.0));
+        logits::extremes_are_finite(&loss(temperature, 1.0, 1.0));
     }
     let ruled_out = [0.5, f64::NEG_INFINITY, 1.0, 0.0];
     let batch = Batch::new(
@@ -106,10 +106,10 @@ fn extremes_are_finite() {
 #[test]
 fn rows_levels_and_masks() {
     let loss = loss(2.0, 1.0, 0.5);
-    probe::rows_can_be_permuted(&loss);
-    probe::level_does_not_matter(&loss);
-    probe::masked_rows_do_not_count(&loss);
-    probe::teacher_has_no_gradient(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::level_does_not_matter(&loss);
+    logits::masked_rows_do_not_count(&loss);
+    logits::teacher_has_no_gradient(&loss);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn config_defaults_ranges_and_round_trip() {
     assert_eq!((config.beta, config.gamma), (1.0, 1.0));
     assert_eq!(config.temperature, 1.0.into());
     assert_eq!(serde_json::from_str::<DistConfig>("{}").unwrap(), config);
-    probe::config_round_trips(&config.with_beta(2.0));
+    logits::round_trip(&config.with_beta(2.0));
 
     let error = |config: DistConfig| config.init().unwrap_err().to_string();
     assert!(

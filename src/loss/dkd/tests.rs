@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::probe::{self, Batch, assert_close};
+use crate::loss::testing::logits::{self, Batch, assert_close};
 
 fn loss(temperature: f64, alpha: f64, beta: f64) -> Dkd {
     let config = DkdConfig::new(temperature);
@@ -25,7 +25,7 @@ fn value_and_gradient_by_hand() {
 
 #[test]
 fn gradient_is_the_slope() {
-    probe::gradient_is_the_slope(&loss(2.0, 0.5, 3.0), &Batch::example());
+    logits::gradient_is_the_slope(&loss(2.0, 0.5, 3.0), &Batch::example());
 }
 
 #[test]
@@ -87,18 +87,18 @@ fn exact_at_margins_of_ten_thousand() {
 #[test]
 fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
-        probe::extremes_are_finite(&loss(temperature, 1.0, 8.0));
+        logits::extremes_are_finite(&loss(temperature, 1.0, 8.0));
     }
 }
 
 #[test]
 fn rows_levels_and_masks() {
     let loss = loss(4.0, 1.0, 8.0);
-    probe::rows_can_be_permuted(&loss);
-    probe::level_does_not_matter(&loss);
-    probe::masked_rows_do_not_count(&loss);
-    probe::teacher_has_no_gradient(&loss);
-    probe::ruled_out_classes_do_not_count(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::level_does_not_matter(&loss);
+    logits::masked_rows_do_not_count(&loss);
+    logits::teacher_has_no_gradient(&loss);
+    logits::ruled_out_classes_do_not_count(&loss);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn config_defaults_ranges_and_round_trip() {
     assert_eq!((config.alpha, config.beta), (1.0, 8.0));
     assert_eq!(config.temperature, 4.0.into());
     assert_eq!(serde_json::from_str::<DkdConfig>("{}").unwrap(), config);
-    probe::config_round_trips(&config.with_beta(2.5));
+    logits::round_trip(&config.with_beta(2.5));
 
     let error = |config: DkdConfig| config.init().unwrap_err().to_string();
     assert!(

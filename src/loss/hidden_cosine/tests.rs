@@ -2,7 +2,8 @@ use burn::tensor::Bool;
 
 use super::*;
 use crate::LossConfig;
-use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
+use crate::loss::testing::features::outputs;
+use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 
 const NORMS: [CosineNorm; 2] = [CosineNorm::Added, CosineNorm::Clamped];
 

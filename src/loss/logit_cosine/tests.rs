@@ -1,4 +1,5 @@
 use super::*;
+use crate::loss::testing::logits;
 use crate::loss::testing::properties::{self, assert_close, backward, random, tensor, value};
 
 fn with(centring: Centring) -> LogitCosine {
@@ -53,7 +54,7 @@ fn is_a_distance_of_directions() {
 
 #[test]
 fn the_level_matters_unless_it_is_taken_off() {
-    properties::ignores_the_level(&with(Centring::Mean));
+    logits::level_does_not_matter(&with(Centring::Mean));
     let (student, teacher) = (tensor([[3.0, 4.0]]), tensor([[4.0, 3.0]]));
     let shifted = value(&with(Centring::None), student + 4.0, teacher + 4.0);
     // 1 − (7·8 + 8·7)/(7² + 8²)
@@ -72,8 +73,8 @@ fn a_high_level_tends_to_no_distance() {
 fn treats_rows_alone() {
     for centring in [Centring::None, Centring::Mean] {
         let loss = with(centring);
-        properties::ignores_the_order_of_rows(&loss);
-        properties::takes_masked_rows_for_removed(&loss);
+        logits::rows_can_be_permuted(&loss);
+        logits::masked_rows_do_not_count(&loss);
         let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
         let rows = logit_cosine_no_reduction(student.clone(), teacher.clone(), centring);
         assert_eq!(rows.dims(), [3]);
@@ -86,7 +87,7 @@ fn treats_rows_alone() {
 #[test]
 fn extremes_stay_finite() {
     for loss in [with(Centring::None), with(Centring::Mean)] {
-        properties::stays_finite_at_extremes(&loss);
+        logits::extremes_are_finite(&loss);
         properties::shows_what_is_not_a_number(&loss);
     }
     let (student, teacher) = (tensor([[1e30, 1e30]]), tensor([[1e-30, 0.0]]));
@@ -117,7 +118,7 @@ fn a_row_without_a_direction_is_at_a_distance_of_one() {
 fn a_class_that_one_side_rules_out_is_left_out() {
     let out = f32::NEG_INFINITY;
     for loss in [with(Centring::None), with(Centring::Mean)] {
-        properties::takes_a_class_ruled_out_by_both_for_removed(&loss);
+        logits::ruled_out_classes_do_not_count(&loss);
         let (student, teacher) = (tensor([[1.0, 2.0, -1.0]]), tensor([[2.0, 1.0, 0.5]]));
         let (expected, gradient) = backward(&loss, student, teacher, None);
         let expected_gradient = [gradient[0], 0.0, gradient[1], gradient[2]];
@@ -132,7 +133,7 @@ fn a_class_that_one_side_rules_out_is_left_out() {
 
 #[test]
 fn nothing_flows_into_the_teacher() {
-    properties::gives_the_teacher_no_gradient(&with(Centring::None));
+    logits::teacher_has_no_gradient(&with(Centring::None));
 }
 
 #[test]

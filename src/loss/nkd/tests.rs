@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::probe::{self, Batch, assert_close};
+use crate::loss::testing::logits::{self, Batch, assert_close};
 
 fn loss(temperature: f64, gamma: f64) -> Nkd {
     NkdConfig::new(temperature)
@@ -21,7 +21,7 @@ fn value_and_gradient_by_hand() {
 
 #[test]
 fn gradient_is_the_slope() {
-    probe::gradient_is_the_slope(&loss(2.0, 1.5), &Batch::example());
+    logits::gradient_is_the_slope(&loss(2.0, 1.5), &Batch::example());
 }
 
 #[test]
@@ -83,18 +83,18 @@ fn exact_at_margins_of_ten_thousand() {
 #[test]
 fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
-        probe::extremes_are_finite(&loss(temperature, 1.5));
+        logits::extremes_are_finite(&loss(temperature, 1.5));
     }
 }
 
 #[test]
 fn rows_levels_and_masks() {
     let loss = loss(2.0, 1.5);
-    probe::rows_can_be_permuted(&loss);
-    probe::level_does_not_matter(&loss);
-    probe::masked_rows_do_not_count(&loss);
-    probe::teacher_has_no_gradient(&loss);
-    probe::ruled_out_classes_do_not_count(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::level_does_not_matter(&loss);
+    logits::masked_rows_do_not_count(&loss);
+    logits::teacher_has_no_gradient(&loss);
+    logits::ruled_out_classes_do_not_count(&loss);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn config_defaults_ranges_and_round_trip() {
     let config = NkdConfig::default();
     assert_eq!((&config.temperature, config.gamma), (&1.0.into(), 1.5));
     assert_eq!(serde_json::from_str::<NkdConfig>("{}").unwrap(), config);
-    probe::config_round_trips(&config.with_gamma(0.25));
+    logits::round_trip(&config.with_gamma(0.25));
 
     let error = |config: NkdConfig| config.init().unwrap_err().to_string();
     assert!(NkdConfig::new(0.5).with_gamma(0.0).init().is_ok());

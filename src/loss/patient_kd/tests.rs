@@ -1,7 +1,8 @@
 use burn::tensor::Device;
 
 use super::*;
-use crate::loss::testing::states::{assert_close, noise, numbers, outputs};
+use crate::loss::testing::features::outputs;
+use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 use crate::{LossConfig, Outputs};
 
 fn loss() -> PatientKd {

@@ -2,7 +2,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::MissingMass::{Bucket, Renormalize};
 use super::*;
-use crate::loss::testing::probe::{self, Batch, Seen, assert_close};
+use crate::loss::testing::logits::{self, Batch, Seen, assert_close};
 use crate::ops::divergence;
 
 fn loss(k: usize, temperature: f64, missing_mass: MissingMass) -> SparseSoftTarget {
@@ -120,7 +120,7 @@ fn gradient_is_the_slope() {
     for missing_mass in [Bucket, Renormalize] {
         for k in 1..=4 {
             let loss = loss(k, 2.0, missing_mass);
-            probe::gradient_is_the_slope(&loss, &Batch::example());
+            logits::gradient_is_the_slope(&loss, &Batch::example());
         }
     }
 }
@@ -244,7 +244,7 @@ fn extremes_are_finite() {
     for missing_mass in [Bucket, Renormalize] {
         for k in 1..=4 {
             for temperature in [0.5, 1.0, 100.0] {
-                probe::extremes_are_finite(&loss(k, temperature, missing_mass));
+                logits::extremes_are_finite(&loss(k, temperature, missing_mass));
             }
         }
     }
@@ -254,11 +254,11 @@ fn extremes_are_finite() {
 fn rows_levels_and_masks() {
     for missing_mass in [Bucket, Renormalize] {
         let loss = loss(2, 2.0, missing_mass);
-        probe::rows_can_be_permuted(&loss);
-        probe::level_does_not_matter(&loss);
-        probe::masked_rows_do_not_count(&loss);
-        probe::teacher_has_no_gradient(&loss);
-        probe::ruled_out_classes_do_not_count(&loss);
+        logits::rows_can_be_permuted(&loss);
+        logits::level_does_not_matter(&loss);
+        logits::masked_rows_do_not_count(&loss);
+        logits::teacher_has_no_gradient(&loss);
+        logits::ruled_out_classes_do_not_count(&loss);
     }
 }
 
@@ -313,7 +313,7 @@ fn config_defaults_ranges_and_round_trip() {
     assert_eq!(config.temperature, 1.0.into());
     let read: SparseSoftTargetConfig = serde_json::from_str("{}").unwrap();
     assert_eq!(read, config);
-    probe::config_round_trips(&config.clone().with_missing_mass(Renormalize));
+    logits::round_trip(&config.clone().with_missing_mass(Renormalize));
     let read: SparseSoftTargetConfig =
         serde_json::from_str(r#"{"k": 8, "missing_mass": "renormalize"}"#).unwrap();
     assert_eq!((read.k, read.missing_mass), (8, Renormalize));

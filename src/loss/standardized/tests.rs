@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::probe::{self, Batch, assert_close};
+use crate::loss::testing::logits::{self, Batch, assert_close};
 use crate::loss::{
     DkdConfig, HardLabelConfig, HintConfig, LogitMseConfig, SoftTargetConfig, VirtualTeacherConfig,
 };
@@ -52,14 +52,14 @@ fn value_by_hand() {
 
 #[test]
 fn gradient_is_the_slope() {
-    probe::gradient_is_the_slope(&soft_target(), &Batch::example());
-    probe::gradient_is_the_slope(&loss(DkdConfig::new(2.0)), &Batch::example());
+    logits::gradient_is_the_slope(&soft_target(), &Batch::example());
+    logits::gradient_is_the_slope(&loss(DkdConfig::new(2.0)), &Batch::example());
 }
 
 #[test]
 fn level_and_scale_do_not_matter() {
     let loss = soft_target();
-    probe::level_does_not_matter(&loss);
+    logits::level_does_not_matter(&loss);
     let mut batch = Batch::example();
     let expected = batch.seen(&loss).value;
     for (n, scale) in [3.0, 0.25, 40.0].into_iter().enumerate() {
@@ -92,8 +92,8 @@ fn a_large_eps_leaves_nothing_to_compare() {
 fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 100.0] {
         let soft = loss(SoftTargetConfig::new(temperature));
-        probe::extremes_are_finite(&soft);
-        probe::extremes_are_finite(&loss(DkdConfig::new(temperature)));
+        logits::extremes_are_finite(&soft);
+        logits::extremes_are_finite(&loss(DkdConfig::new(temperature)));
         let (level, uneven) = ([7.3; 4], [1.0, 2.0, 3.0, 4.0]);
         for (student, teacher) in [(level, uneven), (uneven, level), (level, level)] {
             let seen = Batch::new([student], [teacher], [0]).seen(&soft);
@@ -116,9 +116,9 @@ fn a_student_of_equal_logits_can_leave_them() {
 #[test]
 fn rows_and_masks() {
     for loss in [soft_target(), loss(DkdConfig::new(4.0))] {
-        probe::rows_can_be_permuted(&loss);
-        probe::masked_rows_do_not_count(&loss);
-        probe::teacher_has_no_gradient(&loss);
+        logits::rows_can_be_permuted(&loss);
+        logits::masked_rows_do_not_count(&loss);
+        logits::teacher_has_no_gradient(&loss);
     }
 }
 
@@ -196,7 +196,7 @@ fn config_defaults_ranges_and_round_trip() {
         serde_json::from_str(r#"{"loss": {"soft_target": {"temperature": 2}}}"#).unwrap();
     assert_eq!(config, StandardizedConfig::new(SoftTargetConfig::new(2.0)));
     assert_eq!(config.eps, 1e-7);
-    probe::config_round_trips(&config.clone().with_eps(1e-6));
+    logits::round_trip(&config.clone().with_eps(1e-6));
     let error = serde_json::from_str::<StandardizedConfig>("{}").unwrap_err();
     assert!(
         error.to_string().contains("missing field `loss`"),

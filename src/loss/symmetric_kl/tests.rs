@@ -1,5 +1,6 @@
 use super::*;
 use crate::Outputs;
+use crate::loss::testing::logits;
 use crate::loss::testing::properties::{self, backward, kl, random, softmax, tensor, value};
 
 fn at(temperature: f64, scale: TemperatureScale) -> SymmetricKl {
@@ -53,15 +54,15 @@ fn is_a_divergence() {
     ] {
         properties::is_zero_at_the_optimum(&loss);
         properties::is_never_negative(&loss);
-        properties::ignores_the_level(&loss);
+        logits::level_does_not_matter(&loss);
     }
 }
 
 #[test]
 fn treats_rows_alone() {
     let loss = at(2.0, TemperatureScale::Squared);
-    properties::ignores_the_order_of_rows(&loss);
-    properties::takes_masked_rows_for_removed(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::masked_rows_do_not_count(&loss);
     let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
     let scale = TemperatureScale::Squared;
     let rows = symmetric_kl_no_reduction(student.clone(), teacher.clone(), 2.0, scale);
@@ -89,7 +90,7 @@ fn a_high_temperature_tends_to_centred_logits() {
 fn extremes_stay_finite() {
     for temperature in [0.5, 1.0, 100.0] {
         let loss = at(temperature, TemperatureScale::Squared);
-        properties::stays_finite_at_extremes(&loss);
+        logits::extremes_are_finite(&loss);
         properties::shows_what_is_not_a_number(&loss);
         let (student, teacher) = (tensor([[-1e4, 1e4, 0.0]]), tensor([[1e4, -1e4, 0.0]]));
         // All of p_s is on class 1, where log p_t is −2e4/τ, and the other way round, times τ².
@@ -101,7 +102,7 @@ fn extremes_stay_finite() {
 
 #[test]
 fn a_class_may_be_ruled_out() {
-    properties::takes_a_class_ruled_out_by_both_for_removed(&plain());
+    logits::ruled_out_classes_do_not_count(&plain());
     properties::bears_a_class_ruled_out_by_one(&plain());
 
     // p_s = [1/2, 1/2], p_t = [1, 0] with log 0 counted as −126·ln 2: the two orders are ln 2 and
@@ -114,7 +115,7 @@ fn a_class_may_be_ruled_out() {
 
 #[test]
 fn nothing_flows_into_the_teacher() {
-    properties::gives_the_teacher_no_gradient(&plain());
+    logits::teacher_has_no_gradient(&plain());
 }
 
 #[test]

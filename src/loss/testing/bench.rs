@@ -6,17 +6,10 @@ use std::slice::from_ref;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
+pub(crate) use super::config::{assert_config, from_json as read};
+pub(crate) use super::numbers::{close_by_largest as assert_close, values};
 use crate::loss::{Loss, LossContext, Parts};
-use crate::{Feature, LossConfig, Outputs, Result};
-
-/// Values without a pattern, from −1 to 1: the fractional parts of multiples of the golden ratio.
-pub(crate) fn values(count: usize, seed: usize) -> Vec<f32> {
-    let value = |i: usize| ((i + 1 + 1000 * seed) as f64 * 0.618_033_988_749_895).fract();
-    (0..count).map(|i| (2.0 * value(i) - 1.0) as f32).collect()
-}
+use crate::{Feature, Outputs, Result};
 
 pub(crate) fn vectors(shape: [usize; 2], seed: usize) -> Feature {
     tensor(values(shape.iter().product(), seed), shape).into()
@@ -137,7 +130,7 @@ impl<'a> Bench<'a> {
         let parts = loss.parts(&context, &Device::flex().autodiff());
         Self {
             loss,
-            parts: parts.map(|parts| parts.map(&mut Fill(0))),
+            parts: parts.map(filled),
         }
     }
 
@@ -180,14 +173,19 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Fills weights with values that do not depend on a random number.
+/// The parts with weights that do not depend on a random number.
+pub(crate) fn filled(parts: Parts) -> Parts {
+    parts.map(&mut Fill(0))
+}
+
 struct Fill(usize);
 
 impl burn::module::ModuleMapper for Fill {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         self.0 += 1;
-        // Scales, shifts and statistics have one axis and stay as they are.
-        if D == 1 {
+        // Scales, shifts and statistics start as constants and stay as they are.
+        let start: Vec<f32> = param.val().into_data().iter().collect();
+        if start.iter().all(|x| *x == start[0]) {
             return param;
         }
         let seed = self.0;
@@ -333,44 +331,6 @@ pub(crate) fn assert_finite_at_extremes(loss: &dyn Loss, student: &[Feature], te
         assert!(
             none.is_finite() && none.value == 0.0,
             "nothing counts: {none:?}"
-        );
-    }
-}
-
-/// That a config survives being written and read, that a key nobody knows is refused, and that a
-/// config file finds it under `name`.
-pub(crate) fn assert_config<C>(name: &str, config: &C)
-where
-    C: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + Into<LossConfig>,
-{
-    let mut value = serde_json::to_value(config).expect("a config can be written");
-    let read: C = serde_json::from_value(value.clone()).expect("what was written can be read");
-    assert_eq!(&read, config);
-    let by_name = serde_json::json!({ name: value.clone() });
-    let by_name: LossConfig = serde_json::from_value(by_name).expect("a loss of this name");
-    assert_eq!(by_name, config.clone().into());
-    value["hardness"] = 1.into();
-    let error = serde_json::from_value::<C>(value).expect_err("a key that nobody knows");
-    assert!(
-        error.to_string().starts_with("unknown field `hardness`"),
-        "{error}"
-    );
-}
-
-/// The config that a file holds with these fields.
-pub(crate) fn read<C: DeserializeOwned>(json: &str) -> C {
-    serde_json::from_str(json).expect("a valid config")
-}
-
-/// That each is within `tolerance` of the other, relative to the largest of all.
-pub(crate) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(found.len(), expected.len());
-    let size = expected.iter().fold(1e-6f32, |size, x| size.max(x.abs()));
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (found - expected).abs() <= tolerance * size,
-            "element {i} is {found}, expected {expected} ± {}",
-            tolerance * size
         );
     }
 }

@@ -2,6 +2,10 @@
 
 use burn::tensor::{Bool, Device, Tensor};
 
+use super::bench::filled;
+pub use super::config::{from_json, round_trip};
+pub use super::numbers::close_by_size as close;
+use super::numbers::{numbers, values};
 use crate::loss::{Loss, LossContext, Parts};
 use crate::{Feature, Outputs};
 
@@ -35,14 +39,7 @@ impl Array {
 
     /// Elements between -1 and 1, the same for the same seed.
     pub fn random<const D: usize>(shape: [usize; D], seed: u32) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32 * 2.0 - 1.0
-        };
-        let data: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+        let data = values(shape.iter().product(), seed as usize);
         Self::new(shape, &data)
     }
 
@@ -108,8 +105,9 @@ pub fn mask(counts: &[bool]) -> Tensor<1, Bool> {
     Tensor::from_data(counts, &Device::flex())
 }
 
-fn outputs(rows: usize, name: &str, feature: Feature) -> Outputs {
-    Outputs::new(Tensor::<2>::zeros([rows, 1], &Device::flex())).with_feature(name, feature)
+/// Outputs of `rows` rows that mean nothing, with one feature.
+pub fn outputs(rows: usize, name: &str, feature: impl Into<Feature>) -> Outputs {
+    Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex())).with_feature(name, feature)
 }
 
 /// Runs a term. The teacher's feature wants a gradient, too, and must not get one.
@@ -143,9 +141,7 @@ pub fn run_with(
         teacher_leaf.grad(&gradients).is_none(),
         "a gradient towards the teacher"
     );
-    let gradient = student_leaf
-        .grad(&gradients)
-        .map(|g| g.into_data().iter::<f32>().collect());
+    let gradient = student_leaf.grad(&gradients).map(numbers);
     Found {
         value: value.into_scalar::<f32>(),
         gradient: gradient.unwrap_or_else(|| vec![0.0; student_leaf.dims()[0]]),
@@ -164,15 +160,8 @@ pub fn check(loss: &dyn Loss, student: &Array, teacher: &Array, rows: usize) -> 
 pub fn parts(loss: &dyn Loss, student: &Array, teacher: &Array) -> Option<Parts> {
     let student = outputs(student.shape[0], STUDENT, student.feature());
     let teacher = outputs(teacher.shape[0], TEACHER, teacher.feature());
-    loss.parts(&LossContext::new(&student, &teacher), &device())
-}
-
-pub fn close(found: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(found.len(), expected.len());
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        let allowed = tolerance * e.abs().max(1.0);
-        assert!((f - e).abs() <= allowed, "{i}: {f} is not {e} ± {allowed}");
-    }
+    let parts = loss.parts(&LossContext::new(&student, &teacher), &device());
+    parts.map(filled)
 }
 
 impl Found {
@@ -210,26 +199,4 @@ pub fn masked_samples_do_not_count(loss: &dyn Loss, student: Array, teacher: Arr
 
     let none = run_with(loss, &s, &t, Some(&[false; 5]), parts.as_ref());
     none.is_zero(0.0);
-}
-
-/// A config survives JSON and TOML, and refuses a key that it does not know.
-pub fn round_trip<C>(config: &C)
-where
-    C: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
-{
-    let json = serde_json::to_value(config).unwrap();
-    assert_eq!(serde_json::from_value::<C>(json.clone()).unwrap(), *config);
-    let toml = toml::to_string(config).unwrap();
-    assert_eq!(toml::from_str::<C>(&toml).unwrap(), *config);
-
-    let mut unknown = json;
-    unknown["unknown"] = 1.into();
-    let error = serde_json::from_value::<C>(unknown)
-        .unwrap_err()
-        .to_string();
-    assert!(error.starts_with("unknown field `unknown`"), "{error}");
-}
-
-pub fn from_json<C: serde::de::DeserializeOwned>(text: &str) -> C {
-    serde_json::from_str(text).unwrap()
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::Outputs;
+use crate::loss::testing::logits;
 use crate::loss::testing::properties::{self, backward, random, softmax, tensor, value};
 
 fn at(temperature: f64) -> TotalVariation {
@@ -36,7 +37,7 @@ fn is_a_distance() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
         properties::is_zero_at_the_optimum(&at(temperature));
         properties::is_never_negative(&at(temperature));
-        properties::ignores_the_level(&at(temperature));
+        logits::level_does_not_matter(&at(temperature));
     }
     // Nothing in common.
     let found = value(&plain(), tensor([[1e4, -1e4]]), tensor([[-1e4, 1e4]]));
@@ -46,8 +47,8 @@ fn is_a_distance() {
 #[test]
 fn treats_rows_alone() {
     let loss = at(2.0);
-    properties::ignores_the_order_of_rows(&loss);
-    properties::takes_masked_rows_for_removed(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::masked_rows_do_not_count(&loss);
     let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
     let rows = total_variation_no_reduction(student.clone(), teacher.clone(), 2.0);
     assert_eq!(rows.dims(), [3]);
@@ -73,14 +74,14 @@ fn a_high_temperature_tends_to_centred_logits() {
 #[test]
 fn extremes_stay_finite() {
     for temperature in [0.5, 1.0, 100.0] {
-        properties::stays_finite_at_extremes(&at(temperature));
+        logits::extremes_are_finite(&at(temperature));
         properties::shows_what_is_not_a_number(&at(temperature));
     }
 }
 
 #[test]
 fn a_class_may_be_ruled_out() {
-    properties::takes_a_class_ruled_out_by_both_for_removed(&plain());
+    logits::ruled_out_classes_do_not_count(&plain());
     properties::bears_a_class_ruled_out_by_one(&plain());
     // 1/2·(|1/2 − 1| + |1/2 − 0|)
     let out = f32::NEG_INFINITY;
@@ -90,7 +91,7 @@ fn a_class_may_be_ruled_out() {
 
 #[test]
 fn nothing_flows_into_the_teacher() {
-    properties::gives_the_teacher_no_gradient(&plain());
+    logits::teacher_has_no_gradient(&plain());
 }
 
 #[test]

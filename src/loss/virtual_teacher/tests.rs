@@ -1,5 +1,5 @@
 use super::*;
-use crate::loss::testing::probe::{self, Batch, assert_close};
+use crate::loss::testing::logits::{self, Batch, assert_close};
 use crate::ops::cross_entropy;
 
 fn loss(temperature: f64, correct: f64) -> VirtualTeacher {
@@ -31,7 +31,7 @@ fn value_and_gradient_by_hand() {
 
 #[test]
 fn gradient_is_the_slope() {
-    probe::gradient_is_the_slope(&loss(20.0, 0.99), &Batch::example());
+    logits::gradient_is_the_slope(&loss(20.0, 0.99), &Batch::example());
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn tends_to_the_squared_error_at_high_temperatures() {
 fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 20.0, 100.0] {
         for correct in [1e-6, 0.99, 1.0 - 1e-12] {
-            probe::extremes_are_finite(&loss(temperature, correct));
+            logits::extremes_are_finite(&loss(temperature, correct));
         }
     }
 }
@@ -84,9 +84,9 @@ fn extremes_are_finite() {
 #[test]
 fn rows_levels_and_masks() {
     let loss = loss(2.0, 0.9);
-    probe::rows_can_be_permuted(&loss);
-    probe::level_does_not_matter(&loss);
-    probe::masked_rows_do_not_count(&loss);
+    logits::rows_can_be_permuted(&loss);
+    logits::level_does_not_matter(&loss);
+    logits::masked_rows_do_not_count(&loss);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn config_defaults_ranges_and_round_trip() {
     assert_eq!(config.correct, 0.99);
     let read: VirtualTeacherConfig = serde_json::from_str("{}").unwrap();
     assert_eq!(read, config);
-    probe::config_round_trips(&config.clone().with_correct(0.9));
+    logits::round_trip(&config.clone().with_correct(0.9));
 
     let error = |config: VirtualTeacherConfig| config.init().unwrap_err().to_string();
     assert_eq!(
