@@ -277,23 +277,23 @@ struct Sizes {
     fixed: usize,
 }
 
-fn sizes<M: Module>(module: &M) -> Sizes {
-    impl ModuleVisitor for Sizes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let tensor = param.val();
-            let bytes = tensor.shape().num_elements() * tensor.dtype().size();
-            match tensor.is_require_grad() {
-                true => self.trained += bytes,
-                false => self.fixed += bytes,
-            }
-        }
-
-        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-            let tensor = param.val();
-            self.fixed += tensor.shape().num_elements() * tensor.dtype().size();
+impl ModuleVisitor for Sizes {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        let bytes = tensor.shape().num_elements() * tensor.dtype().size();
+        match tensor.is_require_grad() {
+            true => self.trained += bytes,
+            false => self.fixed += bytes,
         }
     }
 
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        let tensor = param.val();
+        self.fixed += tensor.shape().num_elements() * tensor.dtype().size();
+    }
+}
+
+fn sizes<M: Module>(module: &M) -> Sizes {
     let mut sizes = Sizes::default();
     module.visit(&mut sizes);
     sizes

@@ -3,6 +3,7 @@ use burn::tensor::Device;
 use super::*;
 use crate::Outputs;
 use crate::loss::testing::features::*;
+use crate::loss::testing::numbers::numbers;
 
 fn layer(shape: [usize; 3], data: &[f32], device: &Device) -> Tensor<3> {
     Tensor::<1>::from_floats(data, device).reshape(shape)
@@ -10,10 +11,6 @@ fn layer(shape: [usize; 3], data: &[f32], device: &Device) -> Tensor<3> {
 
 fn random(shape: [usize; 3], seed: u32, device: &Device) -> Tensor<3> {
     layer(shape, &Array::random(shape, seed).data, device)
-}
-
-fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().iter::<f32>().collect()
 }
 
 fn term() -> GramMse {
