@@ -213,8 +213,9 @@ impl FspConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the models have such features, and in
-    /// equal widths, shows only when they run, in the check before training.
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
+    /// models have such features, and in equal widths, shows only when they run, in the check before
+    /// training.
     pub fn init(&self) -> Result<Fsp> {
         let term = format!("fsp_{}", self.student.join("_"));
         let pair = |i: usize| -> Result<FeaturePair> {
