@@ -1,7 +1,14 @@
 //! The methods that are compared, by name.
 
-use burn_distill::ObjectiveConfig;
-use burn_distill::loss::{HardLabelConfig, HintConfig, LogitMseConfig, SoftTargetConfig};
+use burn_distill::loss::{
+    CrdConfig, DistConfig, DkdConfig, HardLabelConfig, HintConfig, JensenShannonConfig,
+    LogitMseConfig, ReverseKlConfig, RkdConfig, SimilarityPreservingConfig, SoftTargetConfig,
+    StandardizedConfig,
+};
+use burn_distill::{LossConfig, ObjectiveConfig};
+
+/// The feature that both perceptrons give: their last hidden layer.
+const H: &str = "hidden";
 
 /// One line of the table.
 #[derive(Debug, Clone)]
@@ -53,6 +60,16 @@ impl Arm {
         };
         let only = ObjectiveConfig::new;
         let soft = |t: f64| only().with(SoftTargetConfig::new(t), 1.0);
+        fn labels(loss: impl Into<LossConfig>, weight: f64) -> ObjectiveConfig {
+            ObjectiveConfig::new()
+                .with(HardLabelConfig::new(), 1.0)
+                .with(loss, weight)
+        }
+        fn with_soft(loss: impl Into<LossConfig>, weight: f64) -> ObjectiveConfig {
+            ObjectiveConfig::new()
+                .with(SoftTargetConfig::new(8.0), 1.0)
+                .with(loss, weight)
+        }
         let beside = |objective: ObjectiveConfig| objective.with(HardLabelConfig::new(), 0.1);
         let kd4 = || beside(only().with(SoftTargetConfig::new(4.0), 0.9));
         vec![
@@ -77,10 +94,58 @@ impl Arm {
                 only().with(LogitMseConfig::new(), 1.0),
             ),
             arm(
-                "hint",
-                "soft targets τ = 8 and hint",
+                "reverse_kl",
+                "reverse divergence τ = 8",
                 Trained,
-                soft(8.0).with(HintConfig::new("hidden", "hidden"), 1.0),
+                only().with(ReverseKlConfig::new(8.0), 1.0),
+            ),
+            arm(
+                "jensen_shannon",
+                "Jensen-Shannon τ = 8",
+                Trained,
+                only().with(JensenShannonConfig::new(8.0), 4.0),
+            ),
+            arm(
+                "dkd",
+                "DKD τ = 4 and labels",
+                Trained,
+                labels(DkdConfig::new(4.0), 1.0),
+            ),
+            arm(
+                "dist",
+                "DIST τ = 4 and labels",
+                Trained,
+                labels(DistConfig::new(4.0), 2.0),
+            ),
+            arm(
+                "standardized",
+                "standardised τ = 2 and labels",
+                Trained,
+                labels(StandardizedConfig::new(SoftTargetConfig::new(2.0)), 9.0),
+            ),
+            arm(
+                "hint",
+                "τ = 8 and hint",
+                Trained,
+                with_soft(HintConfig::new(H, H), 1.0),
+            ),
+            arm(
+                "rkd",
+                "τ = 8 and RKD",
+                Trained,
+                with_soft(RkdConfig::new(H, H), 1.0),
+            ),
+            arm(
+                "similarity",
+                "τ = 8 and similarity preserving",
+                Trained,
+                with_soft(SimilarityPreservingConfig::new(H, H), 100.0),
+            ),
+            arm(
+                "crd",
+                "τ = 8 and CRD",
+                Trained,
+                with_soft(CrdConfig::new(H, H), 0.8),
             ),
             arm(
                 "smoothing",
