@@ -59,7 +59,6 @@ impl Regressor {
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 // One stands behind a term at most, and a box is no module.
-#[allow(clippy::large_enum_variant)]
 #[non_exhaustive]
 pub enum Projector {
     /// For vectors and sequences of vectors.
