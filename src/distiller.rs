@@ -160,7 +160,8 @@ where
         training.preflight(&Frozen::new(self.teacher.clone()), &self.student)
     }
 
-    /// Trains the student on Burn's engine and measures what came of it.
+    /// Trains the student on Burn's engine and measures what came of it. Before the first epoch it shows
+    /// what [`preflight`](Self::preflight) finds, unless the progress is silent.
     ///
     /// Progress and the report's numbers are taken on the validation data; without any, the report
     /// measures the training data and says so.

@@ -29,6 +29,14 @@ pub enum ProgressMode {
 }
 
 impl ProgressMode {
+    /// Shows what is about to happen, unless nothing is to be shown.
+    pub(crate) fn announce(self, text: &impl std::fmt::Display) {
+        if self != Self::Silent {
+            // A closed pipe is no reason not to train.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
     /// The renderer to use instead of the engine's own; `None` for the engine's dashboard.
     pub(crate) fn renderer(self) -> Option<Box<dyn MetricsRenderer>> {
         let output = match self {

@@ -111,6 +111,7 @@ impl<I: Module + 'static> Training<'_, I> {
     {
         let ready = self.ready(&teacher, &student)?;
         let config = self.config;
+        config.progress.announce(&ready.preflight);
         let mut main = self.devices()[0].clone().autodiff();
         // Whatever device the student was made on, its tensors take part in one kind of graph.
         let mut student = student.valid().train();
