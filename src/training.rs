@@ -138,7 +138,11 @@ impl<I: Module + 'static> Training<'_, I> {
         let strategy = self.strategy()?;
         let directory = self.checkpoint_directory()?;
         let resumed_from = match (&directory, config.resume) {
-            (Some(directory), true) => newest_complete(directory, &composite)?,
+            (Some(directory), true) => {
+                // Whichever device trains, the engine brings the optimizer's state back on this one.
+                check_device(&Device::default())?;
+                newest_complete(directory, &composite)?
+            }
             _ => None,
         };
         let epochs_done = resumed_from.unwrap_or(0);
@@ -196,6 +200,11 @@ impl<I: Module + 'static> Training<'_, I> {
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         let result = training.launch(learner);
         let seconds = start.elapsed().as_secs_f64();
+        if resumed_from.is_some() {
+            // The engine restores the optimizer's state on the default device, which reads the files when it gets
+            // to it. Without a step that is now, and not when they are gone: its later work would fail with it.
+            check_device(&Device::default())?;
+        }
 
         if let Some(error) = result.error {
             // The handle belongs to the caller, who may well train again.
