@@ -5,8 +5,23 @@
 //! product per loss instead of a dozen softmax steps, and the gradient has the accuracy of the
 //! formula rather than that of its derivation.
 
+#![allow(unsafe_code)] // Rows are written in place; every use says why it is sound.
+
+mod autodiff;
 mod classes;
+mod comparison;
+mod decoupled;
+mod extension;
+#[cfg(feature = "flex")]
+mod flex;
+mod formula;
 mod vectors;
+
+pub(crate) use comparison::{Comparison, with_known_gradient};
+pub(crate) use formula::Formula;
+
+use decoupled::decoupled;
+use extension::RowOps;
 
 pub(crate) use classes::{
     at_labels, epsilon, labels_that_count, log_sum_exp, lowest, without_classes,

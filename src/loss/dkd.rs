@@ -1,11 +1,8 @@
-use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{
-    Rows, at_labels, divergence, log_sum_exp, single, with_gradient, without_classes,
-};
+use crate::ops::{Comparison, Formula};
 use crate::{Error, Result, Schedule};
 
 /// Decoupled distillation: soft targets split at the true class, each part with a weight of its
@@ -77,7 +74,7 @@ pub fn dkd(
     alpha: f64,
     beta: f64,
 ) -> Tensor<1> {
-    dkd_no_reduction(student, teacher, labels, temperature, alpha, beta).mean()
+    comparison(&student, teacher, &labels, temperature, [alpha, beta], None).mean()
 }
 
 /// [`dkd`](fn@dkd) with one value per row, `[N]`, instead of their mean.
@@ -94,51 +91,28 @@ pub fn dkd_no_reduction(
     alpha: f64,
     beta: f64,
 ) -> Tensor<1> {
-    let is_true = at_labels(&labels, student.dims()[1], None);
-    let rows = decoupled(&student, teacher, is_true, temperature, [alpha, beta]);
-    with_gradient(rows, &student, None)
+    comparison(&student, teacher, &labels, temperature, [alpha, beta], None).per_row()
 }
 
-fn decoupled(
-    student: &Tensor<2>,
+fn comparison<'a>(
+    student: &'a Tensor<2>,
     teacher: Tensor<2>,
-    is_true: Tensor<2, Bool>,
+    labels: &'a Tensor<1, Int>,
     temperature: f64,
     [alpha, beta]: [f64; 2],
-) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff()) / temperature;
-    let teacher = single(teacher.without_autodiff()) / temperature;
-    let other_students = without_classes(student.clone(), is_true.clone());
-    let other_teachers = without_classes(teacher.clone(), is_true.clone());
-
-    // The true class against all others is a choice of two, whose logits are that of the true
-    // class and the log-sum-exp of the others.
-    let choice = |logits: Tensor<2>, others: &Tensor<2>| {
-        let rest = is_true.clone().bool_not();
-        let of_true = logits.mask_fill(rest, 0.0).sum_dim(1);
-        Tensor::cat(vec![of_true, log_sum_exp(others.clone())], 1)
-    };
-    let target = divergence(
-        &choice(student, &other_students),
-        &choice(teacher, &other_teachers),
-        1.0,
-    );
-    let non_target = divergence(&other_students, &other_teachers, 1.0);
-
-    // By the chain rule: log-sum-exp hands its gradient on to the other classes by their share.
-    let one_hot = is_true.float().cast(other_students.dtype());
-    let of_true = target.gradient.narrow(1, 0, 1);
-    let target_gradient = of_true * (one_hot - softmax(other_students, 1));
-
-    let scale = temperature * temperature;
-    Rows {
-        value: (target.value * alpha + non_target.value * beta) * scale,
-        gradient: (target_gradient * alpha + non_target.gradient * beta) * temperature,
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    Comparison {
+        formula: Formula::Decoupled {
+            temperature,
+            alpha,
+            beta,
+        },
+        scale: temperature * temperature,
+        student,
+        teacher: Some(teacher),
+        labels: Some(labels),
+        mask,
     }
 }
 
@@ -250,14 +224,17 @@ impl Loss for Dkd {
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let labels = context.targets.classes().expect("checked beforehand");
         let student = &context.student.logits;
-        let rows = decoupled(
+        let teacher = context.teacher().logits.clone();
+        let temperature = self.temperature.at(context.progress);
+        comparison(
             student,
-            context.teacher().logits.clone(),
-            at_labels(labels, student.dims()[1], context.mask),
-            self.temperature.at(context.progress),
+            teacher,
+            labels,
+            temperature,
             self.weights,
-        );
-        context.mean(with_gradient(rows, student, context.mask))
+            context.mask,
+        )
+        .mean()
     }
 }
 

@@ -1,8 +1,8 @@
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{cross_entropy, single, with_gradient};
+use crate::ops::{Comparison, Formula};
 use crate::{Error, Result};
 
 /// Hard labels: cross-entropy between the student and the true classes, with label smoothing.
@@ -45,7 +45,7 @@ use crate::{Error, Result};
 /// 2015, arXiv:1512.00567, section 7.
 #[must_use]
 pub fn hard_label(student: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
-    hard_label_no_reduction(student, labels, smoothing).mean()
+    comparison(&student, &labels, smoothing, None).mean()
 }
 
 /// [`hard_label`] with one value per row, `[N]`, instead of their mean.
@@ -55,14 +55,23 @@ pub fn hard_label_no_reduction(
     labels: Tensor<1, Int>,
     smoothing: f64,
 ) -> Tensor<1> {
-    let labels = labels.without_autodiff();
-    let rows = cross_entropy(
-        &single(student.clone().without_autodiff()),
-        &labels,
-        smoothing,
-        None,
-    );
-    with_gradient(rows, &student, None)
+    comparison(&student, &labels, smoothing, None).per_row()
+}
+
+fn comparison<'a>(
+    student: &'a Tensor<2>,
+    labels: &'a Tensor<1, Int>,
+    smoothing: f64,
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    Comparison {
+        formula: Formula::HardLabel { smoothing },
+        scale: 1.0,
+        student,
+        teacher: None,
+        labels: Some(labels),
+        mask,
+    }
 }
 
 /// Config of [`HardLabel`].
@@ -145,13 +154,7 @@ impl Loss for HardLabel {
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let labels = context.targets.classes().expect("checked beforehand");
         let student = &context.student.logits;
-        let rows = cross_entropy(
-            &single(student.clone().without_autodiff()),
-            labels,
-            self.smoothing,
-            context.mask,
-        );
-        context.mean(with_gradient(rows, student, context.mask))
+        comparison(student, labels, self.smoothing, context.mask).mean()
     }
 }
 

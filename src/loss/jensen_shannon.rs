@@ -1,8 +1,8 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{Rows, divergence, mixture_divergence, reverse_divergence, single, with_gradient};
+use crate::ops::{Comparison, Formula};
 use crate::{Error, Result, Schedule};
 
 /// Generalised Jensen-Shannon divergence between softened class probabilities.
@@ -72,7 +72,7 @@ pub fn jensen_shannon(
     scale: TemperatureScale,
     beta: f64,
 ) -> Tensor<1> {
-    jensen_shannon_no_reduction(student, teacher, temperature, scale, beta).mean()
+    comparison(&student, teacher, [temperature, beta], scale, None).mean()
 }
 
 /// [`jensen_shannon`] with one value per row, `[N]`, instead of their mean.
@@ -88,31 +88,30 @@ pub fn jensen_shannon_no_reduction(
     scale: TemperatureScale,
     beta: f64,
 ) -> Tensor<1> {
-    let rows = rows(&student, teacher, temperature, scale, beta);
-    with_gradient(rows, &student, None)
+    comparison(&student, teacher, [temperature, beta], scale, None).per_row()
 }
 
-fn rows(
-    student: &Tensor<2>,
+fn comparison<'a>(
+    student: &'a Tensor<2>,
     teacher: Tensor<2>,
-    temperature: f64,
+    [temperature, beta]: [f64; 2],
     scale: TemperatureScale,
-    beta: f64,
-) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
     assert!((0.0..=1.0).contains(&beta), "beta is in [0, 1], got {beta}");
-    let student = single(student.clone().without_autodiff());
-    let teacher = single(teacher.without_autodiff());
-    let rows = match beta {
-        0.0 => divergence(&student, &teacher, temperature),
-        1.0 => reverse_divergence(&student, &teacher, temperature),
-        _ => mixture_divergence(&student, &teacher, temperature, beta),
+    let formula = match beta {
+        0.0 => Formula::Divergence { temperature },
+        1.0 => Formula::Reverse { temperature },
+        _ => Formula::Mixture { temperature, beta },
     };
-    rows.scaled(scale.factor(temperature))
+    Comparison {
+        formula,
+        scale: scale.factor(temperature),
+        student,
+        teacher: Some(teacher),
+        labels: None,
+        mask,
+    }
 }
 
 /// Config of [`JensenShannon`].
@@ -224,9 +223,8 @@ impl Loss for JensenShannon {
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let student = &context.student.logits;
         let teacher = context.teacher().logits.clone();
-        let temperature = self.temperature.at(context.progress);
-        let rows = rows(student, teacher, temperature, self.scale, self.beta);
-        context.mean(with_gradient(rows, student, context.mask))
+        let parameters = [self.temperature.at(context.progress), self.beta];
+        comparison(student, teacher, parameters, self.scale, context.mask).mean()
     }
 }
 

@@ -1,8 +1,8 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, TemperatureScale};
-use crate::ops::{Rows, reverse_divergence, single, with_gradient};
+use crate::ops::{Comparison, Formula};
 use crate::{Result, Schedule};
 
 /// Reverse divergence: KL(student ‖ teacher) between softened class probabilities.
@@ -66,7 +66,7 @@ pub fn reverse_kl(
     temperature: f64,
     scale: TemperatureScale,
 ) -> Tensor<1> {
-    reverse_kl_no_reduction(student, teacher, temperature, scale).mean()
+    comparison(&student, teacher, temperature, scale, None).mean()
 }
 
 /// [`reverse_kl`] with one value per row, `[N]`, instead of their mean.
@@ -81,23 +81,24 @@ pub fn reverse_kl_no_reduction(
     temperature: f64,
     scale: TemperatureScale,
 ) -> Tensor<1> {
-    with_gradient(rows(&student, teacher, temperature, scale), &student, None)
+    comparison(&student, teacher, temperature, scale, None).per_row()
 }
 
-fn rows(
-    student: &Tensor<2>,
+fn comparison<'a>(
+    student: &'a Tensor<2>,
     teacher: Tensor<2>,
     temperature: f64,
     scale: TemperatureScale,
-) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
-    let rows = reverse_divergence(&student, &single(teacher.without_autodiff()), temperature);
-    rows.scaled(scale.factor(temperature))
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    Comparison {
+        formula: Formula::Reverse { temperature },
+        scale: scale.factor(temperature),
+        student,
+        teacher: Some(teacher),
+        labels: None,
+        mask,
+    }
 }
 
 /// Config of [`ReverseKl`].
@@ -191,8 +192,7 @@ impl Loss for ReverseKl {
         let student = &context.student.logits;
         let teacher = context.teacher().logits.clone();
         let temperature = self.temperature.at(context.progress);
-        let rows = rows(student, teacher, temperature, self.scale);
-        context.mean(with_gradient(rows, student, context.mask))
+        comparison(student, teacher, temperature, self.scale, context.mask).mean()
     }
 }
 

@@ -1,8 +1,8 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{Rows, divergence, single, with_gradient};
+use crate::ops::{Comparison, Formula};
 use crate::{Result, Schedule};
 
 /// Soft targets: the divergence between softened class probabilities, τ² · KL(teacher ‖ student).
@@ -64,7 +64,7 @@ use crate::{Result, Schedule};
 /// Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531.
 #[must_use]
 pub fn soft_target(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
-    soft_target_no_reduction(student, teacher, temperature).mean()
+    comparison(&student, teacher, temperature, None).mean()
 }
 
 /// [`soft_target`] with one value per row, `[N]`, instead of their mean.
@@ -78,21 +78,22 @@ pub fn soft_target_no_reduction(
     teacher: Tensor<2>,
     temperature: f64,
 ) -> Tensor<1> {
-    with_gradient(scaled(&student, teacher, temperature), &student, None)
+    comparison(&student, teacher, temperature, None).per_row()
 }
 
-fn scaled(student: &Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
-    let rows = divergence(&student, &single(teacher.without_autodiff()), temperature);
-    let scale = temperature * temperature;
-    Rows {
-        value: rows.value * scale,
-        gradient: rows.gradient * scale,
+fn comparison<'a>(
+    student: &'a Tensor<2>,
+    teacher: Tensor<2>,
+    temperature: f64,
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    Comparison {
+        formula: Formula::Divergence { temperature },
+        scale: temperature * temperature,
+        student,
+        teacher: Some(teacher),
+        labels: None,
+        mask,
     }
 }
 
@@ -172,8 +173,8 @@ impl Loss for SoftTarget {
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let student = &context.student.logits;
         let teacher = context.teacher().logits.clone();
-        let rows = scaled(student, teacher, self.temperature.at(context.progress));
-        context.mean(with_gradient(rows, student, context.mask))
+        let temperature = self.temperature.at(context.progress);
+        comparison(student, teacher, temperature, context.mask).mean()
     }
 }
 

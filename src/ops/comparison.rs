@@ -1,0 +1,263 @@
+use burn::backend::{Dispatch, DispatchTensorKind};
+use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
+
+use super::{
+    Formula, RowOps, Rows, at_labels, cross_entropy, decoupled, divergence, mask_rows, mean_rows,
+    mixture_divergence, reverse_divergence, single, with_gradient,
+};
+
+/// Rows of logits on which a [`Formula`] is evaluated.
+///
+/// Where the backend has the formula as an operation, that runs; elsewhere it is composed of
+/// tensor operations. Both give the same numbers. The gradient is towards the student's logits
+/// alone, and a row that the mask leaves out contributes nothing, whatever it holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison<'a> {
+    pub formula: Formula,
+    /// A factor of value and gradient.
+    pub scale: f64,
+    /// `[N, C]`
+    pub student: &'a Tensor<2>,
+    /// `[N, C]`
+    pub teacher: Option<Tensor<2>>,
+    /// `[N]`
+    pub labels: Option<&'a Tensor<1, Int>>,
+    /// `[N]`
+    pub mask: Option<&'a Tensor<1, Bool>>,
+}
+
+impl Comparison<'_> {
+    /// The mean over the rows that count, `[1]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes differ.
+    pub fn mean(self) -> Tensor<1> {
+        let mask = self.mask;
+        if !self.is_native() {
+            return mean_rows(self.composed(), mask);
+        }
+        let rows = self.student.dims()[0];
+        let weights = match mask {
+            None => self.even(self.scale / rows.max(1) as f64),
+            Some(mask) => {
+                let counts = mask.clone().without_autodiff().float().cast(DType::F32);
+                counts.clone() * self.scale / counts.sum().clamp_min(1.0)
+            }
+        };
+        self.native(weights, |values| values.sum())
+    }
+
+    /// One value per row, `[N]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes differ.
+    pub fn per_row(self) -> Tensor<1> {
+        if !self.is_native() {
+            return self.composed();
+        }
+        let weights = match self.mask {
+            None => self.even(self.scale),
+            Some(mask) => mask.clone().without_autodiff().float().cast(DType::F32) * self.scale,
+        };
+        self.native(weights, |values| values)
+    }
+
+    /// Values and gradients as they are, each row times its weight; no graph records them. The
+    /// mask is left to the weights: a row of weight zero is not looked at.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the shapes differ.
+    pub fn weighted(self, weights: &Tensor<1>) -> Rows {
+        let student = self.student.clone().without_autodiff();
+        let this = Comparison {
+            student: &student,
+            ..self
+        };
+        if this.is_native() {
+            return this.rows(weights.clone() * this.scale, true);
+        }
+        let Rows { value, gradient } = this.composed_rows();
+        let ignored = weights.clone().equal_elem(0.0);
+        let factors = weights.clone() * this.scale;
+        Rows {
+            value: value.mask_fill(ignored.clone(), 0.0) * factors.clone(),
+            gradient: mask_rows(gradient, &ignored) * factors.unsqueeze_dim(1),
+        }
+    }
+
+    /// The same weight for all rows.
+    fn even(&self, weight: f64) -> Tensor<1> {
+        let device = self.student.device().inner();
+        Tensor::full([self.student.dims()[0]], weight, (&device, DType::F32))
+    }
+
+    /// Whether the backend has the formulas as operations, and for logits of this type.
+    fn is_native(&self) -> bool {
+        let student = self.student.clone().without_autodiff();
+        let is_known = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
+        // A choice of two is no choice where there is one.
+        is_known && student.dims()[1] > 1 && has_row_ops(&student.into_dispatch().kind)
+    }
+
+    fn native(&self, weights: Tensor<1>, reduce: impl Fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
+        let is_recorded = self.student.is_autodiff();
+        let Rows { value, gradient } = self.rows(weights, is_recorded);
+        match is_recorded {
+            true => attach(self.student, reduce(value), gradient),
+            false => reduce(value),
+        }
+    }
+
+    fn rows(&self, weights: Tensor<1>, has_gradient: bool) -> Rows {
+        self.check();
+        let mut student = self.student.clone().without_autodiff();
+        let mut teacher = self.teacher.clone().map(Tensor::without_autodiff);
+        if let Some(teacher) = &mut teacher
+            && teacher.dtype() != student.dtype()
+        {
+            *teacher = single(teacher.clone());
+            student = single(student);
+        }
+        let weights = weights.into_dispatch();
+        let labels = self.labels.map(|labels| {
+            let labels = labels.clone().without_autodiff();
+            labels.cast(IntDType::I32).into_dispatch()
+        });
+        let student = student.into_dispatch();
+        let teacher = teacher.map(Tensor::into_dispatch);
+        let formula = self.formula;
+        let (values, gradient) = match (teacher, labels) {
+            (Some(teacher), Some(labels)) => {
+                Dispatch::compare_classes(student, teacher, labels, weights, formula, has_gradient)
+            }
+            (Some(teacher), None) => {
+                Dispatch::compare(student, teacher, weights, formula, has_gradient)
+            }
+            (None, Some(labels)) => {
+                Dispatch::classify(student, labels, weights, formula, has_gradient)
+            }
+            (None, None) => unreachable!("a formula compares with something"),
+        };
+        Rows {
+            value: Tensor::from_dispatch(values),
+            gradient: Tensor::from_dispatch(gradient),
+        }
+    }
+
+    fn check(&self) {
+        if let Some(teacher) = &self.teacher {
+            assert_eq!(
+                self.student.dims(),
+                teacher.dims(),
+                "student and teacher logits have one shape"
+            );
+        }
+        let rows = self.student.dims()[0];
+        for (what, len) in [
+            ("labels", self.labels.map(|labels| labels.dims()[0])),
+            ("mask", self.mask.map(|mask| mask.dims()[0])),
+        ] {
+            let len = len.unwrap_or(rows);
+            assert_eq!(
+                rows, len,
+                "student logits and {what} have the same number of rows"
+            );
+        }
+    }
+
+    fn composed(&self) -> Tensor<1> {
+        with_gradient(
+            self.composed_rows().scaled(self.scale),
+            self.student,
+            self.mask,
+        )
+    }
+
+    fn composed_rows(&self) -> Rows {
+        self.check();
+        let student = single(self.student.clone().without_autodiff());
+        let teacher = self
+            .teacher
+            .clone()
+            .map(|teacher| single(teacher.without_autodiff()));
+        match self.formula {
+            Formula::HardLabel { smoothing } => {
+                cross_entropy(&student, self.expect_labels(), smoothing, self.mask)
+            }
+            formula => self.with_teacher(formula, &student, &teacher.expect("has a teacher")),
+        }
+    }
+
+    fn with_teacher(&self, formula: Formula, student: &Tensor<2>, teacher: &Tensor<2>) -> Rows {
+        match formula {
+            Formula::Divergence { temperature } => divergence(student, teacher, temperature),
+            Formula::Reverse { temperature } => reverse_divergence(student, teacher, temperature),
+            Formula::Mixture { temperature, beta } => {
+                mixture_divergence(student, teacher, temperature, beta)
+            }
+            Formula::HardAndSoft { temperature, alpha } => {
+                let hard = cross_entropy(student, self.expect_labels(), 0.0, self.mask);
+                let hard = hard.scaled(alpha);
+                let soft = divergence(student, teacher, temperature);
+                let soft = soft.scaled((1.0 - alpha) * temperature * temperature);
+                Rows {
+                    value: hard.value + soft.value,
+                    gradient: hard.gradient + soft.gradient,
+                }
+            }
+            Formula::Decoupled {
+                temperature,
+                alpha,
+                beta,
+            } => {
+                let classes = student.dims()[1];
+                let is_true = at_labels(self.expect_labels(), classes, self.mask);
+                decoupled(student, teacher, is_true, temperature, [alpha, beta])
+            }
+            Formula::HardLabel { .. } => unreachable!("it has no teacher"),
+        }
+    }
+
+    fn expect_labels(&self) -> &Tensor<1, Int> {
+        self.labels.expect("a formula with labels has them")
+    }
+}
+
+/// A value, `[N]` or `[1]`, whose backward pass hands the known gradient of its rows on to `wrt`,
+/// times what arrives for each of them.
+///
+/// Only where the backend has it as an operation.
+fn attach<const D: usize>(wrt: &Tensor<D>, value: Tensor<1>, gradient: Tensor<D>) -> Tensor<1> {
+    let wrt = wrt.clone().into_dispatch();
+    let attached = Dispatch::attach(wrt, value.into_dispatch(), gradient.into_dispatch());
+    Tensor::from_dispatch(attached)
+}
+
+/// A value, `[1]`, whose backward pass hands `gradient` on to `wrt`, times what arrives.
+pub(crate) fn with_known_gradient<const D: usize>(
+    wrt: &Tensor<D>,
+    value: Tensor<1>,
+    gradient: Tensor<D>,
+) -> Tensor<1> {
+    if !wrt.is_autodiff() {
+        return value;
+    }
+    if has_row_ops(&value.clone().into_dispatch().kind) {
+        return attach(wrt, value, gradient);
+    }
+    // f(x) = v + ⟨g, x⟩ − ⟨g, x₀⟩ has the value v and the gradient g at x = x₀.
+    let product = (wrt.clone() * gradient).sum();
+    product.clone() - product.without_autodiff() + value
+}
+
+/// Whether [`RowOps`] has an implementation for tensors of this kind.
+fn has_row_ops(kind: &DispatchTensorKind) -> bool {
+    match kind {
+        #[cfg(feature = "flex")]
+        DispatchTensorKind::Flex(_) => true,
+        _ => false,
+    }
+}

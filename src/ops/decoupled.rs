@@ -1,0 +1,42 @@
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor};
+
+use super::{Rows, divergence, log_sum_exp, without_classes};
+
+/// `α·KL` of the true class against all others `+ β·KL` of the others among themselves, per row,
+/// and its gradient with respect to `z_s`.
+pub(crate) fn decoupled(
+    student: &Tensor<2>,
+    teacher: &Tensor<2>,
+    is_true: Tensor<2, Bool>,
+    temperature: f64,
+    [alpha, beta]: [f64; 2],
+) -> Rows {
+    let student = student.clone() / temperature;
+    let teacher = teacher.clone() / temperature;
+    let other_students = without_classes(student.clone(), is_true.clone());
+    let other_teachers = without_classes(teacher.clone(), is_true.clone());
+
+    // The true class against all others is a choice of two, whose logits are that of the true
+    // class and the log-sum-exp of the others.
+    let choice = |logits: Tensor<2>, others: &Tensor<2>| {
+        let rest = is_true.clone().bool_not();
+        let of_true = logits.mask_fill(rest, 0.0).sum_dim(1);
+        Tensor::cat(vec![of_true, log_sum_exp(others.clone())], 1)
+    };
+    let target = divergence(
+        &choice(student, &other_students),
+        &choice(teacher, &other_teachers),
+        1.0,
+    );
+    let non_target = divergence(&other_students, &other_teachers, 1.0);
+
+    // By the chain rule: log-sum-exp hands its gradient on to the other classes by their share.
+    let one_hot = is_true.float().cast(other_students.dtype());
+    let of_true = target.gradient.narrow(1, 0, 1);
+    let target_gradient = of_true * (one_hot - softmax(other_students, 1));
+    Rows {
+        value: target.value * alpha + non_target.value * beta,
+        gradient: (target_gradient * alpha + non_target.gradient * beta) / temperature,
+    }
+}

@@ -1,0 +1,286 @@
+//! Rows of logits on the CPU: vector instructions chosen at run time, rows shared among threads.
+
+mod lanes;
+mod row;
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+
+use burn::backend::Flex;
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{Bytes, DType, Shape, bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{Formula, RowOps};
+use row::{Logit, Row, row, scratch_len};
+
+/// How many numbers a thread takes at once: less is not worth another thread.
+const SHARE: usize = 1 << 15;
+
+impl RowOps for Flex {
+    fn compare(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        formula: Formula,
+        has_gradient: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rows(
+            student,
+            Some(teacher),
+            None,
+            &weights,
+            formula,
+            has_gradient,
+        )
+    }
+
+    fn classify(
+        student: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        formula: Formula,
+        has_gradient: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rows(student, None, Some(labels), &weights, formula, has_gradient)
+    }
+
+    fn compare_classes(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        formula: Formula,
+        has_gradient: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rows(
+            student,
+            Some(teacher),
+            Some(labels),
+            &weights,
+            formula,
+            has_gradient,
+        )
+    }
+
+    fn scale_rows(mut rows: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
+        let factors = factors.to_contiguous();
+        let factors: &[f32] = factors.as_slice().expect("factors are contiguous");
+        // A loss that is not part of a sum: what arrives is one.
+        if factors.iter().all(|&factor| factor == 1.0) {
+            return rows;
+        }
+        let shape = rows.layout().shape();
+        let classes = shape[shape.num_dims() - 1];
+        // The tensor is ours and was made as a whole; where somebody else holds it, it is copied.
+        let numbers: &mut [f32] = rows.storage_mut();
+        let per_share = (SHARE / classes.max(1)).max(1);
+        numbers
+            .par_chunks_mut((per_share * classes).max(1))
+            .enumerate()
+            .for_each(|(share, rows)| {
+                for (i, row) in rows.chunks_mut(classes.max(1)).enumerate() {
+                    let factor = match factors {
+                        [factor] => *factor,
+                        factors => factors[share * per_share + i],
+                    };
+                    row.iter_mut().for_each(|x| *x *= factor);
+                }
+            });
+        rows
+    }
+}
+
+fn rows(
+    student: FlexTensor,
+    teacher: Option<FlexTensor>,
+    labels: Option<FlexTensor>,
+    weights: &FlexTensor,
+    formula: Formula,
+    has_gradient: bool,
+) -> (FlexTensor, FlexTensor) {
+    match student.dtype() {
+        DType::F16 => rows_of::<f16>(&student, teacher, labels, weights, formula, has_gradient),
+        DType::BF16 => rows_of::<bf16>(&student, teacher, labels, weights, formula, has_gradient),
+        _ => rows_of::<f32>(&student, teacher, labels, weights, formula, has_gradient),
+    }
+}
+
+fn rows_of<T: Logit>(
+    student: &FlexTensor,
+    teacher: Option<FlexTensor>,
+    labels: Option<FlexTensor>,
+    weights: &FlexTensor,
+    formula: Formula,
+    has_gradient: bool,
+) -> (FlexTensor, FlexTensor) {
+    let shape = student.layout().shape().clone();
+    let [count, classes] = [shape[0], shape[1]];
+    let student = student.to_contiguous();
+    let teacher = teacher.map(|teacher| teacher.to_contiguous());
+    let weights = weights.to_contiguous();
+    let labels = labels.map(|labels| indices(&labels, classes));
+    let job = Job::<T> {
+        formula,
+        classes,
+        student: student.as_slice().expect("the student is contiguous"),
+        teacher: teacher.as_ref().map_or(&[], |teacher| {
+            teacher.as_slice().expect("the teacher is contiguous")
+        }),
+        labels: labels.as_deref(),
+        weights: weights.as_slice().expect("weights are contiguous"),
+    };
+
+    let mut values = vec![0.0f32; count];
+    let mut gradient: Vec<f32> = Vec::new();
+    let len = if has_gradient { count * classes } else { 0 };
+    gradient.reserve_exact(len);
+    job.run(&mut values, &mut gradient.spare_capacity_mut()[..len]);
+    // SAFETY: a row writes its gradient as a whole, and the job has run all rows.
+    unsafe { gradient.set_len(len) };
+
+    let gradient_shape = match has_gradient {
+        true => shape,
+        false => Shape::new([0, classes]),
+    };
+    (
+        tensor(values, Shape::new([count])),
+        tensor(gradient, gradient_shape),
+    )
+}
+
+fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(
+        Bytes::from_elems(numbers),
+        Layout::contiguous(shape),
+        DType::F32,
+    )
+}
+
+/// The labels as indices. Where one is none, the row may be one that does not count: it gets the
+/// number of classes, which a row that counts does not accept.
+fn indices(labels: &FlexTensor, classes: usize) -> Vec<usize> {
+    let labels = labels.to_contiguous();
+    let of = |label: i64| usize::try_from(label).unwrap_or(classes);
+    match labels.dtype() {
+        DType::I64 => labels
+            .as_slice::<i64>()
+            .map(|x| x.iter().map(|&x| of(x)).collect()),
+        DType::I32 => labels
+            .as_slice::<i32>()
+            .map(|x| x.iter().map(|&x| of(x.into())).collect()),
+        dtype => unreachable!("labels are cast beforehand, found {dtype:?}"),
+    }
+    .expect("labels are contiguous")
+}
+
+/// All rows of a batch.
+struct Job<'a, T> {
+    formula: Formula,
+    classes: usize,
+    student: &'a [T],
+    teacher: &'a [T],
+    labels: Option<&'a [usize]>,
+    weights: &'a [f32],
+}
+
+impl<T: Logit> Job<'_, T> {
+    fn run(&self, values: &mut [f32], gradient: &mut [MaybeUninit<f32>]) {
+        if self.classes == 0 || values.is_empty() {
+            return;
+        }
+        let arch = Arch::new();
+        let per_share = (SHARE / self.classes).max(1);
+        if values.len() <= per_share {
+            return arch.dispatch(Share {
+                job: self,
+                first: 0,
+                values,
+                gradient,
+            });
+        }
+        let share = |(i, (values, gradient)): (usize, (&mut [f32], &mut [MaybeUninit<f32>]))| {
+            let first = i * per_share;
+            arch.dispatch(Share {
+                job: self,
+                first,
+                values,
+                gradient,
+            });
+        };
+        let values = values.par_chunks_mut(per_share);
+        if gradient.is_empty() {
+            let none = || -> &mut [MaybeUninit<f32>] { &mut [] };
+            values
+                .enumerate()
+                .for_each(|(i, values)| share((i, (values, none()))));
+        } else {
+            let gradient = gradient.par_chunks_mut(per_share * self.classes);
+            values.zip(gradient).enumerate().for_each(share);
+        }
+    }
+}
+
+/// Some neighbouring rows, for one thread.
+struct Share<'a, T> {
+    job: &'a Job<'a, T>,
+    /// The place of the first row in the batch.
+    first: usize,
+    values: &'a mut [f32],
+    gradient: &'a mut [MaybeUninit<f32>],
+}
+
+thread_local! {
+    /// Room for one row, kept from batch to batch.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<T: Logit> WithSimd for Share<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Job {
+            formula,
+            classes,
+            student,
+            teacher,
+            labels,
+            weights,
+        } = *self.job;
+        SCRATCH.with_borrow_mut(|scratch| {
+            let len = scratch_len(classes, S::F32_LANES);
+            if scratch.len() < len {
+                scratch.resize(len, 0.0);
+            }
+            let scratch = &mut scratch[..len];
+            let mut gradients = self.gradient.chunks_mut(classes);
+            for (i, value) in self.values.iter_mut().enumerate() {
+                let n = self.first + i;
+                let label = labels.map_or(0, |labels| labels[n]);
+                let weight = weights[n];
+                assert!(
+                    label < classes || weight == 0.0,
+                    "a label is out of range: there are {classes} classes"
+                );
+                let inputs = Row {
+                    student: of_row(student, n, classes),
+                    teacher: of_row(teacher, n, classes),
+                    label,
+                    weight,
+                    gradient: gradients.next().unwrap_or_default(),
+                };
+                *value = row(simd, formula, inputs, scratch);
+            }
+        });
+    }
+}
+
+/// A row of a batch; empty where the batch is.
+fn of_row<T>(numbers: &[T], n: usize, classes: usize) -> &[T] {
+    numbers
+        .get(n * classes..(n + 1) * classes)
+        .unwrap_or_default()
+}

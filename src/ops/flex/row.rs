@@ -1,0 +1,597 @@
+//! One row of logits: its value and its gradient, while it is in the cache.
+//!
+//! A row is read from memory once, into a scratch of single precision, and its gradient is written
+//! once. Maxima come first, then exponentials and their sums, then value and gradient together;
+//! every exponential is taken once.
+
+use std::mem::MaybeUninit;
+
+use burn::tensor::{bf16, f16};
+use pulp::Simd;
+
+use super::lanes::{addend, exp, fma, log_1p};
+use crate::ops::{Formula, LOG_OF_ZERO};
+
+/// A type that logits are stored in.
+pub(super) trait Logit: Copy + Send + Sync + burn::tensor::Element + bytemuck::Pod {
+    /// The row in single precision.
+    fn read(row: &[Self], out: &mut [f32]);
+}
+
+impl Logit for f32 {
+    fn read(row: &[Self], out: &mut [f32]) {
+        out.copy_from_slice(row);
+    }
+}
+
+impl Logit for f16 {
+    fn read(row: &[Self], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(row) {
+            *out = x.to_f32();
+        }
+    }
+}
+
+impl Logit for bf16 {
+    fn read(row: &[Self], out: &mut [f32]) {
+        for (out, x) in out.iter_mut().zip(row) {
+            *out = x.to_f32();
+        }
+    }
+}
+
+/// What a row is compared with, and what its value counts.
+pub(super) struct Row<'a, T> {
+    pub student: &'a [T],
+    /// Empty where the formula has no teacher.
+    pub teacher: &'a [T],
+    /// Used where the formula has labels.
+    pub label: usize,
+    /// Factor of value and gradient. A row of weight zero is not looked at.
+    pub weight: f32,
+    /// Where the gradient goes; empty where nobody asks for it.
+    pub gradient: &'a mut [MaybeUninit<f32>],
+}
+
+/// How many numbers of scratch a row of this many classes needs.
+pub(super) fn scratch_len(classes: usize, lanes: usize) -> usize {
+    5 * classes.next_multiple_of(lanes)
+}
+
+/// One side of a row.
+struct Side<'a, S: Simd> {
+    /// The logits over τ; from [`Side::exponentiate`] on, less their maximum.
+    a: &'a mut [S::f32s],
+    /// Their exponentials.
+    e: &'a mut [S::f32s],
+    classes: usize,
+    max: f32,
+    /// The logarithm of the sum of the exponentials.
+    log_sum: f32,
+    /// One over that sum.
+    scale: f32,
+    /// The classes at −∞.
+    ruled_out: Vec<usize>,
+}
+
+/// A row with a number that is none, or infinite.
+struct NotANumber;
+
+impl<'a, S: Simd> Side<'a, S> {
+    #[inline(always)]
+    fn read<T: Logit>(
+        simd: S,
+        row: &[T],
+        factor: f32,
+        a: &'a mut [S::f32s],
+        e: &'a mut [S::f32s],
+    ) -> Result<Self, NotANumber> {
+        let classes = row.len();
+        let numbers: &mut [f32] = bytemuck::cast_slice_mut(a);
+        T::read(row, &mut numbers[..classes]);
+        // What fills the last lanes does not change the maximum.
+        let first = numbers[0];
+        numbers[classes..].fill(first);
+
+        let factor = simd.splat_f32s(factor);
+        let zero = simd.splat_f32s(0.0);
+        let mut max = simd.splat_f32s(f32::NEG_INFINITY);
+        // Stays zero unless some x is infinite or no number.
+        let mut check = zero;
+        for x in a.iter_mut() {
+            *x = simd.mul_f32s(*x, factor);
+            max = simd.max_f32s(max, *x);
+            check = fma(simd, *x, zero, check);
+        }
+        let mut side = Self {
+            a,
+            e,
+            classes,
+            max: simd.reduce_max_f32s(max),
+            log_sum: 0.0,
+            scale: 0.0,
+            ruled_out: Vec::new(),
+        };
+        if simd.reduce_sum_f32s(check) != 0.0 {
+            side.rule_out()?;
+        }
+        Ok(side)
+    }
+
+    /// Finds the classes at −∞, and puts a finite number there.
+    #[cold]
+    fn rule_out(&mut self) -> Result<(), NotANumber> {
+        let mut max = f32::NEG_INFINITY;
+        for c in 0..self.classes {
+            let x = self.get(c);
+            if x == f32::NEG_INFINITY {
+                self.ruled_out.push(c);
+            } else if !x.is_finite() {
+                return Err(NotANumber);
+            }
+            max = max.max(x);
+        }
+        self.max = if max.is_finite() { max } else { 0.0 };
+        for i in 0..self.ruled_out.len() {
+            self.set(self.ruled_out[i], self.max - NEXT_TO_NOTHING);
+        }
+        Ok(())
+    }
+
+    /// Leaves a class out of the sums, and the maximum.
+    #[inline(always)]
+    fn leave_out(&mut self, simd: S, class: usize) {
+        if self.get(class) == self.max {
+            self.set(class, f32::NEG_INFINITY);
+            self.fill_last_lanes(f32::NEG_INFINITY);
+            let mut max = simd.splat_f32s(f32::MIN);
+            for &x in self.a.iter() {
+                max = simd.max_f32s(max, x);
+            }
+            self.max = simd.reduce_max_f32s(max);
+        }
+        self.set(class, self.max - NEXT_TO_NOTHING);
+    }
+
+    /// Takes the exponentials and sums them up.
+    #[inline(always)]
+    fn exponentiate(&mut self, simd: S) {
+        self.fill_last_lanes(self.max - NEXT_TO_NOTHING);
+        let max = simd.splat_f32s(self.max);
+        let mut sums = [simd.splat_f32s(0.0); 2];
+        for (i, (a, e)) in self.a.iter_mut().zip(self.e.iter_mut()).enumerate() {
+            *a = simd.sub_f32s(*a, max);
+            *e = exp(simd, *a);
+            sums[i % 2] = simd.add_f32s(sums[i % 2], *e);
+        }
+        let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
+        self.log_sum = sum.ln();
+        self.scale = 1.0 / sum;
+        for i in 0..self.ruled_out.len() {
+            self.set(self.ruled_out[i], LOG_OF_ZERO as f32 + self.log_sum);
+        }
+    }
+
+    fn get(&self, class: usize) -> f32 {
+        bytemuck::cast_slice::<S::f32s, f32>(self.a)[class]
+    }
+
+    fn set(&mut self, class: usize, x: f32) {
+        bytemuck::cast_slice_mut::<S::f32s, f32>(self.a)[class] = x;
+    }
+
+    fn fill_last_lanes(&mut self, x: f32) {
+        bytemuck::cast_slice_mut::<S::f32s, f32>(self.a)[self.classes..].fill(x);
+    }
+
+    /// The probability of a class.
+    fn probability(&self, class: usize) -> f32 {
+        bytemuck::cast_slice::<S::f32s, f32>(self.e)[class] * self.scale
+    }
+}
+
+/// How far below the maximum a number counts as ruled out: `e^−100` is nothing next to 1.
+const NEXT_TO_NOTHING: f32 = 100.0;
+
+/// Where a gradient goes, a vector at a time.
+struct Out<'a, S: Simd> {
+    whole: &'a mut [MaybeUninit<S::f32s>],
+    last: &'a mut [MaybeUninit<f32>],
+}
+
+impl<'a, S: Simd> Out<'a, S> {
+    #[inline(always)]
+    fn new(row: &'a mut [MaybeUninit<f32>]) -> Self {
+        let (whole, last) = S::as_uninit_mut_simd_f32s(row);
+        Self { whole, last }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, i: usize, x: S::f32s) {
+        match self.whole.get_mut(i) {
+            Some(out) => {
+                out.write(x);
+            }
+            None => {
+                let x = [x];
+                let numbers: &[f32] = bytemuck::cast_slice(&x);
+                for (out, &x) in self.last.iter_mut().zip(numbers) {
+                    out.write(x);
+                }
+            }
+        }
+    }
+}
+
+/// Fills the gradient with one number and hands the value on.
+fn constant(gradient: &mut [MaybeUninit<f32>], x: f32, value: f32) -> f32 {
+    for out in gradient {
+        out.write(x);
+    }
+    value
+}
+
+/// The value of a row. Its gradient, where there is one, is written as a whole.
+#[inline(always)]
+pub(super) fn row<S: Simd, T: Logit>(
+    simd: S,
+    formula: Formula,
+    row: Row<'_, T>,
+    scratch: &mut [f32],
+) -> f32 {
+    if row.weight == 0.0 {
+        return constant(row.gradient, 0.0, 0.0);
+    }
+    let (scratch, _) = S::as_mut_simd_f32s(scratch);
+    let vectors = row.student.len().div_ceil(S::F32_LANES);
+    let mut parts = scratch.chunks_exact_mut(vectors);
+    let mut part = || parts.next().expect("a scratch of five parts");
+    let factor = (1.0 / formula.temperature()) as f32;
+    let student = Side::read(simd, row.student, factor, part(), part());
+    let teacher = match row.teacher {
+        [] => None,
+        teacher => Some(Side::read(simd, teacher, factor, part(), part())),
+    };
+    let (Ok(student), Ok(teacher)) = (student, teacher.transpose()) else {
+        return constant(row.gradient, f32::NAN, f32::NAN);
+    };
+    let work = Work {
+        simd,
+        student,
+        weight: row.weight,
+        // The derivative of z / τ.
+        pull: row.weight * factor,
+        gradient: row.gradient,
+    };
+    match (formula, teacher) {
+        (Formula::HardLabel { smoothing }, _) => work.hard_label(row.label, smoothing as f32),
+        (Formula::Divergence { .. }, Some(teacher)) => work.divergence(teacher),
+        (Formula::Reverse { .. }, Some(teacher)) => work.reverse(teacher),
+        (Formula::Mixture { beta, .. }, Some(teacher)) => work.mixture(teacher, beta as f32),
+        (Formula::HardAndSoft { temperature, alpha }, Some(teacher)) => work.hard_and_soft(
+            teacher,
+            row.label,
+            [temperature as f32, alpha as f32],
+            part(),
+        ),
+        (Formula::Decoupled { alpha, beta, .. }, Some(teacher)) => {
+            work.decoupled(teacher, row.label, [alpha as f32, beta as f32])
+        }
+        (_, None) => unreachable!("a formula with a teacher has its row"),
+    }
+}
+
+/// A row of which all that formulas have in common is known.
+struct Work<'a, S: Simd> {
+    simd: S,
+    student: Side<'a, S>,
+    weight: f32,
+    pull: f32,
+    gradient: &'a mut [MaybeUninit<f32>],
+}
+
+impl<'a, S: Simd> Work<'a, S> {
+    #[inline(always)]
+    fn hard_label(mut self, label: usize, smoothing: f32) -> f32 {
+        let simd = self.simd;
+        self.student.exponentiate(simd);
+        let s = &self.student;
+        let is_ruled_out = s.ruled_out.contains(&label);
+        let of_label = if is_ruled_out {
+            f32::INFINITY
+        } else {
+            s.log_sum - s.get(label)
+        };
+        let mut value = of_label * (1.0 - smoothing);
+        let each = smoothing / s.classes as f32;
+        if smoothing > 0.0 {
+            // In double precision: it runs over all classes, whatever the order.
+            let logits: &[f32] = bytemuck::cast_slice(s.a);
+            let sum: f64 = logits[..s.classes].iter().map(|&a| f64::from(a)).sum();
+            let mean = (sum / s.classes as f64) as f32;
+            let others = if s.ruled_out.is_empty() {
+                s.log_sum - mean
+            } else {
+                f32::INFINITY
+            };
+            value += others * smoothing;
+        }
+        if !self.gradient.is_empty() {
+            let scale = simd.splat_f32s(s.scale * self.weight);
+            let each = simd.splat_f32s(-each * self.weight);
+            let mut out = Out::<S>::new(self.gradient);
+            for (i, &e) in s.e.iter().enumerate() {
+                out.put(i, fma(simd, e, scale, each));
+            }
+            let at_label = s.probability(label) - (1.0 - smoothing) - smoothing / s.classes as f32;
+            self.gradient[label].write(at_label * self.weight);
+            constants(self.gradient, &s.ruled_out);
+        }
+        value * self.weight
+    }
+
+    #[inline(always)]
+    fn divergence(mut self, mut teacher: Side<'_, S>) -> f32 {
+        let simd = self.simd;
+        self.student.exponentiate(simd);
+        teacher.exponentiate(simd);
+        let value = self.soft(&teacher, self.pull, |_, _, g| g);
+        self.settle(&teacher, self.pull);
+        value * self.weight
+    }
+
+    /// `KL(p ‖ q)`. The gradient is what `more` makes of a vector's index, the student's
+    /// exponentials there, and `pull · (q − p)`.
+    #[inline(always)]
+    fn soft(
+        &mut self,
+        teacher: &Side<'_, S>,
+        pull: f32,
+        more: impl Fn(usize, S::f32s, S::f32s) -> S::f32s,
+    ) -> f32 {
+        let simd = self.simd;
+        let (s, t) = (&self.student, teacher);
+        let (s_scale, t_scale) = (simd.splat_f32s(s.scale), simd.splat_f32s(t.scale));
+        let offset = simd.splat_f32s(s.log_sum - t.log_sum);
+        let pull = simd.splat_f32s(pull);
+        let has_gradient = !self.gradient.is_empty();
+        let mut out = Out::<S>::new(self.gradient);
+        let mut value = simd.splat_f32s(0.0);
+        let sides = s.a.iter().zip(s.e.iter()).zip(t.a.iter().zip(t.e.iter()));
+        for (i, ((&s_a, &s_e), (&t_a, &t_e))) in sides.enumerate() {
+            let r = simd.sub_f32s(simd.sub_f32s(s_a, t_a), offset);
+            let p = simd.mul_f32s(t_e, t_scale);
+            let rest = simd.sub_f32s(simd.mul_f32s(s_e, s_scale), p);
+            value = simd.add_f32s(value, addend(simd, p, rest, r));
+            if has_gradient {
+                out.put(i, more(i, s_e, simd.mul_f32s(rest, pull)));
+            }
+        }
+        simd.reduce_sum_f32s(value)
+    }
+
+    /// A class that the student rules out is a constant. What the teacher gives to it is no reason
+    /// to lower all the others.
+    #[inline(always)]
+    fn settle(&mut self, teacher: &Side<'_, S>, pull: f32) {
+        if self.student.ruled_out.is_empty() || self.gradient.is_empty() {
+            return;
+        }
+        let lost: f32 = self
+            .student
+            .ruled_out
+            .iter()
+            .map(|&c| teacher.probability(c))
+            .sum();
+        for (c, g) in self.gradient.iter_mut().enumerate() {
+            // SAFETY: the gradient has been written as a whole.
+            let before = unsafe { g.assume_init() };
+            g.write(before - lost * self.student.probability(c) * pull);
+        }
+        constants(self.gradient, &self.student.ruled_out);
+    }
+
+    #[inline(always)]
+    fn reverse(mut self, mut teacher: Side<'_, S>) -> f32 {
+        let simd = self.simd;
+        self.student.exponentiate(simd);
+        teacher.exponentiate(simd);
+        let (s, t) = (&mut self.student, &mut teacher);
+        let (s_scale, t_scale) = (simd.splat_f32s(s.scale), simd.splat_f32s(t.scale));
+        let offset = simd.splat_f32s(s.log_sum - t.log_sum);
+        let zero = simd.splat_f32s(0.0);
+        let (mut value, mut mean) = (zero, zero);
+        let sides =
+            s.a.iter_mut()
+                .zip(s.e.iter_mut())
+                .zip(t.a.iter().zip(t.e.iter()));
+        for ((s_a, s_e), (&t_a, &t_e)) in sides {
+            let r = simd.sub_f32s(simd.sub_f32s(*s_a, t_a), offset);
+            let p = simd.mul_f32s(t_e, t_scale);
+            let q = simd.mul_f32s(*s_e, s_scale);
+            let to_p = addend(simd, q, simd.sub_f32s(p, q), simd.sub_f32s(zero, r));
+            value = simd.add_f32s(value, to_p);
+            mean = fma(simd, q, r, mean);
+            (*s_a, *s_e) = (r, q);
+        }
+        self.through_softmax(simd.reduce_sum_f32s(mean), 1.0);
+        simd.reduce_sum_f32s(value) * self.weight
+    }
+
+    #[inline(always)]
+    fn mixture(mut self, mut teacher: Side<'_, S>, beta: f32) -> f32 {
+        let simd = self.simd;
+        self.student.exponentiate(simd);
+        teacher.exponentiate(simd);
+        let (s, t) = (&mut self.student, &mut teacher);
+        let (s_scale, t_scale) = (simd.splat_f32s(s.scale), simd.splat_f32s(t.scale));
+        let offset = simd.splat_f32s(s.log_sum - t.log_sum);
+        let (of_p, of_q) = (simd.splat_f32s(beta), simd.splat_f32s(1.0 - beta));
+        let least = beta.min(1.0 - beta);
+        let (least, least_log) = (simd.splat_f32s(least - 1.0), simd.splat_f32s(least.ln()));
+        let zero = simd.splat_f32s(0.0);
+        let (mut value, mut mean) = (zero, zero);
+        let sides =
+            s.a.iter_mut()
+                .zip(s.e.iter_mut())
+                .zip(t.a.iter().zip(t.e.iter()));
+        for ((s_a, s_e), (&t_a, &t_e)) in sides {
+            let r = simd.sub_f32s(simd.sub_f32s(*s_a, t_a), offset);
+            let minus_r = simd.sub_f32s(zero, r);
+            let p = simd.mul_f32s(t_e, t_scale);
+            let q = simd.mul_f32s(*s_e, s_scale);
+            // As in the composed form: m seen from the larger of p and q.
+            let fall = exp(simd, simd.min_f32s(r, minus_r));
+            let fall = simd.sub_f32s(fall, simd.splat_f32s(1.0));
+            let share = simd.select_f32s(simd.less_than_f32s(r, zero), of_q, of_p);
+            let fall = simd.max_f32s(simd.mul_f32s(fall, share), least);
+            let below = simd.max_f32s(log_1p(simd, fall), least_log);
+            let above_p = simd.add_f32s(below, simd.max_f32s(r, zero));
+            let above_q = simd.add_f32s(below, simd.max_f32s(minus_r, zero));
+            let m = fma(simd, p, of_p, simd.mul_f32s(q, of_q));
+            let from_p = addend(simd, p, simd.sub_f32s(m, p), above_p);
+            let from_q = addend(simd, q, simd.sub_f32s(m, q), above_q);
+            value = fma(simd, from_p, of_p, fma(simd, from_q, of_q, value));
+            let u = simd.sub_f32s(zero, above_q);
+            mean = fma(simd, q, u, mean);
+            (*s_a, *s_e) = (u, q);
+        }
+        self.through_softmax(simd.reduce_sum_f32s(mean), 1.0 - beta);
+        simd.reduce_sum_f32s(value) * self.weight
+    }
+
+    /// Writes `factor · q · (u − mean)`, with `u` and `q` where the student's logits and their
+    /// exponentials were.
+    #[inline(always)]
+    fn through_softmax(&mut self, mean: f32, factor: f32) {
+        if self.gradient.is_empty() {
+            return;
+        }
+        let simd = self.simd;
+        let mean = simd.splat_f32s(mean);
+        let pull = simd.splat_f32s(self.pull * factor);
+        let mut out = Out::<S>::new(self.gradient);
+        for (i, (&u, &q)) in self.student.a.iter().zip(self.student.e.iter()).enumerate() {
+            let g = simd.mul_f32s(q, simd.sub_f32s(u, mean));
+            out.put(i, simd.mul_f32s(g, pull));
+        }
+        constants(self.gradient, &self.student.ruled_out);
+    }
+
+    #[inline(always)]
+    fn hard_and_soft(
+        mut self,
+        mut teacher: Side<'_, S>,
+        label: usize,
+        [temperature, alpha]: [f32; 2],
+        plain: &mut [S::f32s],
+    ) -> f32 {
+        let simd = self.simd;
+        self.student.exponentiate(simd);
+        teacher.exponentiate(simd);
+        let s = &self.student;
+        let is_ruled_out = s.ruled_out.contains(&label);
+        // At τ = 1 the logits less their maximum are τ times what they are at τ.
+        let tau = simd.splat_f32s(temperature);
+        let mut sum = simd.splat_f32s(0.0);
+        for (e, &a) in plain.iter_mut().zip(s.a.iter()) {
+            *e = exp(simd, simd.mul_f32s(a, tau));
+            sum = simd.add_f32s(sum, *e);
+        }
+        let mut sum = simd.reduce_sum_f32s(sum);
+        // At most, τ·log S takes a class that is ruled out above nothing.
+        for &c in &s.ruled_out {
+            let e = &mut bytemuck::cast_slice_mut::<S::f32s, f32>(plain)[c];
+            sum -= *e;
+            *e = 0.0;
+        }
+        let hard = match is_ruled_out {
+            true => f32::INFINITY,
+            false => sum.ln() - s.get(label) * temperature,
+        };
+        let scale = simd.splat_f32s(alpha * self.weight / sum);
+        let soft_pull = (1.0 - alpha) * temperature * self.weight;
+        let soft = self.soft(&teacher, soft_pull, |i, _, g| fma(simd, plain[i], scale, g));
+        if !self.gradient.is_empty() {
+            // SAFETY: `soft` has written the gradient as a whole.
+            let before = unsafe { self.gradient[label].assume_init() };
+            self.gradient[label].write(before - alpha * self.weight);
+            self.settle(&teacher, soft_pull);
+        }
+        let hard = if alpha == 0.0 { 0.0 } else { alpha * hard };
+        (hard + (1.0 - alpha) * temperature * temperature * soft) * self.weight
+    }
+
+    #[inline(always)]
+    fn decoupled(mut self, mut teacher: Side<'_, S>, label: usize, [alpha, beta]: [f32; 2]) -> f32 {
+        let simd = self.simd;
+        let q = Choice::new(simd, &mut self.student, label);
+        let p = Choice::new(simd, &mut teacher, label);
+        let target = p.divergence_to(&q);
+        let of_label = (q.label - p.label) as f32 * alpha * self.pull;
+        let scale = simd.splat_f32s(-of_label * self.student.scale);
+        let more = |_, e, g| fma(simd, e, scale, g);
+        let non_target = self.soft(&teacher, self.pull * beta, more);
+        if !self.gradient.is_empty() {
+            self.settle(&teacher, self.pull * beta);
+            let is_constant = self.student.ruled_out.contains(&label);
+            self.gradient[label].write(if is_constant { 0.0 } else { of_label });
+        }
+        (target as f32 * alpha + non_target * beta) * self.weight
+    }
+}
+
+/// The label against all other classes, in double precision: a row has only one.
+struct Choice {
+    label: f64,
+    log_label: f64,
+    others: f64,
+    log_others: f64,
+}
+
+impl Choice {
+    /// Leaves the label out of the side, and takes the exponentials of the rest.
+    #[inline(always)]
+    fn new<S: Simd>(simd: S, side: &mut Side<'_, S>, label: usize) -> Self {
+        let is_ruled_out = side.ruled_out.contains(&label);
+        let of_label = f64::from(side.get(label));
+        side.ruled_out.retain(|&c| c != label);
+        side.leave_out(simd, label);
+        side.exponentiate(simd);
+        if is_ruled_out {
+            side.ruled_out.push(label);
+            return Self {
+                label: LOG_OF_ZERO.exp(),
+                log_label: LOG_OF_ZERO,
+                others: 1.0,
+                log_others: 0.0,
+            };
+        }
+        let distance = of_label - f64::from(side.max) - f64::from(side.log_sum);
+        let log_label = -softplus(-distance);
+        let log_others = -softplus(distance);
+        Self {
+            label: log_label.exp(),
+            log_label,
+            others: log_others.exp(),
+            log_others,
+        }
+    }
+
+    fn divergence_to(&self, q: &Self) -> f64 {
+        let label = self.label * (self.log_label - q.log_label);
+        (label + self.others * (self.log_others - q.log_others)).max(0.0)
+    }
+}
+
+/// `log(1 + e^x)`
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// No gradient at these classes.
+fn constants(gradient: &mut [MaybeUninit<f32>], classes: &[usize]) {
+    for &c in classes {
+        gradient[c].write(0.0);
+    }
+}

@@ -1,0 +1,37 @@
+/// A comparison of one row of logits with a teacher's, with labels, or with both, whose value and
+/// gradient have a closed form.
+///
+/// `p = softmax(z_t / τ)` is the teacher's side, `q = softmax(z_s / τ)` the student's, `y` the label.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Formula {
+    /// `KL(p ‖ q)`
+    Divergence { temperature: f64 },
+    /// `KL(q ‖ p)`
+    Reverse { temperature: f64 },
+    /// `β·KL(p ‖ m) + (1 − β)·KL(q ‖ m)` with `m = β·p + (1 − β)·q`, for `0 < β < 1`
+    Mixture { temperature: f64, beta: f64 },
+    /// `−log softmax(z_s)_y`, the target smoothed by `ε/C`
+    HardLabel { smoothing: f64 },
+    /// `α·HardLabel + (1 − α)·τ²·KL(p ‖ q)`
+    HardAndSoft { temperature: f64, alpha: f64 },
+    /// `α·KL` of the label against all other classes `+ β·KL` of those among themselves
+    Decoupled {
+        temperature: f64,
+        alpha: f64,
+        beta: f64,
+    },
+}
+
+impl Formula {
+    /// The temperature that logits are divided by.
+    pub(super) fn temperature(&self) -> f64 {
+        match *self {
+            Self::Divergence { temperature }
+            | Self::Reverse { temperature }
+            | Self::Mixture { temperature, .. }
+            | Self::HardAndSoft { temperature, .. }
+            | Self::Decoupled { temperature, .. } => temperature,
+            Self::HardLabel { .. } => 1.0,
+        }
+    }
+}
