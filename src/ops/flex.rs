@@ -191,35 +191,38 @@ impl<T: Logit> Job<'_, T> {
         if self.classes == 0 || values.is_empty() {
             return;
         }
-        let arch = Arch::new();
         let per_share = (SHARE / self.classes).max(1);
         if values.len() <= per_share {
-            return arch.dispatch(Share {
-                job: self,
-                first: 0,
-                values,
-                gradient,
-            });
+            return self.share(0, values, gradient);
         }
-        let share = |(i, (values, gradient)): (usize, (&mut [f32], &mut [MaybeUninit<f32>]))| {
-            let first = i * per_share;
-            arch.dispatch(Share {
+        let values = values.par_chunks_mut(per_share).enumerate();
+        if gradient.is_empty() {
+            values.for_each(|(i, values)| self.share(i * per_share, values, &mut []));
+        } else {
+            let gradient = gradient.par_chunks_mut(per_share * self.classes);
+            values
+                .zip(gradient)
+                .for_each(|((i, values), gradient)| self.share(i * per_share, values, gradient));
+        }
+    }
+
+    /// Runs neighbouring rows on this thread, from the row `first` on.
+    fn share(&self, first: usize, values: &mut [f32], gradient: &mut [MaybeUninit<f32>]) {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let len = scratch_len(self.classes, MOST_LANES);
+            if scratch.len() < len {
+                scratch.resize(len, 0.0);
+            }
+            // What runs under `dispatch` is compiled for the instruction set if it is inlined as a
+            // whole: nothing that belongs to somebody else may come in between.
+            Arch::new().dispatch(Share {
                 job: self,
                 first,
                 values,
                 gradient,
+                scratch,
             });
-        };
-        let values = values.par_chunks_mut(per_share);
-        if gradient.is_empty() {
-            let none = || -> &mut [MaybeUninit<f32>] { &mut [] };
-            values
-                .enumerate()
-                .for_each(|(i, values)| share((i, (values, none()))));
-        } else {
-            let gradient = gradient.par_chunks_mut(per_share * self.classes);
-            values.zip(gradient).enumerate().for_each(share);
-        }
+        });
     }
 }
 
@@ -230,7 +233,11 @@ struct Share<'a, T> {
     first: usize,
     values: &'a mut [f32],
     gradient: &'a mut [MaybeUninit<f32>],
+    scratch: &'a mut [f32],
 }
+
+/// As many lanes as the widest vectors have.
+const MOST_LANES: usize = 16;
 
 thread_local! {
     /// Room for one row, kept from batch to batch.
@@ -250,31 +257,25 @@ impl<T: Logit> WithSimd for Share<'_, T> {
             labels,
             weights,
         } = *self.job;
-        SCRATCH.with_borrow_mut(|scratch| {
-            let len = scratch_len(classes, S::F32_LANES);
-            if scratch.len() < len {
-                scratch.resize(len, 0.0);
-            }
-            let scratch = &mut scratch[..len];
-            let mut gradients = self.gradient.chunks_mut(classes);
-            for (i, value) in self.values.iter_mut().enumerate() {
-                let n = self.first + i;
-                let label = labels.map_or(0, |labels| labels[n]);
-                let weight = weights[n];
-                assert!(
-                    label < classes || weight == 0.0,
-                    "a label is out of range: there are {classes} classes"
-                );
-                let inputs = Row {
-                    student: of_row(student, n, classes),
-                    teacher: of_row(teacher, n, classes),
-                    label,
-                    weight,
-                    gradient: gradients.next().unwrap_or_default(),
-                };
-                *value = row(simd, formula, inputs, scratch);
-            }
-        });
+        let scratch = &mut self.scratch[..scratch_len(classes, S::F32_LANES)];
+        let mut gradients = self.gradient.chunks_mut(classes);
+        for (i, value) in self.values.iter_mut().enumerate() {
+            let n = self.first + i;
+            let label = labels.map_or(0, |labels| labels[n]);
+            let weight = weights[n];
+            assert!(
+                label < classes || weight == 0.0,
+                "a label is out of range: there are {classes} classes"
+            );
+            let inputs = Row {
+                student: of_row(student, n, classes),
+                teacher: of_row(teacher, n, classes),
+                label,
+                weight,
+                gradient: gradients.next().unwrap_or_default(),
+            };
+            *value = row(simd, formula, inputs, scratch);
+        }
     }
 }
 
