@@ -17,7 +17,7 @@ pub const TEMPERATURE: f64 = 4.0;
 /// Few samples: a case is a long computation that hardly varies, and there are many cases.
 pub fn criterion() -> Criterion {
     Criterion::default()
-        .sample_size(20)
+        .sample_size(10)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .without_plots()
