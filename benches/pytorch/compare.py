@@ -13,9 +13,11 @@ import os
 import pathlib
 import platform
 import re
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CASES = pathlib.Path(__file__).with_name("cases.py")
@@ -31,6 +33,9 @@ ALLOCATORS = {
     },
 }
 
+# Where Linux says what its processors did.
+STAT = pathlib.Path("/proc/stat")
+
 # What PyTorch does too.
 COMPARED = r"loss/(soft_target|soft_target_and_hard_label|dkd|logit_mse)/|step/"
 SECTIONS = {"losses": r"^loss/", "step": r"^(step|epochs)/"}
@@ -38,6 +43,26 @@ SECTIONS = {"losses": r"^loss/", "step": r"^(step|epochs)/"}
 
 def say(*words):
     print(*words, file=sys.stderr, flush=True)
+
+
+class Others:
+    """How many cores other processes took meanwhile; a comparison is worth little if they took many."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    @staticmethod
+    def now():
+        """Seconds of wall clock, and of work by others since the machine started."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        user, nice, system, _idle, _io, irq, soft, steal = map(int, STAT.read_text().split()[1:9])
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        own = sum(u.ru_utime + u.ru_stime for u in usage)
+        return time.monotonic(), (user + nice + system + irq + soft + steal) / ticks - own
+
+    def cores(self):
+        (t0, work0), (t1, work1) = self.start, self.now()
+        return max(0.0, (work1 - work0) / (t1 - t0))
 
 
 def build(features):
@@ -76,7 +101,7 @@ def ours(executable, section, allocator, args):
         env["CRITERION_HOME"] = home
         only = "^(" + "|".join(re.escape(name) for name in wanted) + ")$"
         subprocess.run(
-            [executable, "--bench", "--noplot", only], env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+            [executable, "--bench", "--quiet", only], env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL
         )
         times = {}
         for about in pathlib.Path(home).glob("**/new/benchmark.json"):
@@ -174,7 +199,7 @@ def report(best, args):
     about = [line.split(":", 1)[1].strip() for line in cpuinfo() if line.startswith("model name")]
     print(
         f"{(about or [platform.machine()])[0]}, {args.threads} threads, device `{args.device}`, features "
-        f"`{args.features}`, torch {args.torch}, best of {args.rounds} rounds."
+        f"`{args.features}`, torch {args.torch}, best of {args.rounds}, {args.others}."
     )
 
 
@@ -197,6 +222,7 @@ def main():
 
     executables = build(args.features)
     best = {}
+    others = Others() if STAT.exists() else None
     for number in range(args.rounds):
         for section in SECTIONS:
             # In turn, so that both sides see the same machine.
@@ -204,6 +230,7 @@ def main():
                 say(f"round {number + 1} of {args.rounds}, {section}, allocator {allocator}")
                 keep_best(best, ours(executables[section], section, allocator, args), "ours", allocator)
                 keep_best(best, pytorch(section, allocator, args), None, allocator)
+    args.others = f"other processes took {others.cores():.1f} cores" if others else "other processes unknown"
     report(best, args)
 
 
