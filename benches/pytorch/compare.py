@@ -83,7 +83,7 @@ def environment(allocator, args):
     return {**rest, **ALLOCATORS[allocator], "RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
 
 
-def ours(executable, section, allocator, args):
+def ours(executable, allocator, args):
     """Medians in seconds by case, without the device in its name."""
     env = environment(allocator, args)
     if args.large:
@@ -228,10 +228,14 @@ def main():
             # In turn, so that both sides see the same machine.
             for allocator in ALLOCATORS:
                 say(f"round {number + 1} of {args.rounds}, {section}, allocator {allocator}")
-                keep_best(best, ours(executables[section], section, allocator, args), "ours", allocator)
+                keep_best(best, ours(executables[section], allocator, args), "ours", allocator)
                 keep_best(best, pytorch(section, allocator, args), None, allocator)
-    args.others = f"other processes took {others.cores():.1f} cores" if others else "other processes unknown"
+    cores = others.cores() if others else None
+    args.others = "other processes unknown" if cores is None else f"other processes took {cores:.1f} cores"
     report(best, args)
+    if cores is not None and cores > 0.2:
+        say("The machine was busy: these ratios are not to be relied on. PyTorch's threads wait for each other")
+        say("at every operation, and suffer most from a core that is taken.")
 
 
 if __name__ == "__main__":
