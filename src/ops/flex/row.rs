@@ -335,12 +335,7 @@ impl<'a, S: Simd> Work<'a, S> {
         let simd = self.simd;
         self.student.exponentiate(simd);
         teacher.exponentiate(simd);
-        let value = self.soft(
-            &teacher,
-            self.pull,
-            #[inline(always)]
-            |_, _, g| g,
-        );
+        let value = self.soft(&teacher, self.pull, |_, _, g| g);
         self.settle(&teacher, self.pull);
         value * self.weight
     }
@@ -516,9 +511,7 @@ impl<'a, S: Simd> Work<'a, S> {
         };
         let scale = simd.splat_f32s(alpha * self.weight / sum);
         let soft_pull = (1.0 - alpha) * temperature * self.weight;
-        let more = #[inline(always)]
-        |i: usize, _, g| fma(simd, plain[i], scale, g);
-        let soft = self.soft(&teacher, soft_pull, more);
+        let soft = self.soft(&teacher, soft_pull, |i, _, g| fma(simd, plain[i], scale, g));
         if !self.gradient.is_empty() {
             // SAFETY: `soft` has written the gradient as a whole.
             let before = unsafe { self.gradient[label].assume_init() };
@@ -537,8 +530,7 @@ impl<'a, S: Simd> Work<'a, S> {
         let target = p.divergence_to(&q);
         let of_label = (q.label - p.label) as f32 * alpha * self.pull;
         let scale = simd.splat_f32s(-of_label * self.student.scale);
-        let more = #[inline(always)]
-        |_, e, g| fma(simd, e, scale, g);
+        let more = |_, e, g| fma(simd, e, scale, g);
         let non_target = self.soft(&teacher, self.pull * beta, more);
         if !self.gradient.is_empty() {
             self.settle(&teacher, self.pull * beta);
