@@ -79,9 +79,13 @@ impl Comparison<'_> {
         if this.is_native() {
             return this.rows(weights.clone() * this.scale, true);
         }
-        let Rows { value, gradient } = this.composed_rows();
+        this.composed_weighted(weights)
+    }
+
+    fn composed_weighted(&self, weights: &Tensor<1>) -> Rows {
+        let Rows { value, gradient } = self.composed_rows();
         let ignored = weights.clone().equal_elem(0.0);
-        let factors = weights.clone() * this.scale;
+        let factors = weights.clone() * self.scale;
         Rows {
             value: value.mask_fill(ignored.clone(), 0.0) * factors.clone(),
             gradient: mask_rows(gradient, &ignored) * factors.unsqueeze_dim(1),
@@ -261,3 +265,6 @@ fn has_row_ops(kind: &DispatchTensorKind) -> bool {
         _ => false,
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;
