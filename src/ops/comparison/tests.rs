@@ -24,6 +24,17 @@ struct Batch {
 enum Form {
     Native,
     Composed,
+    /// Composed, of numbers in double precision.
+    Double,
+}
+
+impl Form {
+    fn dtype(self) -> DType {
+        match self {
+            Self::Double => DType::F64,
+            Self::Native | Self::Composed => DType::F32,
+        }
+    }
 }
 
 /// Values, and the gradient at the student's logits.
@@ -63,7 +74,7 @@ impl Comparison<'_> {
                 assert!(self.is_native());
                 self.mean()
             }
-            Form::Composed => mean_rows(self.composed(), self.mask),
+            Form::Composed | Form::Double => mean_rows(self.composed(), self.mask),
         }
     }
 
@@ -73,7 +84,7 @@ impl Comparison<'_> {
                 assert!(self.is_native());
                 self.per_row()
             }
-            Form::Composed => self.composed(),
+            Form::Composed | Form::Double => self.composed(),
         }
     }
 }
@@ -191,7 +202,7 @@ impl Batch {
 
     /// The mean, with 2.5 arriving in the backward pass.
     fn mean(&self, formula: Formula, form: Form) -> Seen {
-        let leaf = self.leaf(DType::F32);
+        let leaf = self.leaf(form.dtype());
         let value = self.compare(formula, &leaf, |it| it.mean_by(form));
         let gradient = leaf.grad(&(value.clone() * 2.5).backward()).unwrap();
         Seen {
@@ -204,7 +215,7 @@ impl Batch {
     fn per_row(&self, formula: Formula, form: Form, dtype: DType) -> Seen {
         let leaf = self.leaf(dtype);
         let values = self.compare(formula, &leaf, |it| it.per_row_by(form));
-        let arriving = (values.clone() * self.weights()).sum();
+        let arriving = (values.clone() * self.weights().cast(values.dtype())).sum();
         let gradient = leaf.grad(&arriving.backward()).unwrap();
         assert_eq!(gradient.dtype(), dtype);
         Seen {
@@ -214,14 +225,14 @@ impl Batch {
     }
 
     fn weighted(&self, formula: Formula, form: Form) -> Seen {
-        let student = self.logits(&self.student);
-        let weights = self.weights();
+        let student = self.logits(&self.student).cast(form.dtype());
+        let weights = self.weights().cast(form.dtype());
         let rows = self.compare(formula, &student, |it| match form {
             Form::Native => {
                 assert!(it.is_native());
                 it.weighted(&weights)
             }
-            Form::Composed => it.composed_weighted(&weights),
+            Form::Composed | Form::Double => it.composed_weighted(&weights),
         });
         Seen {
             values: numbers(rows.value),
@@ -238,13 +249,11 @@ impl Batch {
         ]
     }
 
-    /// How far two ways to compute a row may be apart, whatever comes out.
+    /// How far off the logarithms of a row's probabilities are in single precision.
     ///
-    /// Logits are divided by τ first and rounded there: by half a unit in the last place of the
-    /// largest on each side, which goes straight into the logarithms of probabilities. That of a
-    /// class ruled out is −87. What follows is a few units in the last place of one. All of it has
-    /// the size of what the formula multiplies with: τ² at most, and weights and scale, here up to 4.
-    fn floor(&self, row: usize, formula: Formula) -> f32 {
+    /// Logits are divided by τ first and rounded there, by half a unit in the last place of the
+    /// largest on each side. The logarithm of a class ruled out is −87.
+    fn rounding(&self, row: usize, formula: Formula) -> f32 {
         let at = row * self.classes..(row + 1) * self.classes;
         let logits = self.student[at.clone()].iter().chain(&self.teacher[at]);
         let temperature = formula.temperature() as f32;
@@ -255,26 +264,39 @@ impl Batch {
                 z.abs() / temperature
             }
         });
-        let rounding = 1e-6 + 2.0 * f32::EPSILON * logs.fold(0.0, f32::max);
+        2.0 * f32::EPSILON * logs.fold(0.0, f32::max)
+    }
+
+    /// How far two ways to compute a row may be apart, whatever comes out: the rounding of the
+    /// logarithms and some units in the last place of one, both of the size of what the formula
+    /// multiplies with: τ² at most, and weights and scale, here up to 4.
+    fn floor(&self, row: usize, formula: Formula) -> f32 {
+        let temperature = formula.temperature() as f32;
         let factor = match formula {
             Formula::HardAndSoft { .. } => temperature.powi(2),
             _ => 1.0 / temperature,
         };
-        4.0 * factor.max(1.0) * rounding
+        4.0 * factor.max(1.0) * (1e-6 + self.rounding(row, formula))
     }
 
     /// Relative to the largest number of a row: softmax mixes all its numbers.
     #[track_caller]
-    fn assert_close(&self, formula: Formula, a: &Seen, b: &Seen, tolerance: f32) {
+    fn assert_close(&self, formula: Formula, a: &Seen, b: &Seen, tolerance: impl Fn(usize) -> f32) {
+        let tolerances: Vec<f32> = (0..self.rows()).map(tolerance).collect();
+        let loosest = tolerances.iter().copied().fold(0.0, f32::max);
         let floors: Vec<f32> = (0..self.rows()).map(|n| self.floor(n, formula)).collect();
         let worst = floors.iter().copied().fold(0.0, f32::max);
         assert_eq!(a.values.len(), b.values.len());
         let is_mean = a.values.len() == 1;
         for (n, (a, b)) in a.values.iter().zip(&b.values).enumerate() {
-            let floor = if is_mean { worst } else { floors[n] };
+            let (floor, tolerance) = match is_mean {
+                true => (worst, loosest),
+                false => (floors[n], tolerances[n]),
+            };
+            let allowed = tolerance * b.abs() + floor;
             // Equal where both are infinite.
-            let is_close = a == b || (a - b).abs() <= 1e-4 * b.abs() + floor;
-            assert!(is_close, "{formula:?}, value {n}: {a} and {b} ± {floor}");
+            let is_close = a == b || (a - b).abs() <= allowed;
+            assert!(is_close, "{formula:?}, value {n}: {a} and {b} ± {allowed}");
         }
         assert_eq!(a.gradient.len(), self.student.len());
         assert_eq!(b.gradient.len(), self.student.len());
@@ -284,7 +306,7 @@ impl Batch {
         };
         for (n, (a, b)) in rows(a).iter().zip(rows(b)).enumerate() {
             let largest = b.iter().fold(0.0f32, |largest, g| largest.max(g.abs()));
-            let allowed = tolerance * largest + floors[n];
+            let allowed = tolerances[n] * largest + floors[n];
             for (c, (a, b)) in a.iter().zip(&b).enumerate() {
                 let is_close = (a - b).abs() <= allowed;
                 assert!(
@@ -295,22 +317,29 @@ impl Batch {
         }
     }
 
-    /// Both forms agree, by all ways to ask for them.
+    /// Both forms agree with the composed one in double precision, by all ways to ask for them.
+    ///
+    /// The composed form adds a maximum to the logarithm of a sum and rounds once more there, so that
+    /// next to logits of 1e4 each of its probabilities is off by what the logarithms are.
     #[track_caller]
     fn assert_forms_agree(&self, formula: Formula) {
-        let ask = |form| {
-            (
+        let ask = |form: Form| {
+            [
                 self.mean(formula, form),
-                self.per_row(formula, form, DType::F32),
+                self.per_row(formula, form, form.dtype()),
                 self.weighted(formula, form),
-            )
+            ]
         };
         let (native, composed) = (ask(Form::Native), ask(Form::Composed));
-        self.assert_close(formula, &native.0, &composed.0, 1e-4);
-        self.assert_close(formula, &native.1, &composed.1, 1e-4);
-        self.assert_close(formula, &native.2, &composed.2, 1e-4);
+        let expected = ask(Form::Double);
+        for i in 0..3 {
+            self.assert_close(formula, &native[i], &expected[i], |_| 1e-4);
+            let tolerance = |n| 1e-4 + 2.0 * self.rounding(n, formula);
+            self.assert_close(formula, &composed[i], &expected[i], tolerance);
+        }
         // Without a graph the values are the same to the last digit.
-        let values = [native.0.values, native.1.values];
+        let [mean, per_row, _] = native;
+        let values = [mean.values, per_row.values];
         assert_eq!(self.values(formula, Form::Native), values);
     }
 }
@@ -387,7 +416,7 @@ proptest! {
             for formula in formulas(temperature, alpha, beta) {
                 let [native, composed] = [Form::Native, Form::Composed]
                     .map(|form| batch.per_row(formula, form, dtype));
-                batch.assert_close(formula, &native, &composed, 0.5f32.powi(digits));
+                batch.assert_close(formula, &native, &composed, |_| 0.5f32.powi(digits));
             }
         }
     }
@@ -610,5 +639,31 @@ fn what_arrives_from_several_uses_adds_up() {
             let expected = once * factor + 1.0;
             assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
         }
+    }
+}
+
+#[test]
+fn next_to_huge_logits_nothing_is_still_nothing() {
+    // 1e10 − 100 is 1e10 in single precision.
+    let batch = Batch {
+        classes: 3,
+        student: vec![1e10, 0.0, 1e10],
+        teacher: vec![1e10, 1e10, OUT],
+        labels: vec![0],
+        mask: None,
+        weights: vec![1.0],
+    };
+    for formula in formulas(1.0, 0.5, 0.5) {
+        for form in [Form::Native, Form::Composed] {
+            let seen = batch.per_row(formula, form, DType::F32);
+            assert!(seen.gradient.iter().all(|g| g.is_finite()));
+        }
+    }
+    // Two of three are equally likely.
+    let hard = Formula::HardLabel { smoothing: 0.0 };
+    let seen = batch.per_row(hard, Form::Native, DType::F32);
+    assert!((seen.values[0] - 1.5 * 2f32.ln()).abs() < 1e-6);
+    for (found, expected) in seen.gradient.iter().zip([-0.75, 0.0, 0.75]) {
+        assert!((found - expected).abs() < 1e-6);
     }
 }
