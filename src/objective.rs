@@ -11,12 +11,12 @@ use crate::classes::Aligned;
 use crate::loss::{
     ActivationBoundaryConfig, AttentionMapConfig, AttentionTransferConfig, ChannelWiseConfig,
     CorrelationCongruenceConfig, CrdConfig, DistConfig, DkdConfig, FactorTransferConfig, FspConfig,
-    GramMseConfig, HardLabelConfig, HiddenCosineConfig, HintConfig, JensenShannonConfig,
-    LogitCosineConfig, LogitMseConfig, Loss, LossContext, MgdConfig, MmdConfig, NkdConfig,
-    NstConfig, OverhaulConfig, Parts, PatientKdConfig, PktConfig, ReverseKlConfig, ReviewKdConfig,
-    RkdConfig, SimilarityPreservingConfig, SoftCrossEntropyConfig, SoftTargetConfig,
-    SparseSoftTargetConfig, StandardizedConfig, SymmetricKlConfig, TotalVariationConfig, VidConfig,
-    VirtualTeacherConfig,
+    GramMseConfig, HardAndSoftConfig, HardLabelConfig, HiddenCosineConfig, HintConfig,
+    JensenShannonConfig, LogitCosineConfig, LogitMseConfig, Loss, LossContext, MgdConfig,
+    MmdConfig, NkdConfig, NstConfig, OverhaulConfig, Parts, PatientKdConfig, PktConfig,
+    ReverseKlConfig, ReviewKdConfig, RkdConfig, SimilarityPreservingConfig, SoftCrossEntropyConfig,
+    SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig, SymmetricKlConfig,
+    TotalVariationConfig, VidConfig, VirtualTeacherConfig,
 };
 use crate::{ClassPolicy, Error, Result, Schedule, Side};
 
@@ -330,6 +330,7 @@ known_losses! {
     Mmd(MmdConfig),
     GramMse(GramMseConfig),
     HardLabel(HardLabelConfig),
+    HardAndSoft(HardAndSoftConfig),
     Dkd(DkdConfig),
     Nkd(NkdConfig),
     Dist(DistConfig),

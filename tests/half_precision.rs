@@ -43,6 +43,9 @@ fn losses() -> Vec<(&'static str, Pure)> {
         ("standardized", |s, t| {
             soft_target(standardize(s, 1e-7), standardize(t, 1e-7), 2.0)
         }),
+        ("hard_and_soft", |s, t| {
+            hard_and_soft(s, t, labels(), 2.0, 0.3)
+        }),
         ("hard_label", |s, _| hard_label(s, labels(), 0.1)),
         ("virtual_teacher", |s, _| {
             virtual_teacher(s, labels(), 2.0, 0.9)

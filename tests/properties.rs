@@ -2,11 +2,11 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use burn_distill::loss::{
-    CorrelationCongruenceConfig, DistConfig, DkdConfig, HardLabelConfig, HiddenCosineConfig,
-    HintConfig, JensenShannonConfig, LogitCosineConfig, LogitMseConfig, LossContext, MmdConfig,
-    NkdConfig, PatientKdConfig, PktConfig, ReverseKlConfig, RkdConfig, SimilarityPreservingConfig,
-    SoftCrossEntropyConfig, SoftTargetConfig, SparseSoftTargetConfig, StandardizedConfig,
-    SymmetricKlConfig, TotalVariationConfig, VirtualTeacherConfig,
+    CorrelationCongruenceConfig, DistConfig, DkdConfig, HardAndSoftConfig, HardLabelConfig,
+    HiddenCosineConfig, HintConfig, JensenShannonConfig, LogitCosineConfig, LogitMseConfig,
+    LossContext, MmdConfig, NkdConfig, PatientKdConfig, PktConfig, ReverseKlConfig, RkdConfig,
+    SimilarityPreservingConfig, SoftCrossEntropyConfig, SoftTargetConfig, SparseSoftTargetConfig,
+    StandardizedConfig, SymmetricKlConfig, TotalVariationConfig, VirtualTeacherConfig,
 };
 use burn_distill::{IntoLoss, LossConfig, Outputs, Targets};
 use proptest::collection::vec;
@@ -74,6 +74,7 @@ fn promises() -> Vec<Promise> {
         Promise::positive(SoftCrossEntropyConfig::new(2.0)),
         Promise::positive(NkdConfig::new(2.0)),
         Promise::positive(HardLabelConfig::new().with_smoothing(0.1)),
+        Promise::positive(HardAndSoftConfig::new(4.0).with_alpha(0.3)),
         Promise::positive(VirtualTeacherConfig::new()),
         // A column without variance counts as uncorrelated, so equal sides are only nearly at zero.
         Promise::positive(DistConfig::new(1.0)),

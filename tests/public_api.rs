@@ -7,11 +7,11 @@ use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use burn_distill::loss::{
-    Centring, CustomLoss, HardLabel, HardLabelConfig, Hint, HintConfig, JensenShannon,
-    JensenShannonConfig, LogitCosine, LogitCosineConfig, LogitMse, LogitMseConfig, Loss,
-    LossContext, Parts, ReverseKl, ReverseKlConfig, SoftCrossEntropy, SoftCrossEntropyConfig,
-    SoftTarget, SoftTargetConfig, SymmetricKl, SymmetricKlConfig, TemperatureScale, TotalVariation,
-    TotalVariationConfig,
+    Centring, CustomLoss, HardAndSoft, HardAndSoftConfig, HardLabel, HardLabelConfig, Hint,
+    HintConfig, JensenShannon, JensenShannonConfig, LogitCosine, LogitCosineConfig, LogitMse,
+    LogitMseConfig, Loss, LossContext, Parts, ReverseKl, ReverseKlConfig, SoftCrossEntropy,
+    SoftCrossEntropyConfig, SoftTarget, SoftTargetConfig, SymmetricKl, SymmetricKlConfig,
+    TemperatureScale, TotalVariation, TotalVariationConfig,
 };
 use burn_distill::metric::{CalibrationErrorMetric, FidelityMetric, ParameterDistance};
 use burn_distill::report::{ModelReport, TrainingSummary};
@@ -245,8 +245,9 @@ fn public_types_are_send_and_sync() {
         LogitMseConfig,
         HintConfig,
         HardLabelConfig,
+        HardAndSoftConfig,
     )>();
-    check_clone::<(SoftTarget, LogitMse, Hint, HardLabel)>();
+    check_clone::<(SoftTarget, LogitMse, Hint, HardLabel, HardAndSoft)>();
     check_clone::<(
         SoftCrossEntropyConfig,
         ReverseKlConfig,

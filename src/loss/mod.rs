@@ -43,6 +43,7 @@
 //! | `correlation_congruence.rs` | [`CorrelationCongruence`] | kernels between the samples of a batch |
 //! | `mmd.rs` | [`Mmd`] | the distribution of features in a batch |
 //! | `gram_mse.rs` | [`GramMse`] | inner products of tokens; TextBrewer's `mmd` |
+//! | `hard_and_soft.rs` | [`HardAndSoft`] | softened class probabilities, and the student with the true classes |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
@@ -67,6 +68,7 @@ mod dkd;
 mod factor_transfer;
 mod fsp;
 mod gram_mse;
+mod hard_and_soft;
 mod hard_label;
 mod hidden_cosine;
 mod hint;
@@ -128,6 +130,9 @@ pub use factor_transfer::{
 };
 pub use fsp::{Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence};
 pub use gram_mse::{GramMse, GramMseConfig, gram_mse};
+pub use hard_and_soft::{
+    HardAndSoft, HardAndSoftConfig, hard_and_soft, hard_and_soft_no_reduction,
+};
 pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
 pub use hidden_cosine::{
     CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,

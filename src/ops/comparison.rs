@@ -3,7 +3,7 @@ use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 
 use super::{
     Formula, RowOps, Rows, at_labels, cross_entropy, decoupled, divergence, mask_rows, mean_rows,
-    mixture_divergence, reverse_divergence, single, with_gradient,
+    mixture_divergence, reverse_divergence, ruled_out, single, with_gradient,
 };
 
 /// Rows of logits on which a [`Formula`] is evaluated.
@@ -79,9 +79,21 @@ impl Comparison<'_> {
         if this.is_native() {
             return this.rows(weights.clone() * this.scale, true);
         }
-        let Rows { value, gradient } = this.composed_rows();
+        this.composed_weighted(weights)
+    }
+
+    fn composed_weighted(&self, weights: &Tensor<1>) -> Rows {
         let ignored = weights.clone().equal_elem(0.0);
-        let factors = weights.clone() * this.scale;
+        // The mask lets rows that do not count have any label.
+        let counts = ignored.clone().bool_not();
+        let this = Comparison {
+            mask: Some(&counts),
+            ..self.clone()
+        };
+        let Rows { value, gradient } = this.composed_rows();
+        // A class at −∞ is a constant.
+        let gradient = gradient.mask_fill(ruled_out(self.student), 0.0);
+        let factors = weights.clone() * self.scale;
         Rows {
             value: value.mask_fill(ignored.clone(), 0.0) * factors.clone(),
             gradient: mask_rows(gradient, &ignored) * factors.unsqueeze_dim(1),
@@ -199,10 +211,14 @@ impl Comparison<'_> {
                 mixture_divergence(student, teacher, temperature, beta)
             }
             Formula::HardAndSoft { temperature, alpha } => {
-                let hard = cross_entropy(student, self.expect_labels(), 0.0, self.mask);
-                let hard = hard.scaled(alpha);
                 let soft = divergence(student, teacher, temperature);
                 let soft = soft.scaled((1.0 - alpha) * temperature * temperature);
+                // Without labels, one that is ruled out does not matter.
+                if alpha == 0.0 {
+                    return soft;
+                }
+                let hard = cross_entropy(student, self.expect_labels(), 0.0, self.mask);
+                let hard = hard.scaled(alpha);
                 Rows {
                     value: hard.value + soft.value,
                     gradient: hard.gradient + soft.gradient,
@@ -261,3 +277,6 @@ fn has_row_ops(kind: &DispatchTensorKind) -> bool {
         _ => false,
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

@@ -2,8 +2,9 @@
 
 use burn::tensor::Device;
 use burn_distill::loss::{
-    HardLabelConfig, JensenShannonConfig, LogitMseConfig, Loss, LossContext, ReverseKlConfig,
-    SoftCrossEntropyConfig, SoftTargetConfig, TemperatureScale, TotalVariationConfig,
+    HardAndSoftConfig, HardLabelConfig, JensenShannonConfig, LogitMseConfig, Loss, LossContext,
+    ReverseKlConfig, SoftCrossEntropyConfig, SoftTargetConfig, TemperatureScale,
+    TotalVariationConfig,
 };
 use burn_distill::{Outputs, Result, Targets};
 
@@ -30,6 +31,12 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
         }
         ("hinton", "alpha_on_kl") => {
             let alpha = case.number("alpha");
+            // As one loss; its own α is the labels'.
+            let config = HardAndSoftConfig::new(case.number("temperature")).with_alpha(1.0 - alpha);
+            let together = run(case, device, &[(boxed(config.init()), 1.0)]);
+            if together.compare(case).is_err() {
+                return Some(together);
+            }
             let hard = HardLabelConfig::new().init().expect("valid defaults");
             let soft = soft_target(case.number("temperature"));
             let terms = [

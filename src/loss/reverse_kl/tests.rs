@@ -54,10 +54,9 @@ fn treats_rows_alone() {
     let rows = reverse_kl_no_reduction(student.clone(), teacher.clone(), 2.0, scale);
     assert_eq!(rows.dims(), [3]);
     let mean = reverse_kl(student.clone(), teacher.clone(), 2.0, scale);
-    assert_eq!(
-        rows.mean().into_scalar::<f32>(),
-        mean.clone().into_scalar::<f32>()
-    );
+    // Where the mean is taken may differ in the last digit.
+    let of_rows = rows.mean().into_scalar::<f32>();
+    assert!((of_rows / mean.clone().into_scalar::<f32>() - 1.0).abs() < 1e-6);
     assert_eq!(mean.into_scalar::<f32>(), value(&loss, student, teacher));
 }
 

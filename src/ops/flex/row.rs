@@ -60,9 +60,11 @@ pub(super) fn scratch_len(classes: usize, lanes: usize) -> usize {
 
 /// One side of a row.
 struct Side<'a, S: Simd> {
-    /// The logits over τ; from [`Side::exponentiate`] on, less their maximum.
+    /// The logits over τ; from [`Side::exponentiate`] on, less their maximum. What stands for
+    /// nothing, a class ruled out or left out and the lanes past the last class, is at −∞ before
+    /// and at a finite number after.
     a: &'a mut [S::f32s],
-    /// Their exponentials.
+    /// The exponentials of `a`, never zero: `e^−87` is as good.
     e: &'a mut [S::f32s],
     classes: usize,
     max: f32,
@@ -118,7 +120,7 @@ impl<'a, S: Simd> Side<'a, S> {
         Ok(side)
     }
 
-    /// Finds the classes at −∞, and puts a finite number there.
+    /// Finds the classes at −∞.
     #[cold]
     fn rule_out(&mut self) -> Result<(), NotANumber> {
         let mut max = f32::NEG_INFINITY;
@@ -132,17 +134,15 @@ impl<'a, S: Simd> Side<'a, S> {
             max = max.max(x);
         }
         self.max = if max.is_finite() { max } else { 0.0 };
-        for i in 0..self.ruled_out.len() {
-            self.set(self.ruled_out[i], self.max - NEXT_TO_NOTHING);
-        }
         Ok(())
     }
 
     /// Leaves a class out of the sums, and the maximum.
     #[inline(always)]
     fn leave_out(&mut self, simd: S, class: usize) {
-        if self.get(class) == self.max {
-            self.set(class, f32::NEG_INFINITY);
+        let was_max = self.get(class) == self.max;
+        self.set(class, f32::NEG_INFINITY);
+        if was_max {
             self.fill_last_lanes(f32::NEG_INFINITY);
             let mut max = simd.splat_f32s(f32::MIN);
             for &x in self.a.iter() {
@@ -150,13 +150,12 @@ impl<'a, S: Simd> Side<'a, S> {
             }
             self.max = simd.reduce_max_f32s(max);
         }
-        self.set(class, self.max - NEXT_TO_NOTHING);
     }
 
     /// Takes the exponentials and sums them up.
     #[inline(always)]
     fn exponentiate(&mut self, simd: S) {
-        self.fill_last_lanes(self.max - NEXT_TO_NOTHING);
+        self.fill_last_lanes(f32::NEG_INFINITY);
         let max = simd.splat_f32s(self.max);
         let mut sums = [simd.splat_f32s(0.0); 2];
         for (i, (a, e)) in self.a.iter_mut().zip(self.e.iter_mut()).enumerate() {
@@ -167,9 +166,30 @@ impl<'a, S: Simd> Side<'a, S> {
         let sum = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1]));
         self.log_sum = sum.ln();
         self.scale = 1.0 / sum;
-        for i in 0..self.ruled_out.len() {
-            self.set(self.ruled_out[i], LOG_OF_ZERO as f32 + self.log_sum);
+        self.make_finite();
+    }
+
+    /// Puts finite numbers where `a` stands for nothing, since differences of two sides are taken:
+    /// one with the logarithm that a probability of zero counts as where a class is ruled out.
+    fn make_finite(&mut self) {
+        self.fill_last_lanes(NEXT_TO_NOTHING);
+        self.set_ruled_out(LOG_OF_ZERO as f32 + self.log_sum);
+    }
+
+    /// `e^(factor · a)` into `out`, after [`Side::exponentiate`]; their sum.
+    #[inline(always)]
+    fn exponentials(&mut self, simd: S, factor: f32, out: &mut [S::f32s]) -> f32 {
+        // Back to −∞: a finite number times a small factor would be more than nothing.
+        self.fill_last_lanes(f32::NEG_INFINITY);
+        self.set_ruled_out(f32::NEG_INFINITY);
+        let factor = simd.splat_f32s(factor);
+        let mut sum = simd.splat_f32s(0.0);
+        for (e, &a) in out.iter_mut().zip(self.a.iter()) {
+            *e = exp(simd, simd.mul_f32s(a, factor));
+            sum = simd.add_f32s(sum, *e);
         }
+        self.make_finite();
+        simd.reduce_sum_f32s(sum)
     }
 
     fn get(&self, class: usize) -> f32 {
@@ -178,6 +198,12 @@ impl<'a, S: Simd> Side<'a, S> {
 
     fn set(&mut self, class: usize, x: f32) {
         bytemuck::cast_slice_mut::<S::f32s, f32>(self.a)[class] = x;
+    }
+
+    fn set_ruled_out(&mut self, x: f32) {
+        for i in 0..self.ruled_out.len() {
+            self.set(self.ruled_out[i], x);
+        }
     }
 
     fn fill_last_lanes(&mut self, x: f32) {
@@ -190,8 +216,8 @@ impl<'a, S: Simd> Side<'a, S> {
     }
 }
 
-/// How far below the maximum a number counts as ruled out: `e^−100` is nothing next to 1.
-const NEXT_TO_NOTHING: f32 = 100.0;
+/// A logarithm of what is nothing next to 1.
+const NEXT_TO_NOTHING: f32 = -100.0;
 
 /// Where a gradient goes, a vector at a time.
 struct Out<'a, S: Simd> {
@@ -231,7 +257,12 @@ fn constant(gradient: &mut [MaybeUninit<f32>], x: f32, value: f32) -> f32 {
     value
 }
 
-/// The value of a row. Its gradient, where there is one, is written as a whole.
+/// The value of a row, and its gradient with respect to the student's logits, both times the row's
+/// weight.
+///
+/// The gradient, where one is asked for, is written as a whole in every case. A row of weight zero
+/// gives zeros without being looked at; one that holds NaN or +∞ on a side that the formula looks at
+/// gives NaN throughout. The scratch is that of [`scratch_len`]; it may hold anything.
 #[inline(always)]
 pub(super) fn row<S: Simd, T: Logit>(
     simd: S,
@@ -489,25 +520,11 @@ impl<'a, S: Simd> Work<'a, S> {
         let simd = self.simd;
         self.student.exponentiate(simd);
         teacher.exponentiate(simd);
-        let s = &self.student;
-        let is_ruled_out = s.ruled_out.contains(&label);
-        // At τ = 1 the logits less their maximum are τ times what they are at τ.
-        let tau = simd.splat_f32s(temperature);
-        let mut sum = simd.splat_f32s(0.0);
-        for (e, &a) in plain.iter_mut().zip(s.a.iter()) {
-            *e = exp(simd, simd.mul_f32s(a, tau));
-            sum = simd.add_f32s(sum, *e);
-        }
-        let mut sum = simd.reduce_sum_f32s(sum);
-        // At most, τ·log S takes a class that is ruled out above nothing.
-        for &c in &s.ruled_out {
-            let e = &mut bytemuck::cast_slice_mut::<S::f32s, f32>(plain)[c];
-            sum -= *e;
-            *e = 0.0;
-        }
-        let hard = match is_ruled_out {
+        // Labels see the logits themselves: less their maximum, τ times what they are over τ.
+        let sum = self.student.exponentials(simd, temperature, plain);
+        let hard = match self.student.ruled_out.contains(&label) {
             true => f32::INFINITY,
-            false => sum.ln() - s.get(label) * temperature,
+            false => sum.ln() - self.student.get(label) * temperature,
         };
         let scale = simd.splat_f32s(alpha * self.weight / sum);
         let soft_pull = (1.0 - alpha) * temperature * self.weight;
@@ -518,6 +535,7 @@ impl<'a, S: Simd> Work<'a, S> {
             self.gradient[label].write(before - alpha * self.weight);
             self.settle(&teacher, soft_pull);
         }
+        // Without labels, one that is ruled out does not matter.
         let hard = if alpha == 0.0 { 0.0 } else { alpha * hard };
         (hard + (1.0 - alpha) * temperature * temperature * soft) * self.weight
     }
@@ -558,6 +576,7 @@ impl Choice {
         side.ruled_out.retain(|&c| c != label);
         side.leave_out(simd, label);
         side.exponentiate(simd);
+        side.set(label, NEXT_TO_NOTHING);
         if is_ruled_out {
             side.ruled_out.push(label);
             return Self {

@@ -1,0 +1,669 @@
+//! The operations of the backend against the form composed of tensor operations.
+
+use burn::tensor::{Device, TensorData};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const OUT: f32 = f32::NEG_INFINITY;
+
+/// Logits of both sides, labels, and what the rows count, as plain numbers.
+#[derive(Debug, Clone)]
+struct Batch {
+    classes: usize,
+    student: Vec<f32>,
+    teacher: Vec<f32>,
+    labels: Vec<i64>,
+    mask: Option<Vec<bool>>,
+    /// What arrives at each row in the backward pass, and what each row counts in `weighted`.
+    weights: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    Native,
+    Composed,
+    /// Composed, of numbers in double precision.
+    Double,
+}
+
+impl Form {
+    fn dtype(self) -> DType {
+        match self {
+            Self::Double => DType::F64,
+            Self::Native | Self::Composed => DType::F32,
+        }
+    }
+}
+
+/// Values, and the gradient at the student's logits.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    values: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().iter::<f32>().collect()
+}
+
+fn tensor(numbers: &[f32], shape: [usize; 2]) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(numbers.to_vec(), shape), &Device::flex())
+}
+
+fn labels(labels: &[i64]) -> Tensor<1, Int> {
+    Tensor::from_data(labels, &Device::flex())
+}
+
+fn has_teacher(formula: Formula) -> bool {
+    !matches!(formula, Formula::HardLabel { .. })
+}
+
+fn has_labels(formula: Formula) -> bool {
+    matches!(
+        formula,
+        Formula::HardLabel { .. } | Formula::HardAndSoft { .. } | Formula::Decoupled { .. }
+    )
+}
+
+impl Comparison<'_> {
+    fn mean_by(self, form: Form) -> Tensor<1> {
+        match form {
+            Form::Native => {
+                assert!(self.is_native());
+                self.mean()
+            }
+            Form::Composed | Form::Double => mean_rows(self.composed(), self.mask),
+        }
+    }
+
+    fn per_row_by(self, form: Form) -> Tensor<1> {
+        match form {
+            Form::Native => {
+                assert!(self.is_native());
+                self.per_row()
+            }
+            Form::Composed | Form::Double => self.composed(),
+        }
+    }
+}
+
+impl Batch {
+    /// Batches of this many rows and classes. Most logits are moderate, a few are huge, and where
+    /// `has_holes` a few classes are ruled out, by either side or by both.
+    fn any(rows: usize, classes: usize, has_holes: bool) -> impl Strategy<Value = Self> {
+        let logit = prop_oneof![30 => -50f32..50.0, 1 => Just(1e4), 1 => Just(-1e4)];
+        let logits = || vec(logit.clone(), rows * classes);
+        let holes = vec(prop_oneof![12 => Just(0u8), 1 => 1..4u8], rows * classes);
+        let weight = prop_oneof![Just(1f32), Just(0.0), -2f32..2.0];
+        (
+            (logits(), logits(), holes),
+            vec(0..classes as i64, rows),
+            proptest::option::of(vec(any::<bool>(), rows)),
+            vec(weight, rows),
+        )
+            .prop_map(move |((student, teacher, holes), labels, mask, weights)| {
+                let mut batch = Self {
+                    classes,
+                    student,
+                    teacher,
+                    labels,
+                    mask,
+                    weights,
+                };
+                for (i, sides) in holes.into_iter().enumerate() {
+                    // No side rules out all classes, nor all but the label: that leaves no choice.
+                    let next = (batch.labels[i / classes] as usize + 1) % classes;
+                    if has_holes && i % classes != next {
+                        for (bit, side) in [&mut batch.student, &mut batch.teacher]
+                            .into_iter()
+                            .enumerate()
+                        {
+                            if sides >> bit & 1 == 1 {
+                                side[i] = OUT;
+                            }
+                        }
+                    }
+                }
+                batch
+            })
+    }
+
+    /// Without pattern, always the same.
+    fn noise(rows: usize, classes: usize) -> Self {
+        let logits = |seed: u64| -> Vec<f32> {
+            let number = |i: u64| {
+                let mixed = (1_000_003 * seed + i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                (mixed >> 40) as f32 / (1u64 << 20) as f32 - 8.0
+            };
+            (0..(rows * classes) as u64).map(number).collect()
+        };
+        Self {
+            classes,
+            student: logits(1),
+            teacher: logits(2),
+            labels: (0..rows).map(|n| ((n * 37) % classes) as i64).collect(),
+            mask: Some((0..rows).map(|n| n % 5 != 3).collect()),
+            weights: (0..rows).map(|n| (n % 4) as f32 - 1.0).collect(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The rows from one to before another.
+    fn slice(&self, rows: std::ops::Range<usize>) -> Self {
+        let logits = rows.start * self.classes..rows.end * self.classes;
+        Self {
+            classes: self.classes,
+            student: self.student[logits.clone()].to_vec(),
+            teacher: self.teacher[logits].to_vec(),
+            labels: self.labels[rows.clone()].to_vec(),
+            mask: self.mask.as_ref().map(|mask| mask[rows.clone()].to_vec()),
+            weights: self.weights[rows].to_vec(),
+        }
+    }
+
+    fn logits(&self, side: &[f32]) -> Tensor<2> {
+        tensor(side, [self.rows(), self.classes])
+    }
+
+    fn weights(&self) -> Tensor<1> {
+        Tensor::from_data(self.weights.as_slice(), &Device::flex())
+    }
+
+    /// Hands the comparison of this student with the rest of the batch on.
+    fn compare<R>(
+        &self,
+        formula: Formula,
+        student: &Tensor<2>,
+        then: impl FnOnce(Comparison<'_>) -> R,
+    ) -> R {
+        let teacher = self.logits(&self.teacher).cast(student.dtype());
+        let labels = labels(&self.labels);
+        let mask = self.mask.as_deref();
+        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
+        then(Comparison {
+            formula,
+            scale: 1.5,
+            student,
+            teacher: has_teacher(formula).then_some(teacher),
+            labels: has_labels(formula).then_some(&labels),
+            mask: mask.as_ref(),
+        })
+    }
+
+    fn leaf(&self, dtype: DType) -> Tensor<2> {
+        let student = self.logits(&self.student).cast(dtype);
+        student.autodiff().require_grad()
+    }
+
+    /// The mean, with 2.5 arriving in the backward pass.
+    fn mean(&self, formula: Formula, form: Form) -> Seen {
+        let leaf = self.leaf(form.dtype());
+        let value = self.compare(formula, &leaf, |it| it.mean_by(form));
+        let gradient = leaf.grad(&(value.clone() * 2.5).backward()).unwrap();
+        Seen {
+            values: numbers(value),
+            gradient: numbers(gradient),
+        }
+    }
+
+    /// A value per row, with the weights arriving in the backward pass.
+    fn per_row(&self, formula: Formula, form: Form, dtype: DType) -> Seen {
+        let leaf = self.leaf(dtype);
+        let values = self.compare(formula, &leaf, |it| it.per_row_by(form));
+        let arriving = (values.clone() * self.weights().cast(values.dtype())).sum();
+        let gradient = leaf.grad(&arriving.backward()).unwrap();
+        assert_eq!(gradient.dtype(), dtype);
+        Seen {
+            values: numbers(values),
+            gradient: numbers(gradient),
+        }
+    }
+
+    fn weighted(&self, formula: Formula, form: Form) -> Seen {
+        let student = self.logits(&self.student).cast(form.dtype());
+        let weights = self.weights().cast(form.dtype());
+        let rows = self.compare(formula, &student, |it| match form {
+            Form::Native => {
+                assert!(it.is_native());
+                it.weighted(&weights)
+            }
+            Form::Composed | Form::Double => it.composed_weighted(&weights),
+        });
+        Seen {
+            values: numbers(rows.value),
+            gradient: numbers(rows.gradient),
+        }
+    }
+
+    /// Values outside autodiff: of the mean, then of the rows.
+    fn values(&self, formula: Formula, form: Form) -> [Vec<f32>; 2] {
+        let student = self.logits(&self.student);
+        [
+            self.compare(formula, &student, |it| numbers(it.mean_by(form))),
+            self.compare(formula, &student, |it| numbers(it.per_row_by(form))),
+        ]
+    }
+
+    /// How far off the logarithms of a row's probabilities are in single precision.
+    ///
+    /// Logits are divided by τ first and rounded there, by half a unit in the last place of the
+    /// largest on each side. The logarithm of a class ruled out is −87.
+    fn rounding(&self, row: usize, formula: Formula) -> f32 {
+        let at = row * self.classes..(row + 1) * self.classes;
+        let logits = self.student[at.clone()].iter().chain(&self.teacher[at]);
+        let temperature = formula.temperature() as f32;
+        let logs = logits.map(|&z| {
+            if z == OUT {
+                87.0
+            } else {
+                z.abs() / temperature
+            }
+        });
+        2.0 * f32::EPSILON * logs.fold(0.0, f32::max)
+    }
+
+    /// How far two ways to compute a row may be apart, whatever comes out: the rounding of the
+    /// logarithms and some units in the last place of one, both of the size of what the formula
+    /// multiplies with: τ² at most, and weights and scale, here up to 4.
+    fn floor(&self, row: usize, formula: Formula) -> f32 {
+        let temperature = formula.temperature() as f32;
+        let factor = match formula {
+            Formula::HardAndSoft { .. } => temperature.powi(2),
+            _ => 1.0 / temperature,
+        };
+        4.0 * factor.max(1.0) * (1e-6 + self.rounding(row, formula))
+    }
+
+    /// Relative to the largest number of a row: softmax mixes all its numbers.
+    #[track_caller]
+    fn assert_close(&self, formula: Formula, a: &Seen, b: &Seen, tolerance: impl Fn(usize) -> f32) {
+        let tolerances: Vec<f32> = (0..self.rows()).map(tolerance).collect();
+        let loosest = tolerances.iter().copied().fold(0.0, f32::max);
+        let floors: Vec<f32> = (0..self.rows()).map(|n| self.floor(n, formula)).collect();
+        let worst = floors.iter().copied().fold(0.0, f32::max);
+        assert_eq!(a.values.len(), b.values.len());
+        let is_mean = a.values.len() == 1;
+        for (n, (a, b)) in a.values.iter().zip(&b.values).enumerate() {
+            let (floor, tolerance) = match is_mean {
+                true => (worst, loosest),
+                false => (floors[n], tolerances[n]),
+            };
+            let allowed = tolerance * b.abs() + floor;
+            // Equal where both are infinite.
+            let is_close = a == b || (a - b).abs() <= allowed;
+            assert!(is_close, "{formula:?}, value {n}: {a} and {b} ± {allowed}");
+        }
+        assert_eq!(a.gradient.len(), self.student.len());
+        assert_eq!(b.gradient.len(), self.student.len());
+        let rows = |seen: &Seen| -> Vec<Vec<f32>> {
+            let rows = seen.gradient.chunks(self.classes);
+            rows.map(<[f32]>::to_vec).collect()
+        };
+        for (n, (a, b)) in rows(a).iter().zip(rows(b)).enumerate() {
+            let largest = b.iter().fold(0.0f32, |largest, g| largest.max(g.abs()));
+            let allowed = tolerances[n] * largest + floors[n];
+            for (c, (a, b)) in a.iter().zip(&b).enumerate() {
+                let is_close = (a - b).abs() <= allowed;
+                assert!(
+                    is_close,
+                    "{formula:?}, gradient {n} {c}: {a} and {b} ± {allowed}"
+                );
+            }
+        }
+    }
+
+    /// Both forms agree with the composed one in double precision, by all ways to ask for them.
+    ///
+    /// The composed form adds a maximum to the logarithm of a sum and rounds once more there, so that
+    /// next to logits of 1e4 each of its probabilities is off by what the logarithms are.
+    #[track_caller]
+    fn assert_forms_agree(&self, formula: Formula) {
+        let ask = |form: Form| {
+            [
+                self.mean(formula, form),
+                self.per_row(formula, form, form.dtype()),
+                self.weighted(formula, form),
+            ]
+        };
+        let (native, composed) = (ask(Form::Native), ask(Form::Composed));
+        let expected = ask(Form::Double);
+        for i in 0..3 {
+            self.assert_close(formula, &native[i], &expected[i], |_| 1e-4);
+            let tolerance = |n| 1e-4 + 2.0 * self.rounding(n, formula);
+            self.assert_close(formula, &composed[i], &expected[i], tolerance);
+        }
+        // Without a graph the values are the same to the last digit.
+        let [mean, per_row, _] = native;
+        let values = [mean.values, per_row.values];
+        assert_eq!(self.values(formula, Form::Native), values);
+    }
+}
+
+/// Every formula at one choice of numbers.
+fn formulas(temperature: f64, alpha: f64, beta: f64) -> [Formula; 8] {
+    [
+        Formula::Divergence { temperature },
+        Formula::Reverse { temperature },
+        Formula::Mixture { temperature, beta },
+        Formula::HardLabel { smoothing: 0.0 },
+        Formula::HardLabel { smoothing: beta },
+        Formula::HardAndSoft { temperature, alpha },
+        Formula::Decoupled {
+            temperature,
+            alpha,
+            beta,
+        },
+        Formula::Decoupled {
+            temperature,
+            alpha: 0.0,
+            beta: 2.0 * beta,
+        },
+    ]
+}
+
+/// A temperature, an α and a β.
+fn parameters() -> impl Strategy<Value = (f64, f64, f64)> {
+    let temperature = prop_oneof![Just(1.0), 0.5..20.0f64];
+    let alpha = prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64];
+    (temperature, alpha, 0.02..0.98f64)
+}
+
+fn shape() -> impl Strategy<Value = (usize, usize)> {
+    (1..=6usize, 2..=70usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn both_forms_agree(
+        batch in shape().prop_flat_map(|(rows, classes)| Batch::any(rows, classes, false)),
+        (temperature, alpha, beta) in parameters(),
+    ) {
+        for formula in formulas(temperature, alpha, beta) {
+            batch.assert_forms_agree(formula);
+        }
+    }
+
+    #[test]
+    fn both_forms_agree_where_classes_are_ruled_out(
+        batch in shape().prop_flat_map(|(rows, classes)| Batch::any(rows, classes, true)),
+        (temperature, alpha, beta) in parameters(),
+    ) {
+        for formula in formulas(temperature, alpha, beta) {
+            batch.assert_forms_agree(formula);
+        }
+    }
+
+    /// Both read the same numbers and compute in single precision; the gradient is rounded to what
+    /// the logits are stored in, with 10 and with 7 digits after the leading one.
+    #[test]
+    fn both_forms_agree_in_half_precision(
+        batch in shape().prop_flat_map(|(rows, classes)| Batch::any(rows, classes, true)),
+        (temperature, alpha, beta) in parameters(),
+    ) {
+        // 1e4 over τ would be a gradient beyond what f16 holds.
+        let mut batch = batch;
+        for z in batch.student.iter_mut().chain(&mut batch.teacher).filter(|z| z.is_finite()) {
+            *z = z.clamp(-50.0, 50.0);
+        }
+        for (dtype, digits) in [(DType::F16, 10), (DType::BF16, 7)] {
+            for formula in formulas(temperature, alpha, beta) {
+                let [native, composed] = [Form::Native, Form::Composed]
+                    .map(|form| batch.per_row(formula, form, dtype));
+                batch.assert_close(formula, &native, &composed, |_| 0.5f32.powi(digits));
+            }
+        }
+    }
+}
+
+#[test]
+fn both_forms_agree_on_many_classes() {
+    for formula in formulas(2.0, 0.3, 0.7) {
+        Batch::noise(3, 1000).assert_forms_agree(formula);
+    }
+}
+
+#[test]
+fn many_rows_are_what_each_is_alone() {
+    // More than one share of the threads.
+    let batch = Batch::noise(200, 1000);
+    for formula in formulas(2.0, 0.3, 0.7) {
+        let together = batch.per_row(formula, Form::Native, DType::F32);
+        let plain = &batch.values(formula, Form::Native)[1];
+        assert_eq!(*plain, together.values);
+        for n in [0, 1, 31, 32, 33, 63, 64, 100, 159, 160, 199] {
+            let alone = batch.slice(n..n + 1);
+            let alone = alone.per_row(formula, Form::Native, DType::F32);
+            assert_eq!(alone.values, together.values[n..=n]);
+            assert_eq!(alone.gradient, together.gradient[n * 1000..(n + 1) * 1000]);
+        }
+    }
+}
+
+#[test]
+fn small_temperatures_leave_nothing_of_what_is_not_there() {
+    // At τ = 0.05 the labels' softmax, at 1, sees the logits over τ times τ.
+    for classes in [2, 3, 5, 17] {
+        let mut batch = Batch::noise(4, classes);
+        batch.student.iter_mut().for_each(|z| *z *= 0.1);
+        batch.teacher.iter_mut().for_each(|z| *z *= 0.1);
+        for (temperature, alpha) in [(0.01, 1.0), (0.05, 0.5), (0.2, 0.9)] {
+            batch.assert_forms_agree(Formula::HardAndSoft { temperature, alpha });
+        }
+    }
+}
+
+#[test]
+fn a_label_far_ahead_of_classes_ruled_out_is_left_out_alone() {
+    // What is left is a choice between the second and the third class.
+    let batch = Batch {
+        classes: 5,
+        student: vec![1e4, 1.0, 2.0, OUT, OUT, 90.0, 1.0, 2.0, OUT, 0.0],
+        teacher: vec![1e4, 2.0, 1.0, OUT, 0.0, 1.0, 2.0, 1.0, OUT, OUT],
+        labels: vec![0, 0],
+        mask: None,
+        weights: vec![1.0, 2.0],
+    };
+    for formula in formulas(1.0, 0.5, 0.5) {
+        batch.assert_forms_agree(formula);
+    }
+}
+
+#[test]
+fn rows_that_count_nothing_are_not_looked_at() {
+    let clean = Batch {
+        mask: Some(vec![true, false, true, false]),
+        weights: vec![1.0, 0.0, -2.0, 0.0],
+        ..Batch::noise(4, 19)
+    };
+    let mut dirty = clean.clone();
+    for n in [1, 3] {
+        dirty.student[19 * n + n] = f32::NAN;
+        dirty.teacher[19 * n + 2 * n] = f32::INFINITY;
+        dirty.labels[n] = [0, -100, 0, 19][n];
+    }
+    for formula in formulas(2.0, 0.3, 0.7) {
+        for form in [Form::Native, Form::Composed] {
+            let ask = |batch: &Batch| {
+                [
+                    batch.mean(formula, form),
+                    batch.per_row(formula, form, DType::F32),
+                    batch.weighted(formula, form),
+                ]
+            };
+            let found = ask(&dirty);
+            assert_eq!(found, ask(&clean), "{formula:?} {form:?}");
+            for seen in &found {
+                assert!(seen.gradient[19..38].iter().all(|&g| g == 0.0));
+                assert!(seen.gradient[57..].iter().all(|&g| g == 0.0));
+            }
+            assert_eq!(found[1].values[1], 0.0);
+            assert_eq!(found[2].values[3], 0.0);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_in_a_row_that_counts_is_seen() {
+    for what in [f32::NAN, f32::INFINITY] {
+        for at in [0, 8, 18] {
+            for is_student in [true, false] {
+                let mut batch = Batch::noise(3, 19);
+                batch.mask = None;
+                let side = match is_student {
+                    true => &mut batch.student,
+                    false => &mut batch.teacher,
+                };
+                side[19 + at] = what;
+                for formula in formulas(2.0, 0.3, 0.7) {
+                    if !is_student && !has_teacher(formula) {
+                        continue;
+                    }
+                    let seen = batch.per_row(formula, Form::Native, DType::F32);
+                    let is_nan: Vec<bool> = seen.values.iter().map(|v| v.is_nan()).collect();
+                    assert_eq!(is_nan, [false, true, false], "{formula:?}");
+                    assert!(batch.mean(formula, Form::Native).values[0].is_nan());
+                    assert!(batch.mean(formula, Form::Composed).values[0].is_nan());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_need_not_be_contiguous() {
+    let batch = Batch {
+        mask: None,
+        ..Batch::noise(4, 19)
+    };
+    let turned = |x: Tensor<2>| {
+        // The same numbers, laid out the other way round.
+        x.transpose().reshape([76]).reshape([19, 4]).transpose()
+    };
+    let narrowed = |x: Tensor<2>| {
+        let x = Tensor::cat(vec![x.clone().neg(), x.clone(), x.neg()], 1);
+        x.narrow(1, 19, 19)
+    };
+    let from_the_middle = |x: Tensor<2>| {
+        let x = Tensor::cat(vec![x.clone().neg(), x.clone(), x.neg()], 0);
+        x.narrow(0, 4, 4)
+    };
+    let layouts: [&dyn Fn(Tensor<2>) -> Tensor<2>; 3] = [&turned, &narrowed, &from_the_middle];
+    let labels = labels(&[&[18; 4], &batch.labels[..], &[0; 4]].concat()).narrow(0, 4, 4);
+    for formula in formulas(2.0, 0.3, 0.7) {
+        let expected = batch.per_row(formula, Form::Native, DType::F32);
+        for layout in layouts {
+            let leaf = batch.leaf(DType::F32);
+            let student = layout(leaf.clone());
+            let teacher = layout(batch.logits(&batch.teacher));
+            let comparison = Comparison {
+                formula,
+                scale: 1.5,
+                student: &student,
+                teacher: has_teacher(formula).then_some(teacher),
+                labels: has_labels(formula).then_some(&labels),
+                mask: None,
+            };
+            let values = comparison.per_row_by(Form::Native);
+            // What arrives need not be contiguous either.
+            let weights = batch.weights();
+            let weights: Tensor<2> = Tensor::stack(vec![weights.clone(), weights], 1);
+            let weights: Tensor<1> = weights.narrow(1, 1, 1).squeeze_dim(1);
+            let loss = (values.clone() * weights).sum();
+            let found = Seen {
+                values: numbers(values),
+                gradient: numbers(leaf.grad(&loss.backward()).unwrap()),
+            };
+            assert_eq!(found, expected, "{formula:?}");
+        }
+    }
+}
+
+#[test]
+fn no_rows_are_no_error() {
+    let batch = Batch::noise(2, 5).slice(0..0);
+    let none = Batch {
+        mask: None,
+        ..batch.clone()
+    };
+    for formula in formulas(2.0, 0.3, 0.7) {
+        for batch in [&batch, &none] {
+            let mean = batch.mean(formula, Form::Native);
+            assert_eq!((mean.values, mean.gradient), (vec![0.0], vec![]));
+            let rows = batch.per_row(formula, Form::Native, DType::F32);
+            assert_eq!((rows.values, rows.gradient), (vec![], vec![]));
+            let rows = batch.weighted(formula, Form::Native);
+            assert_eq!((rows.values, rows.gradient), (vec![], vec![]));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a label is out of range: there are 5 classes")]
+fn a_label_out_of_range_panics() {
+    let mut batch = Batch::noise(2, 5);
+    batch.labels[1] = 5;
+    batch.mean(Formula::HardLabel { smoothing: 0.0 }, Form::Native);
+}
+
+#[test]
+#[should_panic(expected = "a label is out of range: there are 1000 classes")]
+fn a_label_out_of_range_panics_on_other_threads_too() {
+    let mut batch = Batch::noise(200, 1000);
+    batch.labels[150] = -1;
+    let formula = Formula::HardAndSoft {
+        temperature: 2.0,
+        alpha: 0.5,
+    };
+    batch.mean(formula, Form::Native);
+}
+
+#[test]
+fn what_arrives_from_several_uses_adds_up() {
+    let batch = Batch::noise(4, 19);
+    for formula in formulas(2.0, 0.3, 0.7) {
+        let once = batch.mean(formula, Form::Native);
+        let leaf = batch.leaf(DType::F32);
+        let loss = batch.compare(formula, &leaf, |it| it.mean_by(Form::Native));
+        // d(v² + 2v) = (2v + 2) dv, and the logits have a gradient of their own.
+        let total = loss.clone() * loss.clone() + loss * 2.0 + leaf.clone().sum();
+        let found = numbers(leaf.grad(&total.backward()).unwrap());
+        let factor = (2.0 * once.values[0] + 2.0) / 2.5;
+        for (found, once) in found.iter().zip(&once.gradient) {
+            let expected = once * factor + 1.0;
+            assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+        }
+    }
+}
+
+#[test]
+fn next_to_huge_logits_nothing_is_still_nothing() {
+    // 1e10 − 100 is 1e10 in single precision.
+    let batch = Batch {
+        classes: 3,
+        student: vec![1e10, 0.0, 1e10],
+        teacher: vec![1e10, 1e10, OUT],
+        labels: vec![0],
+        mask: None,
+        weights: vec![1.0],
+    };
+    for formula in formulas(1.0, 0.5, 0.5) {
+        for form in [Form::Native, Form::Composed] {
+            let seen = batch.per_row(formula, form, DType::F32);
+            assert!(seen.gradient.iter().all(|g| g.is_finite()));
+        }
+    }
+    // Two of three are equally likely.
+    let hard = Formula::HardLabel { smoothing: 0.0 };
+    let seen = batch.per_row(hard, Form::Native, DType::F32);
+    assert!((seen.values[0] - 1.5 * 2f32.ln()).abs() < 1e-6);
+    for (found, expected) in seen.gradient.iter().zip([-0.75, 0.0, 0.75]) {
+        assert!((found - expected).abs() < 1e-6);
+    }
+}
