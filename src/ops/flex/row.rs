@@ -312,6 +312,42 @@ pub(super) fn row<S: Simd, T: Logit>(
     }
 }
 
+/// What is added to the gradient of soft targets. A trait rather than a closure, because a closure is
+/// not always inlined, and is then compiled without the instruction set.
+trait More<S: Simd> {
+    /// The sum of `g` and what there is for the vector `i`, where the student's exponentials are `e`.
+    fn add(&self, simd: S, i: usize, e: S::f32s, g: S::f32s) -> S::f32s;
+}
+
+struct Nothing;
+
+impl<S: Simd> More<S> for Nothing {
+    #[inline(always)]
+    fn add(&self, _: S, _: usize, _: S::f32s, g: S::f32s) -> S::f32s {
+        g
+    }
+}
+
+/// These exponentials, times a factor.
+struct Of<'a, S: Simd>(&'a [S::f32s], S::f32s);
+
+impl<S: Simd> More<S> for Of<'_, S> {
+    #[inline(always)]
+    fn add(&self, simd: S, i: usize, _: S::f32s, g: S::f32s) -> S::f32s {
+        fma(simd, self.0[i], self.1, g)
+    }
+}
+
+/// The student's exponentials, times a factor.
+struct OfStudent<S: Simd>(S::f32s);
+
+impl<S: Simd> More<S> for OfStudent<S> {
+    #[inline(always)]
+    fn add(&self, simd: S, _: usize, e: S::f32s, g: S::f32s) -> S::f32s {
+        fma(simd, e, self.0, g)
+    }
+}
+
 /// A row of which all that formulas have in common is known.
 struct Work<'a, S: Simd> {
     simd: S,
@@ -366,20 +402,14 @@ impl<'a, S: Simd> Work<'a, S> {
         let simd = self.simd;
         self.student.exponentiate(simd);
         teacher.exponentiate(simd);
-        let value = self.soft(&teacher, self.pull, |_, _, g| g);
+        let value = self.soft(&teacher, self.pull, Nothing);
         self.settle(&teacher, self.pull);
         value * self.weight
     }
 
-    /// `KL(p ‖ q)`. The gradient is what `more` makes of a vector's index, the student's
-    /// exponentials there, and `pull · (q − p)`.
+    /// `KL(p ‖ q)`. The gradient is `pull · (q − p)` and `more`.
     #[inline(always)]
-    fn soft(
-        &mut self,
-        teacher: &Side<'_, S>,
-        pull: f32,
-        more: impl Fn(usize, S::f32s, S::f32s) -> S::f32s,
-    ) -> f32 {
+    fn soft(&mut self, teacher: &Side<'_, S>, pull: f32, more: impl More<S>) -> f32 {
         let simd = self.simd;
         let (s, t) = (&self.student, teacher);
         let (s_scale, t_scale) = (simd.splat_f32s(s.scale), simd.splat_f32s(t.scale));
@@ -395,7 +425,7 @@ impl<'a, S: Simd> Work<'a, S> {
             let rest = simd.sub_f32s(simd.mul_f32s(s_e, s_scale), p);
             value = simd.add_f32s(value, addend(simd, p, rest, r));
             if has_gradient {
-                out.put(i, more(i, s_e, simd.mul_f32s(rest, pull)));
+                out.put(i, more.add(simd, i, s_e, simd.mul_f32s(rest, pull)));
             }
         }
         simd.reduce_sum_f32s(value)
@@ -528,7 +558,7 @@ impl<'a, S: Simd> Work<'a, S> {
         };
         let scale = simd.splat_f32s(alpha * self.weight / sum);
         let soft_pull = (1.0 - alpha) * temperature * self.weight;
-        let soft = self.soft(&teacher, soft_pull, |i, _, g| fma(simd, plain[i], scale, g));
+        let soft = self.soft(&teacher, soft_pull, Of(plain, scale));
         if !self.gradient.is_empty() {
             // SAFETY: `soft` has written the gradient as a whole.
             let before = unsafe { self.gradient[label].assume_init() };
@@ -548,8 +578,7 @@ impl<'a, S: Simd> Work<'a, S> {
         let target = p.divergence_to(&q);
         let of_label = (q.label - p.label) as f32 * alpha * self.pull;
         let scale = simd.splat_f32s(-of_label * self.student.scale);
-        let more = |_, e, g| fma(simd, e, scale, g);
-        let non_target = self.soft(&teacher, self.pull * beta, more);
+        let non_target = self.soft(&teacher, self.pull * beta, OfStudent(scale));
         if !self.gradient.is_empty() {
             self.settle(&teacher, self.pull * beta);
             let is_constant = self.student.ruled_out.contains(&label);
