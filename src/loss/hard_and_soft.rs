@@ -8,10 +8,10 @@ use crate::{Error, Result, Schedule};
 /// Hard labels and soft targets as one loss: the usual sum, α of the first and 1 − α of the second.
 ///
 /// The objective of Hinton et al., and what most training scripts mean by distillation. It equals
-/// [`hard_label`](fn@super::hard_label) and [`soft_target`](fn@super::soft_target) as two terms of an objective, with α
-/// and 1 − α as their weights; as one loss it goes over the logits once, which is cheaper where
-/// classes are many. Take two terms where each should have a line of its own in the progress, a
-/// weight that follows a schedule, or smoothed labels.
+/// [`hard_label`](fn@super::hard_label) and [`soft_target`](fn@super::soft_target) as two terms of
+/// an objective, with α and 1 − α as their weights; as one loss it goes over the logits once, which
+/// is cheaper where classes are many. Take two terms where each should have a line of its own in
+/// the progress, a weight that follows a schedule, or smoothed labels.
 ///
 /// ```text
 /// L(z_s, z_t, y) = (1/N) Σ_n ( −α · log softmax(z_s)_y + (1 − α) · τ² · KL(p_t ‖ p_s) )

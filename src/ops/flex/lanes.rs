@@ -39,7 +39,7 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     );
     let n = simd.sub_f32s(rounded, simd.splat_f32s(ROUNDER));
     // n · ln 2 in two parts, the first exact, so that the difference loses no digits.
-    let f = fma(simd, n, simd.splat_f32s(-0.693_359_375), x);
+    let f = fma(simd, n, simd.splat_f32s(-355.0 / 512.0), x);
     let f = fma(simd, n, simd.splat_f32s(2.121_944_4e-4), f);
     // A minimax polynomial for |f| ≤ ln 2 / 2, off by at most 3e-9 of the result, and exact at zero.
     let series = polynomial(
