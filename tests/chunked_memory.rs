@@ -6,7 +6,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_distill::loss::{ChunkedHead, Head, HeadLoss, soft_target};
 
 const FORM: &str = "BURN_DISTILL_TEST_FORM";
-const [ROWS, VOCABULARY, WIDTH]: [usize; 3] = [2048, 16_384, 32];
+const ROWS: usize = 2048;
+const VOCABULARY: usize = 16_384;
+const WIDTH: usize = 32;
 
 /// The peak of this process so far, in KiB.
 fn peak() -> Option<usize> {
@@ -43,7 +45,11 @@ fn growth(form: &str) -> usize {
 fn measured(form: &str) -> usize {
     let this = std::env::current_exe().expect("a test has a path");
     let mut child = std::process::Command::new(this);
-    child.args(["--exact", "chunks_need_a_fraction_of_the_memory", "--nocapture"]);
+    child.args([
+        "--exact",
+        "chunks_need_a_fraction_of_the_memory",
+        "--nocapture",
+    ]);
     let output = child.env(FORM, form).output().expect("a test runs again");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let growth = text.lines().find_map(|line| line.split_once("growth="));
