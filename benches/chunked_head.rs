@@ -163,10 +163,11 @@ fn time(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Peak memory of this process in MiB, above a start.
-fn peak() -> Option<f64> {
+/// A line of what Linux says about this process, in MiB: `VmRSS:`, what is resident, or `VmHWM:`, the
+/// peak of that.
+fn memory(name: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
     let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes / 1024.0)
 }
@@ -174,7 +175,7 @@ fn peak() -> Option<f64> {
 /// One form, in this process: prints `value seconds mebibytes`.
 fn measure(form: &str, [rows, vocabulary, width]: [usize; 3], loss: HeadLoss) {
     let inputs = Inputs::new(rows, vocabulary, width);
-    let before = peak();
+    let before = memory("VmRSS:");
     let start = Instant::now();
     let value = match form {
         "materialised" => inputs.materialised(loss),
@@ -182,7 +183,9 @@ fn measure(form: &str, [rows, vocabulary, width]: [usize; 3], loss: HeadLoss) {
         rows => inputs.chunked(loss, Some(rows.parse().expect("rows of a chunk"))),
     };
     let seconds = start.elapsed().as_secs_f64();
-    let grown = peak().zip(before).map(|(peak, before)| peak - before);
+    let grown = memory("VmHWM:")
+        .zip(before)
+        .map(|(peak, before)| peak - before);
     let grown = grown.map_or("?".into(), |grown| format!("{grown:.0}"));
     println!("{value:.6} {seconds:.2} {grown}");
 }
