@@ -275,7 +275,7 @@ impl Head {
 ///
 /// ```
 /// use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-/// use burn::module::{AutodiffModule, Module};
+/// use burn::module::Module;
 /// use burn::optim::{GradientsParams, Optimizer, SgdConfig};
 /// use burn::tensor::{Bool, Device, Int, Tensor};
 /// use burn_distill::loss::{ChunkedHead, Head, HeadLoss};

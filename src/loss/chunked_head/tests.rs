@@ -13,8 +13,11 @@ const VOCABULARY: usize = 13;
 /// The widths of student and teacher.
 const WIDTHS: [usize; 2] = [3, 5];
 
+/// Terms with their weights.
+type Terms = Vec<(f64, Box<dyn Loss>)>;
+
 /// A loss, and the terms with their weights that it is the sum of.
-fn losses() -> Vec<(HeadLoss, Vec<(f64, Box<dyn Loss>)>)> {
+fn losses() -> Vec<(HeadLoss, Terms)> {
     let temperature = 2.0;
     let none = TemperatureScale::None;
     let squared = TemperatureScale::Squared;
