@@ -8,7 +8,7 @@
 //! ```
 //!
 //! By default that is 4096 rows, 128256 entries, a width of 512 on both sides, and soft targets. The
-//! materialised form needs 7 GB then. Peak memory is read from Linux; elsewhere it is left out.
+//! materialised form needs 6.5 GB then. Peak memory is read from Linux; elsewhere it is left out.
 
 use std::hint::black_box;
 use std::process::Command;
