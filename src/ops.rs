@@ -17,7 +17,7 @@ mod flex;
 mod formula;
 mod vectors;
 
-pub(crate) use comparison::{Comparison, with_known_gradient};
+pub(crate) use comparison::{Comparison, add_product, with_known_gradient};
 pub(crate) use formula::Formula;
 
 use decoupled::decoupled;

@@ -46,6 +46,7 @@
 //! | `hard_and_soft.rs` | [`HardAndSoft`] | softened class probabilities, and the student with the true classes |
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
+//! | `chunked_head.rs` | [`ChunkedHead`] | several of these at the output of language models, without the logits of all tokens |
 //!
 //! All of them reduce alike: a value per row first, then the mean over the rows that count. Losses
 //! on the relations within a batch have no value per row; they take the mean over the pairs, or
@@ -60,6 +61,7 @@ mod activation_boundary;
 mod attention_map;
 mod attention_transfer;
 mod channel_wise;
+mod chunked_head;
 mod correlation_congruence;
 mod crd;
 mod custom;
@@ -116,6 +118,7 @@ pub use attention_transfer::{
     attention_transfer, attention_transfer_no_reduction,
 };
 pub use channel_wise::{ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction};
+pub use chunked_head::{ChunkedHead, Head, HeadLoss};
 pub use correlation_congruence::{
     Correlation, CorrelationCongruence, CorrelationCongruenceConfig, CorrelationReduction,
     correlation_congruence,

@@ -93,7 +93,7 @@ impl Comparison<'_> {
         let Rows { value, gradient } = this.composed_rows();
         // A class at −∞ is a constant.
         let gradient = gradient.mask_fill(ruled_out(self.student), 0.0);
-        let factors = weights.clone() * self.scale;
+        let factors = weights.clone().cast(value.dtype()) * self.scale;
         Rows {
             value: value.mask_fill(ignored.clone(), 0.0) * factors.clone(),
             gradient: mask_rows(gradient, &ignored) * factors.unsqueeze_dim(1),
@@ -253,6 +253,8 @@ fn attach<const D: usize>(wrt: &Tensor<D>, value: Tensor<1>, gradient: Tensor<D>
 }
 
 /// A value, `[1]`, whose backward pass hands `gradient` on to `wrt`, times what arrives.
+///
+/// Where `wrt` is in half precision, value and gradient are in [`single`].
 pub(crate) fn with_known_gradient<const D: usize>(
     wrt: &Tensor<D>,
     value: Tensor<1>,
@@ -261,12 +263,22 @@ pub(crate) fn with_known_gradient<const D: usize>(
     if !wrt.is_autodiff() {
         return value;
     }
-    if has_row_ops(&value.clone().into_dispatch().kind) {
+    let is_single = [value.dtype(), gradient.dtype()] == [DType::F32; 2];
+    if is_single && has_row_ops(&value.clone().into_dispatch().kind) {
         return attach(wrt, value, gradient);
     }
     // f(x) = v + ⟨g, x⟩ − ⟨g, x₀⟩ has the value v and the gradient g at x = x₀.
-    let product = (wrt.clone() * gradient).sum();
+    let product = (single(wrt.clone()) * gradient).sum();
     product.clone() - product.without_autodiff() + value
+}
+
+/// `sum + lhs · rhs`, in the place of `sum` where the backend can and nobody else holds it.
+pub(crate) fn add_product(sum: Tensor<2>, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+    if sum.dtype() != DType::F32 || !has_row_ops(&sum.clone().into_dispatch().kind) {
+        return sum + lhs.matmul(rhs);
+    }
+    let [sum, lhs, rhs] = [sum, lhs, rhs].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::add_product(sum, lhs, rhs))
 }
 
 /// Whether [`RowOps`] has an implementation for tensors of this kind.

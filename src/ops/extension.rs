@@ -47,6 +47,15 @@ pub(crate) trait RowOps: Backend {
         Self::float_mul(rows, factors)
     }
 
+    /// `sum + lhs · rhs`, all of rank 2.
+    fn add_product(
+        sum: FloatTensor<Self>,
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_add(sum, Self::float_matmul(lhs, rhs))
+    }
+
     /// The values, with the gradient of their rows at the student put into the graph.
     fn attach(
         _student: FloatTensor<Self>,

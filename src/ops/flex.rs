@@ -1,6 +1,7 @@
 //! Rows of logits on the CPU: vector instructions chosen at run time, rows shared among threads.
 
 mod lanes;
+mod product;
 mod row;
 
 use std::cell::RefCell;
@@ -90,6 +91,14 @@ impl RowOps for Flex {
                 }
             });
         rows
+    }
+
+    fn add_product(
+        sum: FloatTensor<Self>,
+        lhs: FloatTensor<Self>,
+        rhs: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        product::add(sum, &lhs, &rhs)
     }
 }
 

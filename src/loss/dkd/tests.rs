@@ -47,7 +47,7 @@ fn the_parts_add_up_to_soft_targets() {
     let seen = Batch::new([student], [teacher], [1]).seen(&loss(1.0, 1.0, 0.5));
     let device = burn::tensor::Device::flex();
     let tensor = |row: [f64; 3]| Tensor::<2>::from_floats([row.map(|z| z as f32)], &device);
-    let rows = divergence(&tensor(student), &tensor(teacher), 1.0);
+    let rows = crate::ops::divergence(&tensor(student), &tensor(teacher), 1.0);
     let data = |x: burn::tensor::TensorData| x.iter::<f64>().collect::<Vec<_>>();
     assert_close(&[seen.value], &data(rows.value.into_data()), 1e-6);
     assert_close(&seen.gradient, &data(rows.gradient.into_data()), 1e-6);
