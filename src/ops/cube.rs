@@ -1,6 +1,8 @@
 //! Rows of logits on every GPU: one cube per row.
 
+mod functions;
 mod row;
+mod sums;
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;

@@ -10,6 +10,8 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
+use super::functions::{addend, exp_less_one, log_one_more, softplus};
+use super::sums::{Four, together};
 use crate::ops::LOG_OF_ZERO;
 
 /// Which formula the kernel is compiled for.
@@ -64,50 +66,6 @@ const LEAST_EXPONENT: f32 = -87.0;
 const NEXT_TO_NOTHING: f32 = 100.0;
 
 const LOG_OF_NOTHING: f32 = LOG_OF_ZERO as f32;
-
-#[derive(CubeType, Clone, Copy)]
-struct Four {
-    a: f32,
-    b: f32,
-    c: f32,
-    d: f32,
-}
-
-/// What all units have found, added up, or the largest of it.
-#[cube]
-fn together(mine: Four, #[comptime] is_maximum: bool, #[comptime] units: usize) -> Four {
-    let mut room = Shared::<[f32]>::new_slice(4 * units);
-    let unit = UNIT_POS as usize;
-    room[unit] = mine.a;
-    room[unit + units] = mine.b;
-    room[unit + 2 * units] = mine.c;
-    room[unit + 3 * units] = mine.d;
-    sync_cube();
-    let mut half = CUBE_DIM as usize / 2;
-    while half > 0 {
-        if unit < half {
-            #[unroll]
-            for lane in 0..4usize {
-                let here = unit + lane * units;
-                let x = room[here];
-                let y = room[here + half];
-                if comptime!(is_maximum) {
-                    room[here] = max(x, y);
-                } else {
-                    room[here] = x + y;
-                }
-            }
-        }
-        sync_cube();
-        half /= 2;
-    }
-    Four {
-        a: room[0],
-        b: room[units],
-        c: room[2 * units],
-        d: room[3 * units],
-    }
-}
 
 /// A logit over the temperature.
 #[cube]
@@ -165,57 +123,6 @@ fn class<F: Float>(logits: &[F], i: usize, factor: f32, side: &Side) -> Class {
 #[cube]
 fn exponential(a: f32, is_out: bool) -> f32 {
     select(is_out, LEAST_EXPONENT.runtime(), a).exp()
-}
-
-/// What a class adds to `KL(a ‖ b)` with `r = log b − log a` and `rest = b − a`: `b − a − a·r`, by
-/// its series where that would cancel. Never negative.
-#[cube]
-fn addend(a: f32, rest: f32, r: f32) -> f32 {
-    // At |r| = 0.25 what is left out is below 2e-8 of it.
-    let mut series = r / 7.0f32 + 1.0f32;
-    series = series * r / 6.0f32 + 1.0f32;
-    series = series * r / 5.0f32 + 1.0f32;
-    series = series * r / 4.0f32 + 1.0f32;
-    series = series * r / 3.0f32 + 1.0f32;
-    series = series * 0.5f32;
-    let near = a * series * r * r;
-    select(r.abs() < 0.25, near, rest - a * r)
-}
-
-/// `e^x − 1` for `x ≤ 0`, without cancellation near zero.
-#[cube]
-fn exp_less_one(x: f32) -> f32 {
-    let mut series = x / 9.0f32 + 1.0f32;
-    series = series * x / 8.0f32 + 1.0f32;
-    series = series * x / 7.0f32 + 1.0f32;
-    series = series * x / 6.0f32 + 1.0f32;
-    series = series * x / 5.0f32 + 1.0f32;
-    series = series * x / 4.0f32 + 1.0f32;
-    series = series * x / 3.0f32 + 1.0f32;
-    series = series * x / 2.0f32 + 1.0f32;
-    select(x > -0.5f32, series * x, x.exp() - 1.0f32)
-}
-
-/// `log(1 + x)` for `−1 < x ≤ 1`. A GPU's own may be off by a part of the distance to 1.
-#[cube]
-fn log_one_more(x: f32) -> f32 {
-    // 2 · artanh(t), |t| ≤ ⅓.
-    let t = x / (x + 2.0f32);
-    let t2 = t * t;
-    let mut series = t2 / 15.0f32 + comptime!(1.0f32 / 13.0f32);
-    series = series * t2 + comptime!(1.0f32 / 11.0f32);
-    series = series * t2 + comptime!(1.0f32 / 9.0f32);
-    series = series * t2 + comptime!(1.0f32 / 7.0f32);
-    series = series * t2 + comptime!(1.0f32 / 5.0f32);
-    series = series * t2 + comptime!(1.0f32 / 3.0f32);
-    series = series * t2 + 1.0f32;
-    select(x > -0.5f32, 2.0f32 * t * series, (x + 1.0f32).ln())
-}
-
-/// `log(1 + e^x)`
-#[cube]
-fn softplus(x: f32) -> f32 {
-    max(x, 0.0) + log_one_more((-x.abs()).exp())
 }
 
 /// The label against all other classes.

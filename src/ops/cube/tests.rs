@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::LinearConfig;
 use burn::tensor::{Bool, DType, Device, DeviceKind, Int, Tensor, TensorData};
 
-use crate::ops::{Comparison, Formula, Rows};
+use crate::ops::{Comparison, Formula, Rows, with_known_gradient};
 
 /// The default GPU. Where there is none, a word about it, or a failure if
 /// `BURN_DISTILL_REQUIRE_GPU` is set.
@@ -235,6 +235,51 @@ fn no_number_stays_none() {
         assert!(!gradient[3].is_finite(), "{formula:?}: {}", gradient[3]);
         assert!(value[1].is_finite());
     }
+}
+
+#[test]
+fn a_label_that_names_no_class_gives_no_number() {
+    let Some(gpu) = gpu() else { return };
+    for label in [-1, 8] {
+        let mut batch = Batch::new(2, 8);
+        batch.labels[0] = label;
+        for formula in formulas().into_iter().filter(|&f| has_labels(f)) {
+            let [value, _] = batch.on(formula, DType::F32, &gpu);
+            assert!(value[0].is_nan(), "{formula:?}: {}", value[0]);
+            assert!(value[1].is_finite());
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_computed_in_single() {
+    let Some(gpu) = gpu() else { return };
+    let mut batch = Batch::new(3, 300);
+    batch.student[7] = f32::NEG_INFINITY;
+    for dtype in [DType::F16, DType::BF16] {
+        if !gpu.supports_dtype(dtype) {
+            eprintln!("skipping {dtype:?}: the GPU does not have it");
+            continue;
+        }
+        for formula in formulas() {
+            batch.check(formula, dtype, &gpu);
+        }
+    }
+}
+
+/// A known gradient of any rank, times what arrives.
+#[test]
+fn a_known_gradient_is_handed_on() {
+    let Some(gpu) = gpu() else { return };
+    let leaf = Tensor::<3>::ones([2, 3, 4], &gpu.clone().autodiff()).require_grad();
+    let gradient = Tensor::<1, Int>::arange(0..24, &gpu).float();
+    let value = Tensor::<1>::from_floats([5.0], &gpu);
+    let known = with_known_gradient(&leaf, value, gradient.reshape([2, 3, 4]));
+    let loss = known * 3.0;
+    let found = leaf.grad(&loss.backward()).expect("the leaf learns");
+    let expected: Vec<f32> = (0..24).map(|i| 3.0 * i as f32).collect();
+    assert_eq!(numbers(found), expected);
+    assert_eq!(numbers(loss), [15.0]);
 }
 
 #[test]
