@@ -12,7 +12,6 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::extension::NO_GRADIENT;
@@ -70,22 +69,26 @@ fn rows(
     let [count, classes] = student.shape().dims();
     let student = into_contiguous(student);
     let weights = into_contiguous(single(weights));
-    let new = |shape: Shape| {
+    // Without room between the rows, which some backends leave: the kernel knows of none.
+    let new = |shape: Shape, dtype: DType| {
         let (client, device) = (student.client.clone(), student.device.clone());
-        empty_device_dtype(client, device, shape, DType::F32)
+        let room = client.empty(shape.num_elements() * dtype.size());
+        CubeTensor::new_contiguous(client, device, shape, room, dtype)
     };
-    let values = new(Shape::new([count]));
-    let gradient = new(match has_gradient {
-        true => Shape::new([count, classes]),
-        false => Shape::new(NO_GRADIENT),
-    });
+    let values = new(Shape::new([count]), DType::F32);
+    let gradient = match has_gradient {
+        true => new(Shape::new([count, classes]), DType::F32),
+        false => new(Shape::new(NO_GRADIENT), DType::F32),
+    };
     if count == 0 || classes == 0 {
         return (values, gradient);
     }
-    // Where the formula has none, the kernel does not read it, but it has a place for it.
-    let teacher = teacher.map_or_else(|| student.clone(), into_contiguous);
+    // Where the formula has none, the kernel does not read it, but it has a place for it. A place of
+    // its own: WebGPU refuses a buffer in two places.
+    let none = |dtype| new(Shape::new([1]), dtype);
+    let teacher = teacher.map_or_else(|| none(student.dtype), into_contiguous);
     let labels = labels.map_or_else(
-        || weights.clone(),
+        || none(DType::I32),
         |labels| into_contiguous(of_32_bits(labels)),
     );
 

@@ -9,13 +9,14 @@ use burn::tensor::{DType, Shape};
 use super::Formula;
 
 /// The shape of a gradient that nobody asks for: not every GPU has tensors without numbers.
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda", feature = "rocm"))]
 pub(super) const NO_GRADIENT: [usize; 2] = [1, 1];
 
 /// [`Formula`]s as operations of a backend.
 ///
 /// The weights, `[N]`, are factors of the rows' values and gradients; a row of weight zero is not
 /// looked at. All comparisons give the values, `[N]`, and the gradient with respect to the student,
-/// `[N, C]`, or of the shape [`NO_GRADIENT`] where nobody asks for it, both in single precision.
+/// `[N, C]`, or `[1, 1]` where nobody asks for it, both in single precision.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")),
