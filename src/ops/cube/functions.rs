@@ -13,7 +13,7 @@ pub(super) fn addend(a: f32, rest: f32, r: f32) -> f32 {
     series = series * r / 5.0f32 + 1.0f32;
     series = series * r / 4.0f32 + 1.0f32;
     series = series * r / 3.0f32 + 1.0f32;
-    series = series * 0.5f32;
+    series *= 0.5f32;
     let near = a * series * r * r;
     select(r.abs() < 0.25, near, rest - a * r)
 }

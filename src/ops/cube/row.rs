@@ -175,7 +175,8 @@ fn mixed(p: f32, q: f32, r: f32, beta: f32) -> Mixed {
 
 /// The value of every row and, where `has_gradient`, its gradient at the student.
 #[cube(launch, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
+// What is known when the kernel is compiled has an `if` of its own.
+#[allow(clippy::collapsible_if, clippy::too_many_arguments)]
 pub(super) fn rows<F: Float>(
     student: &[F],
     // Read only where the kind has a teacher.
