@@ -62,9 +62,6 @@ const LOWEST: f32 = f32::MIN;
 /// but a normal number.
 const LEAST_EXPONENT: f32 = -87.0;
 
-/// How far below the label the others are, in logarithms, where all of them are ruled out.
-const NEXT_TO_NOTHING: f32 = 100.0;
-
 const LOG_OF_NOTHING: f32 = LOG_OF_ZERO as f32;
 
 /// A logit over the temperature.
@@ -73,10 +70,10 @@ fn logit<F: Float>(logits: &[F], i: usize, factor: f32) -> f32 {
     f32::cast_from(logits[i]) * factor
 }
 
-/// The maximum, and where there is none, because all classes are ruled out, something finite.
+/// The maximum, and zero where there is none, because all classes are ruled out.
 #[cube]
-fn or_finite(max: f32, otherwise: f32) -> f32 {
-    select(max <= LOWEST, otherwise, max)
+fn or_zero(max: f32) -> f32 {
+    select(max <= LOWEST, 0.0, max)
 }
 
 /// One side of a row: its logits less their maximum, and what makes probabilities of them.
@@ -252,14 +249,13 @@ pub(super) fn rows<F: Float>(
         true,
         units,
     );
-    let mut s_other = 0.0f32;
-    let mut t_other = 0.0f32;
-    if comptime!(kind == Kind::Decoupled) {
-        s_other = or_finite(s_label, 0.0) - NEXT_TO_NOTHING - LEAST_EXPONENT;
-        t_other = or_finite(t_label, 0.0) - NEXT_TO_NOTHING - LEAST_EXPONENT;
+    let mut s_max = maxima.a;
+    let mut t_max = maxima.b;
+    // Where all the others are ruled out, they are as far below the label as a number can be.
+    if comptime!(kind != Kind::Decoupled) {
+        s_max = or_zero(s_max);
+        t_max = or_zero(t_max);
     }
-    let s_max = or_finite(maxima.a, s_other);
-    let t_max = or_finite(maxima.b, t_other);
 
     // What the teacher gives to classes that the student rules out, before it is scaled; or, for
     // labels alone, how many these are.
@@ -359,7 +355,8 @@ pub(super) fn rows<F: Float>(
     let soft = if comptime!(kind == Kind::HardAndSoft) {
         (1.0 - numbers.alpha) * numbers.temperature * numbers.temperature
     } else if comptime!(kind == Kind::Decoupled) {
-        numbers.beta
+        // A teacher who rules all the others out does not compare them.
+        select(t_max <= LOWEST, 0.0, numbers.beta)
     } else {
         1.0f32.runtime()
     };

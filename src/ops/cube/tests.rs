@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::LinearConfig;
 use burn::tensor::{Bool, DType, Device, DeviceKind, Int, Tensor, TensorData};
 
-use crate::ops::{Comparison, Formula, Rows, with_known_gradient};
+use crate::ops::{Comparison, Formula, Rows, at_labels, decoupled, with_known_gradient};
 
 /// The default GPU. Where there is none, a word about it, or a failure if
 /// `BURN_DISTILL_REQUIRE_GPU` is set.
@@ -209,6 +209,36 @@ fn classes_at_minus_infinity_are_ruled_out() {
     batch.student[45] = none;
     for formula in formulas() {
         batch.check(formula, DType::F32, &gpu);
+    }
+}
+
+/// All classes but the label's, by the student alone and by the teacher alone. The student's value
+/// is that of the composed form; the teacher leaves nothing to compare but the choice of the label.
+#[test]
+fn all_other_classes_ruled_out() {
+    let Some(gpu) = gpu() else { return };
+    let mut batch = Batch::new(2, 9);
+    batch.weights = vec![1.0; 2];
+    batch.labels = vec![0; 2];
+    batch.student[1..9].fill(f32::NEG_INFINITY);
+    batch.teacher[10..].fill(f32::NEG_INFINITY);
+    let formula = |beta| Formula::Decoupled {
+        temperature: 2.0,
+        alpha: 1.0,
+        beta,
+    };
+    let cpu = Device::flex();
+    let student = batch.logits(&batch.student, DType::F32, &cpu);
+    let teacher = batch.logits(&batch.teacher, DType::F32, &cpu);
+    let labels = Tensor::<1, Int>::from_ints(&batch.labels[..], &cpu);
+    let is_label = at_labels(&labels, 9, None);
+    let composed = numbers(decoupled(&student, &teacher, is_label, 2.0, [1.0, 8.0]).value);
+    let [choice, gradient] = batch.on(formula(0.0), DType::F32, &cpu);
+    let found = batch.on(formula(8.0), DType::F32, &gpu);
+    assert_close("the student", &found[0][..1], &composed[..1]);
+    assert_close("the teacher", &found[0][1..], &choice[1..]);
+    for row in [0..9, 9..18] {
+        assert_close("gradient", &found[1][row.clone()], &gradient[row]);
     }
 }
 
