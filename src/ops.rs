@@ -10,6 +10,8 @@
 mod autodiff;
 mod classes;
 mod comparison;
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+mod cube;
 mod decoupled;
 mod extension;
 #[cfg(feature = "flex")]

@@ -107,7 +107,7 @@ impl Comparison<'_> {
     }
 
     /// Whether the backend has the formulas as operations, and for logits of this type.
-    fn is_native(&self) -> bool {
+    pub(super) fn is_native(&self) -> bool {
         let student = self.student.clone().without_autodiff();
         let is_known = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
         // A choice of two is no choice where there is one.
@@ -286,6 +286,8 @@ fn has_row_ops(kind: &DispatchTensorKind) -> bool {
     match kind {
         #[cfg(feature = "flex")]
         DispatchTensorKind::Flex(_) => true,
+        #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+        DispatchTensorKind::Cube(_) => true,
         _ => false,
     }
 }

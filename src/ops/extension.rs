@@ -1,19 +1,33 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+use burn::backend::fusion::custom::TensorSpec;
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+use burn::tensor::{DType, Shape};
+
 use super::Formula;
+
+/// The shape of a gradient that nobody asks for: not every GPU has tensors without numbers.
+#[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda", feature = "rocm"))]
+pub(super) const NO_GRADIENT: [usize; 2] = [1, 1];
 
 /// [`Formula`]s as operations of a backend.
 ///
 /// The weights, `[N]`, are factors of the rows' values and gradients; a row of weight zero is not
 /// looked at. All comparisons give the values, `[N]`, and the gradient with respect to the student,
-/// `[N, C]`, or `[0, C]` where nobody asks for it, both in single precision.
+/// `[N, C]`, or `[1, 1]` where nobody asks for it, both in single precision.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
+    Cube: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")),
     Autodiff,
+    Fusion: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")),
 )]
 pub(crate) trait RowOps: Backend {
     /// With a teacher, `[N, C]`.
+    #[fusion(meta = |student, _teacher, _weights, _formula, has_gradient| {
+        outputs(student, *has_gradient)
+    })]
     fn compare(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -23,6 +37,9 @@ pub(crate) trait RowOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// With labels, `[N]`.
+    #[fusion(meta = |student, _labels, _weights, _formula, has_gradient| {
+        outputs(student, *has_gradient)
+    })]
     fn classify(
         student: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -32,6 +49,9 @@ pub(crate) trait RowOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// With both.
+    #[fusion(meta = |student, _teacher, _labels, _weights, _formula, has_gradient| {
+        outputs(student, *has_gradient)
+    })]
     fn compare_classes(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -42,12 +62,15 @@ pub(crate) trait RowOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Every row times its factor, `[N]`, or all of them times one, `[1]`.
+    #[fusion(default)]
     fn scale_rows(rows: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
-        let factors = Self::float_reshape(factors.clone(), [factors.shape()[0], 1].into());
-        Self::float_mul(rows, factors)
+        let mut shape = vec![1; rows.shape().num_dims()];
+        shape[0] = factors.shape()[0];
+        Self::float_mul(rows, Self::float_reshape(factors, shape.into()))
     }
 
     /// `sum + lhs · rhs`, all of rank 2.
+    #[fusion(default)]
     fn add_product(
         sum: FloatTensor<Self>,
         lhs: FloatTensor<Self>,
@@ -57,6 +80,7 @@ pub(crate) trait RowOps: Backend {
     }
 
     /// The values, with the gradient of their rows at the student put into the graph.
+    #[fusion(default)]
     fn attach(
         _student: FloatTensor<Self>,
         values: FloatTensor<Self>,
@@ -64,4 +88,18 @@ pub(crate) trait RowOps: Backend {
     ) -> FloatTensor<Self> {
         values
     }
+}
+
+/// The values and the gradient that a comparison will give.
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+fn outputs(student: &TensorSpec, has_gradient: bool) -> (TensorSpec, TensorSpec) {
+    let gradient = match has_gradient {
+        true => student.shape.clone(),
+        false => Shape::new(NO_GRADIENT),
+    };
+    let values = Shape::new([student.shape[0]]);
+    (
+        TensorSpec::new(values, DType::F32),
+        TensorSpec::new(gradient, DType::F32),
+    )
 }

@@ -14,6 +14,7 @@ use burn::tensor::{Bytes, DType, Shape, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::extension::NO_GRADIENT;
 use super::{Formula, RowOps};
 use row::{Logit, Row, row, scratch_len};
 
@@ -152,7 +153,10 @@ fn rows_of<T: Logit>(
 
     let gradient_shape = match has_gradient {
         true => shape,
-        false => Shape::new([0, classes]),
+        false => {
+            gradient.push(0.0);
+            Shape::new(NO_GRADIENT)
+        }
     };
     (
         tensor(values, Shape::new([count])),

@@ -1,6 +1,5 @@
 use super::*;
 use crate::loss::testing::logits::{self, Batch, assert_close};
-use crate::ops::divergence;
 
 fn loss(temperature: f64, alpha: f64, beta: f64) -> Dkd {
     let config = DkdConfig::new(temperature);
