@@ -104,9 +104,10 @@ fn a_carried_optimizer_is_one_training_cut_in_two() {
             .unwrap();
         numbers(&results[1].student)
     };
-    // One batch holds all points: the order does not matter but for rounding.
+    // One batch holds all points: the order does not matter but for rounding, of which Adam makes
+    // more where a gradient is next to nothing. This is a hundredth of one of its steps.
     let difference = largest_difference(&run(true), &numbers(&whole.student));
-    assert!(difference < 1e-5, "{difference}");
+    assert!(difference < 1e-4, "{difference}");
     assert!(largest_difference(&run(false), &numbers(&whole.student)) > 1e-3);
 }
 

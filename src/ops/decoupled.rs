@@ -1,7 +1,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
-use super::{Rows, divergence, log_sum_exp, without_classes};
+use super::{Rows, divergence, log_sum_exp, lowest, mask_rows, without_classes};
 
 /// `α·KL` of the true class against all others `+ β·KL` of the others among themselves, per row,
 /// and its gradient with respect to `z_s`.
@@ -29,7 +29,15 @@ pub(crate) fn decoupled(
         &choice(teacher, &other_teachers),
         1.0,
     );
-    let non_target = divergence(&other_students, &other_teachers, 1.0);
+    let mut non_target = divergence(&other_students, &other_teachers, 1.0);
+    // A teacher who leaves only the true class has nothing to say about the others.
+    let is_alone = other_teachers
+        .clone()
+        .max_dim(1)
+        .lower_equal_elem(lowest(&other_teachers));
+    let is_alone: Tensor<1, Bool> = is_alone.squeeze_dim(1);
+    non_target.value = non_target.value.mask_fill(is_alone.clone(), 0.0);
+    non_target.gradient = mask_rows(non_target.gradient, &is_alone);
 
     // By the chain rule: log-sum-exp hands its gradient on to the other classes by their share.
     let one_hot = is_true.float().cast(other_students.dtype());

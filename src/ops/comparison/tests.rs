@@ -8,6 +8,9 @@ use super::*;
 
 const OUT: f32 = f32::NEG_INFINITY;
 
+/// The factor of all comparisons here.
+const SCALE: f64 = 1.5;
+
 /// Logits of both sides, labels, and what the rows count, as plain numbers.
 #[derive(Debug, Clone)]
 struct Batch {
@@ -187,7 +190,7 @@ impl Batch {
         let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
         then(Comparison {
             formula,
-            scale: 1.5,
+            scale: SCALE,
             student,
             teacher: has_teacher(formula).then_some(teacher),
             labels: has_labels(formula).then_some(&labels),
@@ -476,6 +479,29 @@ fn a_label_far_ahead_of_classes_ruled_out_is_left_out_alone() {
 }
 
 #[test]
+fn a_teacher_who_leaves_the_label_alone_does_not_compare_the_others() {
+    let batch = Batch {
+        classes: 3,
+        student: vec![0.0, 1.0, 3.0, 0.5, 1.5, -1.0],
+        teacher: vec![OUT, 0.0, OUT, 2.0, 1.0, 0.0],
+        labels: vec![1, 0],
+        mask: None,
+        weights: vec![1.0, 2.0],
+    };
+    let formula = |alpha, beta| Formula::Decoupled {
+        temperature: 1.0,
+        alpha,
+        beta,
+    };
+    batch.assert_forms_agree(formula(1.0, 1.0));
+    // −log softmax of the label is all there is: log(e^0 + e^1 + e^3) − 1.
+    let [value, _] = batch.slice(0..1).values(formula(1.0, 8.0), Form::Native);
+    let value = value[0];
+    let expected = SCALE * ((1.0 + 1f64.exp() + 3f64.exp()).ln() - 1.0);
+    assert!((f64::from(value) - expected).abs() < 1e-5, "{value}");
+}
+
+#[test]
 fn rows_that_count_nothing_are_not_looked_at() {
     let clean = Batch {
         mask: Some(vec![true, false, true, false]),
@@ -564,7 +590,7 @@ fn inputs_need_not_be_contiguous() {
             let teacher = layout(batch.logits(&batch.teacher));
             let comparison = Comparison {
                 formula,
-                scale: 1.5,
+                scale: SCALE,
                 student: &student,
                 teacher: has_teacher(formula).then_some(teacher),
                 labels: has_labels(formula).then_some(&labels),

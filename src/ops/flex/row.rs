@@ -573,6 +573,12 @@ impl<'a, S: Simd> Work<'a, S> {
     #[inline(always)]
     fn decoupled(mut self, mut teacher: Side<'_, S>, label: usize, [alpha, beta]: [f32; 2]) -> f32 {
         let simd = self.simd;
+        // A teacher who leaves only the label has nothing to say about the others.
+        let others_out = teacher.ruled_out.iter().filter(|&&c| c != label).count();
+        let beta = match others_out + 1 == teacher.classes {
+            true => 0.0,
+            false => beta,
+        };
         let q = Choice::new(simd, &mut self.student, label);
         let p = Choice::new(simd, &mut teacher, label);
         let target = p.divergence_to(&q);
