@@ -16,11 +16,21 @@ use crate::ops::{Formula, LOG_OF_ZERO};
 pub(super) trait Logit: Copy + Send + Sync + burn::tensor::Element + bytemuck::Pod {
     /// The row in single precision.
     fn read(row: &[Self], out: &mut [f32]);
+
+    /// What vectors can be read of the row as it is, and the rest of it.
+    fn vectors<S: Simd>(row: &[Self]) -> (&[S::f32s], &[Self]) {
+        (&[], row)
+    }
 }
 
 impl Logit for f32 {
     fn read(row: &[Self], out: &mut [f32]) {
         out.copy_from_slice(row);
+    }
+
+    #[inline(always)]
+    fn vectors<S: Simd>(row: &[Self]) -> (&[S::f32s], &[Self]) {
+        S::as_simd_f32s(row)
     }
 }
 
@@ -89,21 +99,25 @@ impl<'a, S: Simd> Side<'a, S> {
         e: &'a mut [S::f32s],
     ) -> Result<Self, NotANumber> {
         let classes = row.len();
+        let (whole, rest) = T::vectors::<S>(row);
+        let read = classes - rest.len();
         let numbers: &mut [f32] = bytemuck::cast_slice_mut(a);
-        T::read(row, &mut numbers[..classes]);
+        T::read(rest, &mut numbers[read..classes]);
         // What fills the last lanes does not change the maximum.
-        let first = numbers[0];
-        numbers[classes..].fill(first);
+        if let Some(&first) = numbers[read..classes].first() {
+            numbers[classes..].fill(first);
+        }
 
         let factor = simd.splat_f32s(factor);
         let zero = simd.splat_f32s(0.0);
         let mut max = simd.splat_f32s(f32::NEG_INFINITY);
         // Stays zero unless some x is infinite or no number.
         let mut check = zero;
-        for x in a.iter_mut() {
-            *x = simd.mul_f32s(*x, factor);
-            max = simd.max_f32s(max, *x);
-            check = fma(simd, *x, zero, check);
+        for (i, out) in a.iter_mut().enumerate() {
+            let x = simd.mul_f32s(*whole.get(i).unwrap_or(&*out), factor);
+            max = simd.max_f32s(max, x);
+            check = fma(simd, x, zero, check);
+            *out = x;
         }
         let mut side = Self {
             a,
