@@ -1,8 +1,11 @@
 //! Rows of logits on the CPU: vector instructions chosen at run time, rows shared among threads.
 
+mod choice;
 mod lanes;
+mod out;
 mod product;
 mod row;
+mod side;
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -16,7 +19,8 @@ use rayon::prelude::*;
 
 use super::extension::NO_GRADIENT;
 use super::{Formula, RowOps};
-use row::{Logit, Row, row, scratch_len};
+use row::{Row, row, scratch_len};
+use side::Logit;
 
 /// How many numbers a thread takes at once: less is not worth another thread.
 const SHARE: usize = 1 << 15;
