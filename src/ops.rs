@@ -1,9 +1,10 @@
 //! Row-wise operations on logits: a value per row, and the gradient in closed form.
 //!
-//! Every function here works on tensors without autodiff and knows nothing of losses, weights or
-//! reductions. [`with_gradient`] puts the closed form into the graph: the graph then holds one
-//! product per loss instead of a dozen softmax steps, and the gradient has the accuracy of the
-//! formula rather than that of its derivation.
+//! [`Comparison`] runs a [`Formula`] as an operation of the backend where it has one. What stands in
+//! this file is the composed form: it works on tensors without autodiff and knows nothing of losses,
+//! weights or reductions. [`with_gradient`] puts it into the graph: the graph then holds one product
+//! per loss instead of a dozen softmax steps, and the gradient has the accuracy of the formula rather
+//! than that of its derivation.
 
 #![allow(unsafe_code)] // Rows are written in place; every use says why it is sound.
 
