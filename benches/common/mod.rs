@@ -1,6 +1,7 @@
 //! What the benchmarks share: where to run, inputs from a fixed seed, and what is timed.
 #![allow(dead_code)] // No benchmark uses all of it.
 
+pub mod cases;
 pub mod nets;
 #[path = "../../tests/common/mod.rs"]
 mod tests;
