@@ -47,6 +47,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod top_k;
 mod ops;
 
 mod batch;

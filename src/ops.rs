@@ -18,13 +18,16 @@ mod extension;
 #[cfg(feature = "flex")]
 mod flex;
 mod formula;
+mod known;
 mod vectors;
 
 pub(crate) use comparison::{Comparison, add_product, with_known_gradient};
 pub(crate) use formula::Formula;
+pub(crate) use known::Known;
 
 use decoupled::decoupled;
-use extension::RowOps;
+use extension::{Against, RowOps};
+use known::known_divergence;
 
 pub(crate) use classes::{
     at_labels, epsilon, labels_that_count, log_sum_exp, lowest, without_classes,
@@ -255,6 +258,16 @@ fn exp_beyond_first_order(r: Tensor<2>) -> Tensor<2> {
         series = series * r.clone() / n as f64 + 1.0;
     }
     r.powi_scalar(2) / 2.0 * series
+}
+
+/// `Σ (z_s − z_t)²` per row without the classes that either side rules out, and its gradient.
+pub(crate) fn squared_error(student: &Tensor<2>, teacher: &Tensor<2>) -> Rows {
+    let left_out = ruled_out(student).bool_or(ruled_out(teacher));
+    let apart = (student.clone() - teacher.clone()).mask_fill(left_out, 0.0);
+    Rows {
+        value: sum(apart.clone() * apart.clone()),
+        gradient: apart * 2.0,
+    }
 }
 
 /// `1 − cos(z_s, z_t)` per row, and its gradient with respect to `z_s`. A class that either side

@@ -5,7 +5,8 @@ use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::TemperatureScale;
-use crate::ops::{Comparison, Formula, Rows, add_product, single, with_known_gradient};
+use crate::ops::{Comparison, Formula, Known, Rows, add_product, single, with_known_gradient};
+use crate::top_k::{MissingMass, TopK};
 
 /// How many logits a chunk has by default, of each side: 64 MiB in single precision.
 const LOGITS_PER_CHUNK: usize = 1 << 24;
@@ -24,6 +25,7 @@ const LOGITS_PER_CHUNK: usize = 1 << 24;
 /// | `HardLabel` | `−log softmax(z_s)_y`, smoothed | [`hard_label`](super::hard_label) | labels |
 /// | `HardAndSoft` | `α · HardLabel + (1 − α) · SoftTarget` | the sum of both | teacher, labels |
 /// | `Dkd` | `τ² · (α · TCKD + β · NCKD)` | [`dkd`](fn@super::dkd) | teacher, labels |
+/// | `SparseSoftTarget` | `SoftTarget` of the classes known | [`sparse_soft_target`](fn@super::sparse_soft_target) | top k |
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -70,6 +72,13 @@ pub enum HeadLoss {
         /// β, the weight of the other classes among themselves.
         beta: f64,
     },
+    /// Soft targets of the classes that are known of the teacher, who needs no head then.
+    SparseSoftTarget {
+        /// τ, greater than 0.
+        temperature: f64,
+        /// What is assumed of all other classes.
+        missing_mass: MissingMass,
+    },
 }
 
 impl HeadLoss {
@@ -112,11 +121,33 @@ impl HeadLoss {
                 };
                 (formula, TemperatureScale::Squared.factor(temperature))
             }
+            Self::SparseSoftTarget {
+                temperature,
+                missing_mass,
+            } => {
+                let has_rest = missing_mass == MissingMass::Bucket;
+                let formula = Formula::Known {
+                    temperature,
+                    has_rest,
+                };
+                (formula, TemperatureScale::Squared.factor(temperature))
+            }
         }
     }
 
     fn needs_teacher(self) -> bool {
-        !matches!(self, Self::HardLabel { .. })
+        !matches!(self, Self::HardLabel { .. } | Self::SparseSoftTarget { .. })
+    }
+
+    /// The classes known at the temperature of the loss, where it asks for them.
+    fn known(self, top_k: &TopK) -> Option<Known> {
+        match self {
+            Self::SparseSoftTarget {
+                temperature,
+                missing_mass,
+            } => Some(Known::from_top_k(top_k.clone(), temperature, missing_mass)),
+            _ => None,
+        }
     }
 
     fn needs_labels(self) -> bool {
@@ -337,6 +368,7 @@ impl Head {
 pub struct ChunkedHead {
     student: Head,
     teacher: Option<Head>,
+    top_k: Option<TopK>,
     labels: Option<Tensor<1, Int>>,
     mask: Option<Tensor<1, Bool>>,
     rows_per_chunk: Option<usize>,
@@ -348,6 +380,7 @@ impl ChunkedHead {
         Self {
             student,
             teacher: None,
+            top_k: None,
             labels: None,
             mask: None,
             rows_per_chunk: None,
@@ -358,6 +391,13 @@ impl ChunkedHead {
     #[must_use]
     pub fn with_teacher(mut self, teacher: Head) -> Self {
         self.teacher = Some(teacher);
+        self
+    }
+
+    /// The same with what is known of a teacher's answers, `[N, k]`, such as a recording of them.
+    #[must_use]
+    pub fn with_top_k(mut self, top_k: TopK) -> Self {
+        self.top_k = Some(top_k);
         self
     }
 
@@ -435,6 +475,7 @@ impl ChunkedHead {
         Self {
             student: self.student.without_autodiff(),
             teacher: teacher.map(Head::without_autodiff),
+            top_k: self.top_k.clone(),
             labels: labels.map(Tensor::without_autodiff),
             mask: self.mask.clone().map(Tensor::without_autodiff),
             rows_per_chunk: self.rows_per_chunk,
@@ -456,6 +497,7 @@ impl ChunkedHead {
         let rows = Tensor::from_data(rows.as_slice(), &self.student.hidden.device());
         self.student = self.student.clone().select(&rows);
         self.teacher = self.teacher.take().map(|teacher| teacher.select(&rows));
+        self.top_k = self.top_k.take().map(|top_k| top_k.select(&rows));
         self.labels = self
             .labels
             .take()
@@ -470,6 +512,7 @@ impl ChunkedHead {
         // Rows have a weight of one until their gradients are added up in single precision: none
         // is lost because it is small.
         let share = 1.0 / count.max(1) as f64;
+        let known = self.top_k.as_ref().and_then(|top_k| loss.known(top_k));
         for first in (0..count).step_by(chunk) {
             let rows = first..count.min(first + chunk);
             let logits = self.student.logits(rows.clone());
@@ -480,6 +523,7 @@ impl ChunkedHead {
                 scale,
                 student: &logits,
                 teacher: teacher.map(|teacher| teacher.logits(rows.clone())),
+                known: known.as_ref().map(|known| known.slice(rows.clone())),
                 labels: labels.as_ref(),
                 mask: None,
             };
@@ -515,6 +559,11 @@ impl ChunkedHead {
                 "student and teacher have one vocabulary"
             );
             lengths.push(("the teacher's hidden states", teacher.rows()));
+        }
+        if let HeadLoss::SparseSoftTarget { .. } = loss {
+            let top_k = self.top_k.as_ref();
+            let top_k = top_k.unwrap_or_else(|| panic!("{loss:?} needs the classes known"));
+            lengths.push(("the classes known", top_k.indices.dims()[0]));
         }
         if loss.needs_labels() {
             let labels = self.labels.as_ref();

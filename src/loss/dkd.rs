@@ -111,6 +111,7 @@ fn comparison<'a>(
         scale: temperature * temperature,
         student,
         teacher: Some(teacher),
+        known: None,
         labels: Some(labels),
         mask,
     }

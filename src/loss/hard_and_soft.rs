@@ -101,6 +101,7 @@ fn comparison<'a>(
         scale: 1.0,
         student,
         teacher: Some(teacher),
+        known: None,
         labels: Some(labels),
         mask,
     }

@@ -69,6 +69,7 @@ fn comparison<'a>(
         scale: 1.0,
         student,
         teacher: None,
+        known: None,
         labels: Some(labels),
         mask,
     }

@@ -1,8 +1,8 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{mask_rows, ruled_out, single};
+use crate::ops::{Comparison, Formula};
 use crate::{Error, Result};
 
 /// How the squared errors of one row's logits become the value of the row.
@@ -68,7 +68,7 @@ pub enum LogitReduction {
 /// arXiv:2105.08919.
 #[must_use]
 pub fn logit_mse(student: Tensor<2>, teacher: Tensor<2>, reduction: LogitReduction) -> Tensor<1> {
-    logit_mse_no_reduction(student, teacher, reduction).mean()
+    comparison(&student, teacher, 1.0, reduction, None).mean()
 }
 
 /// [`logit_mse`] with one value per row, `[N]`, instead of their mean.
@@ -82,28 +82,30 @@ pub fn logit_mse_no_reduction(
     teacher: Tensor<2>,
     reduction: LogitReduction,
 ) -> Tensor<1> {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    per_row(difference(student, teacher), reduction)
+    comparison(&student, teacher, 1.0, reduction, None).per_row()
 }
 
-fn difference(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<2> {
-    let (student, teacher) = (single(student), single(teacher.without_autodiff()));
-    let left_out = ruled_out(&student.clone().without_autodiff()).bool_or(ruled_out(&teacher));
-    (student - teacher).mask_fill(left_out, 0.0)
-}
-
-fn per_row(difference: Tensor<2>, reduction: LogitReduction) -> Tensor<1> {
-    let squares = difference.clone() * difference;
-    match reduction {
-        LogitReduction::Mean => squares.mean_dim(1),
-        LogitReduction::Sum => squares.sum_dim(1),
-        LogitReduction::HalfSum => squares.sum_dim(1) / 2.0,
+fn comparison<'a>(
+    student: &'a Tensor<2>,
+    teacher: Tensor<2>,
+    temperature: f64,
+    reduction: LogitReduction,
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    let reduced = match reduction {
+        LogitReduction::Mean => 1.0 / student.dims()[1].max(1) as f64,
+        LogitReduction::Sum => 1.0,
+        LogitReduction::HalfSum => 0.5,
+    };
+    Comparison {
+        formula: Formula::SquaredError,
+        scale: reduced / (temperature * temperature),
+        student,
+        teacher: Some(teacher),
+        known: None,
+        labels: None,
+        mask,
     }
-    .squeeze_dim(1)
 }
 
 /// Config of [`LogitMse`].
@@ -199,12 +201,8 @@ impl Loss for LogitMse {
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let teacher = context.teacher().logits.clone();
-        let difference = difference(context.student.logits.clone(), teacher);
-        let mut difference = difference / self.temperature;
-        if let Some(mask) = context.mask {
-            difference = mask_rows(difference, &mask.clone().bool_not());
-        }
-        context.mean(per_row(difference, self.reduction))
+        let (student, mask) = (&context.student.logits, context.mask);
+        comparison(student, teacher, self.temperature, self.reduction, mask).mean()
     }
 }
 

@@ -105,6 +105,7 @@ mod testing;
 
 pub use crate::contrast::CrdMemory;
 pub use crate::kernel::Kernel;
+pub use crate::top_k::{MissingMass, TopK};
 pub use activation_boundary::{
     ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,
     activation_boundary_no_reduction,
@@ -171,8 +172,7 @@ pub use soft_cross_entropy::{
 };
 pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
 pub use sparse_soft_target::{
-    MissingMass, SparseSoftTarget, SparseSoftTargetConfig, TopK, sparse_soft_target,
-    sparse_soft_target_no_reduction,
+    SparseSoftTarget, SparseSoftTargetConfig, sparse_soft_target, sparse_soft_target_no_reduction,
 };
 pub use standardized::{Standardized, StandardizedConfig, standardize};
 pub use symmetric_kl::{SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction};

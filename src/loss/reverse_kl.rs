@@ -96,6 +96,7 @@ fn comparison<'a>(
         scale: scale.factor(temperature),
         student,
         teacher: Some(teacher),
+        known: None,
         labels: None,
         mask,
     }

@@ -92,6 +92,7 @@ fn comparison<'a>(
         scale: temperature * temperature,
         student,
         teacher: Some(teacher),
+        known: None,
         labels: None,
         mask,
     }

@@ -1,75 +1,10 @@
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext};
-use crate::ops::{
-    Rows, divergence_of_logs, epsilon, log_sum_exp, lowest, mask_rows, single, with_gradient,
-};
+use crate::ops::{Comparison, Known, mask_rows, single};
+use crate::top_k::{MissingMass, TopK};
 use crate::{Error, Result, Schedule};
-
-/// The mass of all other classes counts as no less than this, on either side.
-const LEAST_MASS: f64 = 1e-8;
-
-/// What a teacher gives the `k` classes it finds most likely, and nothing about the others.
-///
-/// This is what fits on a disk where the vocabulary has a hundred thousand words.
-///
-/// # Example
-///
-/// ```
-/// use burn::tensor::activation::log_softmax;
-/// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::TopK;
-///
-/// let logits = Tensor::<2>::from_floats([[0.0, 3.0, 1.0, 2.0]], &Device::flex());
-/// let (log_probs, indices) = log_softmax(logits / 2.0, 1).topk_with_indices(2, 1);
-/// let top = TopK::new(indices, log_probs).at_temperature(2.0);
-/// let classes: Vec<i64> = top.indices.into_data().iter().collect();
-/// assert_eq!(classes, [1, 3]);
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TopK {
-    /// The classes, `[N, k]`, all different within a row.
-    pub indices: Tensor<2, Int>,
-    /// The logarithms of their probabilities among all classes, `[N, k]`.
-    pub log_probs: Tensor<2>,
-    /// The temperature at which the probabilities were taken.
-    pub temperature: f64,
-}
-
-impl TopK {
-    /// Log-probabilities of some classes, taken at temperature 1.
-    pub fn new(indices: Tensor<2, Int>, log_probs: Tensor<2>) -> Self {
-        Self {
-            indices,
-            log_probs,
-            temperature: 1.0,
-        }
-    }
-
-    /// The same at the temperature at which the probabilities were taken.
-    #[must_use]
-    pub fn at_temperature(mut self, temperature: f64) -> Self {
-        self.temperature = temperature;
-        self
-    }
-}
-
-/// What is assumed of the classes that a [`TopK`] leaves out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum MissingMass {
-    /// Together they are one more class, on both sides. The default: a student that agrees with the
-    /// teacher has nothing to gain. DistillKit's `symmetric_uniform`.
-    #[default]
-    Bucket,
-    /// The teacher gives them nothing, its probabilities are brought to the sum 1. A student is
-    /// taught to be surer than the teacher is. DistillKit's `zero`.
-    Renormalize,
-}
 
 /// Sparse soft targets: soft targets of which the teacher's `k` most likely classes are known.
 ///
@@ -144,7 +79,8 @@ pub fn sparse_soft_target(
     temperature: f64,
     missing_mass: MissingMass,
 ) -> Tensor<1> {
-    sparse_soft_target_no_reduction(student, teacher, temperature, missing_mass).mean()
+    let known = Known::from_top_k(teacher, temperature, missing_mass);
+    comparison(&student, known, temperature, None).mean()
 }
 
 /// [`sparse_soft_target`](fn@sparse_soft_target) with one value per row, `[N]`, instead of their
@@ -162,153 +98,24 @@ pub fn sparse_soft_target_no_reduction(
     missing_mass: MissingMass,
 ) -> Tensor<1> {
     let known = Known::from_top_k(teacher, temperature, missing_mass);
-    with_gradient(compare(&student, known, temperature), &student, None)
+    comparison(&student, known, temperature, None).per_row()
 }
 
-/// What is known of the teacher at the temperature of the loss.
-struct Known {
-    /// `[N, k]`
-    indices: Tensor<2, Int>,
-    /// `[N, k]`
-    log_p: Tensor<2>,
-    /// The logarithm of the mass of all other classes, `[N, 1]`; where there is none, `log_p` is a
-    /// distribution by itself.
-    log_rest: Option<Tensor<2>>,
-}
-
-impl Known {
-    fn from_top_k(top: TopK, temperature: f64, missing_mass: MissingMass) -> Self {
-        let indices = top.indices.without_autodiff();
-        let log_probs = single(top.log_probs.without_autodiff());
-        assert_eq!(
-            indices.dims(),
-            log_probs.dims(),
-            "indices and log-probabilities have one shape"
-        );
-        let [_, k] = indices.dims();
-        let ratio = top.temperature / temperature;
-        let (log_p, log_rest) = match missing_mass {
-            MissingMass::Renormalize => (log_softmax(log_probs * ratio, 1), None),
-            MissingMass::Bucket => {
-                let rest: Tensor<2> = 1.0 - log_probs.clone().exp().sum_dim(1);
-                let nothing = rest.clone().lower_elem(noise(&rest));
-                let log_rest = rest.clone().clamp_min(noise(&rest)).log() * ratio;
-                let log_rest = log_rest.mask_fill(nothing, lowest(&rest));
-                // At its own temperature this is a distribution already, and where rounding on the
-                // way here made it a little more than one, it is taken as it is.
-                if ratio == 1.0 {
-                    (log_probs, Some(log_rest))
-                } else {
-                    let all = Tensor::cat(vec![log_probs * ratio, log_rest], 1);
-                    let all = log_softmax(all, 1);
-                    (all.clone().narrow(1, 0, k), Some(all.narrow(1, k, 1)))
-                }
-            }
-        };
-        Self {
-            indices,
-            log_p,
-            log_rest,
-        }
+fn comparison<'a>(
+    student: &'a Tensor<2>,
+    known: Known,
+    temperature: f64,
+    mask: Option<&'a Tensor<1, Bool>>,
+) -> Comparison<'a> {
+    Comparison {
+        formula: known.formula(temperature),
+        scale: temperature * temperature,
+        student,
+        teacher: None,
+        known: Some(known),
+        labels: None,
+        mask,
     }
-
-    /// The `k` most likely classes of a teacher whose logits are all there, and the exact rest.
-    fn from_logits(
-        logits: Tensor<2>,
-        k: usize,
-        temperature: f64,
-        missing_mass: MissingMass,
-    ) -> Self {
-        let all = log_softmax(logits / temperature, 1);
-        let (log_p, indices) = all.clone().topk_with_indices(k, 1);
-        let (log_p, log_rest) = match missing_mass {
-            MissingMass::Renormalize => (log_softmax(log_p, 1), None),
-            MissingMass::Bucket => {
-                let rest = without(all, indices.clone());
-                (log_p, Some(log_sum_exp(rest)))
-            }
-        };
-        Self {
-            indices,
-            log_p,
-            log_rest,
-        }
-    }
-}
-
-fn compare(student: &Tensor<2>, teacher: Known, temperature: f64) -> Rows {
-    let Known {
-        indices,
-        log_p,
-        log_rest,
-    } = teacher;
-    assert_eq!(
-        student.dims()[0],
-        indices.dims()[0],
-        "student and teacher have the same number of rows"
-    );
-    let student = single(student.clone().without_autodiff());
-    let log_q = log_softmax(student.clone() / temperature, 1);
-    let log_q_known = log_q.clone().gather(1, indices.clone());
-    let log_q_others = without(log_q, indices.clone());
-    let (q_known, p) = (log_q_known.clone().exp(), log_p.clone().exp());
-    let q_others = log_q_others.clone().exp();
-
-    let (value, known, others) = match log_rest {
-        None => {
-            // KL(p ‖ q) = KL(p ‖ q / Σq) − log Σq. Rounding must not lift Σq above 1, nor move it
-            // off 1 where all classes are known: τ² would make something of that.
-            let log_sum = match indices.dims()[1] == student.dims()[1] {
-                true => log_q_known.clone().narrow(1, 0, 1).zeros_like(),
-                false => log_sum_exp(log_q_known.clone()).clamp_max(0.0),
-            };
-            let among = divergence_of_logs(log_q_known - log_sum.clone(), log_p).value;
-            (among - log_sum.squeeze_dim(1), q_known - p, q_others)
-        }
-        Some(log_rest) => {
-            let log_mass = log_sum_exp(log_q_others);
-            let least = LEAST_MASS.ln();
-            let counts = log_mass.clone().greater_elem(least);
-            let counts = counts.float().cast(log_mass.dtype());
-            let (log_mass, log_rest) = (log_mass.clamp_min(least), log_rest.clamp_min(least));
-            let of_rest = log_rest.clone().exp();
-            let ratio = (log_rest.clone() - log_mass.clone()).exp();
-            // By how much more than 1 the teacher's probabilities sum to.
-            let surplus = p.clone().sum_dim(1) - 1.0;
-            let none = surplus.clone().lower_elem(noise(&surplus));
-            let surplus = surplus.mask_fill(none, 0.0);
-            // What p sums to, as far as its counterpart in q can still move.
-            let sum: Tensor<2> = surplus.clone() + 1.0 - of_rest * (1.0 - counts.clone());
-            let value = divergence_of_logs(
-                Tensor::cat(vec![log_q_known, log_mass], 1),
-                Tensor::cat(vec![log_p, log_rest], 1),
-            )
-            .value;
-            (
-                value + surplus.squeeze_dim(1),
-                q_known * sum.clone() - p,
-                q_others * (sum - counts * ratio),
-            )
-        }
-    };
-    // Outside of the known classes `known` is not there, inside of them `others` is 0.
-    let gradient = others.scatter(1, indices, known, IndexingUpdateOp::Add);
-    Rows {
-        value: value * (temperature * temperature),
-        gradient: gradient * temperature,
-    }
-}
-
-/// What a sum of probabilities in single precision cannot tell from 0 or 1. A power of a mass as
-/// small as this, as another temperature takes it, would be far from small.
-fn noise(probabilities: &Tensor<2>) -> f64 {
-    4.0 * epsilon(probabilities)
-}
-
-/// Logarithms of probabilities with the given classes as good as at −∞.
-fn without(log: Tensor<2>, indices: Tensor<2, Int>) -> Tensor<2> {
-    let lowest = Tensor::full(indices.dims(), lowest(&log), (&log.device(), log.dtype()));
-    log.scatter(1, indices, lowest, IndexingUpdateOp::Add)
 }
 
 /// Config of [`SparseSoftTarget`].
@@ -434,9 +241,7 @@ impl Loss for SparseSoftTarget {
             teacher = mask_rows(teacher, &mask.clone().bool_not());
         }
         let known = Known::from_logits(teacher, k, temperature, missing_mass);
-        let student = &context.student.logits;
-        let rows = compare(student, known, temperature);
-        context.mean(with_gradient(rows, student, context.mask))
+        comparison(&context.student.logits, known, temperature, context.mask).mean()
     }
 }
 

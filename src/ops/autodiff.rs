@@ -4,42 +4,23 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::DType;
 
-use super::{Formula, RowOps};
+use super::Formula;
+use super::extension::{Against, RowOps};
 
 impl<B: Backend + RowOps, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
     fn compare(
         _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: Formula,
-        _: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        unreachable!("{OUTSIDE}")
-    }
-
-    fn classify(
-        _: FloatTensor<Self>,
-        _: IntTensor<Self>,
+        _: Against<Self>,
         _: FloatTensor<Self>,
         _: Formula,
         _: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        unreachable!("{OUTSIDE}")
-    }
-
-    fn compare_classes(
-        _: FloatTensor<Self>,
-        _: FloatTensor<Self>,
-        _: IntTensor<Self>,
-        _: FloatTensor<Self>,
-        _: Formula,
-        _: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        unreachable!("{OUTSIDE}")
+        // It takes constants: it is what a derivative is made of, and has none.
+        unreachable!("a closed form is computed outside of autodiff")
     }
 
     fn attach(
@@ -61,9 +42,6 @@ impl<B: Backend + RowOps, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
         }
     }
 }
-
-/// The closed forms take constants: they are what a derivative is made of, and have none.
-const OUTSIDE: &str = "a closed form is computed outside of autodiff";
 
 #[derive(Debug)]
 struct KnownGradient;

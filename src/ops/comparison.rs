@@ -2,8 +2,9 @@ use burn::backend::{Dispatch, DispatchTensorKind};
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 
 use super::{
-    Formula, RowOps, Rows, at_labels, cross_entropy, decoupled, divergence, mask_rows, mean_rows,
-    mixture_divergence, reverse_divergence, ruled_out, single, with_gradient,
+    Against, Formula, Known, RowOps, Rows, at_labels, cross_entropy, decoupled, divergence,
+    known_divergence, mask_rows, mean_rows, mixture_divergence, reverse_divergence, ruled_out,
+    single, squared_error, with_gradient,
 };
 
 /// Rows of logits on which a [`Formula`] is evaluated.
@@ -20,6 +21,8 @@ pub(crate) struct Comparison<'a> {
     pub student: &'a Tensor<2>,
     /// `[N, C]`
     pub teacher: Option<Tensor<2>>,
+    /// Instead of a teacher of whom all is known.
+    pub known: Option<Known>,
     /// `[N]`
     pub labels: Option<&'a Tensor<1, Int>>,
     /// `[N]`
@@ -77,7 +80,8 @@ impl Comparison<'_> {
             ..self
         };
         if this.is_native() {
-            return this.rows(weights.clone() * this.scale, true);
+            let weights = weights.clone() * this.scale;
+            return this.rows(weights, true);
         }
         this.composed_weighted(weights)
     }
@@ -111,48 +115,56 @@ impl Comparison<'_> {
         let student = self.student.clone().without_autodiff();
         let is_known = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
         // A choice of two is no choice where there is one.
-        is_known && student.dims()[1] > 1 && has_row_ops(&student.into_dispatch().kind)
+        let has_choice = student.dims()[1] > 1;
+        is_known && has_choice && has_formula(self.formula, &student.into_dispatch().kind)
     }
 
-    fn native(&self, weights: Tensor<1>, reduce: impl Fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
-        let is_recorded = self.student.is_autodiff();
+    fn native(self, weights: Tensor<1>, reduce: impl Fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
+        let student = self.student;
+        let is_recorded = student.is_autodiff();
         let Rows { value, gradient } = self.rows(weights, is_recorded);
         match is_recorded {
-            true => attach(self.student, reduce(value), gradient),
+            true => attach(student, reduce(value), gradient),
             false => reduce(value),
         }
     }
 
-    fn rows(&self, weights: Tensor<1>, has_gradient: bool) -> Rows {
+    /// Hands the teacher on, such that the gradient may take its place where nobody else holds it.
+    fn rows(self, weights: Tensor<1>, has_gradient: bool) -> Rows {
         self.check();
         let mut student = self.student.clone().without_autodiff();
-        let mut teacher = self.teacher.clone().map(Tensor::without_autodiff);
+        let mut teacher = self.teacher.map(Tensor::without_autodiff);
         if let Some(teacher) = &mut teacher
             && teacher.dtype() != student.dtype()
         {
             *teacher = single(teacher.clone());
             student = single(student);
         }
-        let weights = weights.into_dispatch();
         let labels = self.labels.map(|labels| {
             let labels = labels.clone().without_autodiff();
             labels.cast(IntDType::I32).into_dispatch()
         });
-        let student = student.into_dispatch();
-        let teacher = teacher.map(Tensor::into_dispatch);
-        let formula = self.formula;
-        let (values, gradient) = match (teacher, labels) {
-            (Some(teacher), Some(labels)) => {
-                Dispatch::compare_classes(student, teacher, labels, weights, formula, has_gradient)
+        let against = match (teacher.map(Tensor::into_dispatch), labels, self.known) {
+            (Some(teacher), Some(labels), _) => Against::TeacherAndLabels(teacher, labels),
+            (Some(teacher), None, _) => Against::Teacher(teacher),
+            (None, Some(labels), _) => Against::Labels(labels),
+            (None, None, Some(known)) => {
+                let indices = known.indices.cast(IntDType::I32);
+                let log_p = known.log_p.cast(DType::F32);
+                let log_rest = known.log_rest.map(|log_rest| log_rest.cast(DType::F32));
+                // The formula says whether there is a rest.
+                let log_rest = log_rest.unwrap_or_else(|| log_p.clone().narrow(1, 0, 1));
+                Against::Known {
+                    indices: indices.into_dispatch(),
+                    log_p: log_p.into_dispatch(),
+                    log_rest: log_rest.into_dispatch(),
+                }
             }
-            (Some(teacher), None) => {
-                Dispatch::compare(student, teacher, weights, formula, has_gradient)
-            }
-            (None, Some(labels)) => {
-                Dispatch::classify(student, labels, weights, formula, has_gradient)
-            }
-            (None, None) => unreachable!("a formula compares with something"),
+            (None, None, None) => unreachable!("a formula compares with something"),
         };
+        let (student, weights) = (student.into_dispatch(), weights.into_dispatch());
+        let (values, gradient) =
+            Dispatch::compare(student, against, weights, self.formula, has_gradient);
         Rows {
             value: Tensor::from_dispatch(values),
             gradient: Tensor::from_dispatch(gradient),
@@ -168,7 +180,9 @@ impl Comparison<'_> {
             );
         }
         let rows = self.student.dims()[0];
+        let known = self.known.as_ref();
         for (what, len) in [
+            ("teacher", known.map(|known| known.indices.dims()[0])),
             ("labels", self.labels.map(|labels| labels.dims()[0])),
             ("mask", self.mask.map(|mask| mask.dims()[0])),
         ] {
@@ -198,6 +212,10 @@ impl Comparison<'_> {
         match self.formula {
             Formula::HardLabel { smoothing } => {
                 cross_entropy(&student, self.expect_labels(), smoothing, self.mask)
+            }
+            Formula::Known { temperature, .. } => {
+                let known = self.known.as_ref().expect("has what is known");
+                known_divergence(&student, known, temperature)
             }
             formula => self.with_teacher(formula, &student, &teacher.expect("has a teacher")),
         }
@@ -233,7 +251,10 @@ impl Comparison<'_> {
                 let is_true = at_labels(self.expect_labels(), classes, self.mask);
                 decoupled(student, teacher, is_true, temperature, [alpha, beta])
             }
-            Formula::HardLabel { .. } => unreachable!("it has no teacher"),
+            Formula::SquaredError => squared_error(student, teacher),
+            Formula::HardLabel { .. } | Formula::Known { .. } => {
+                unreachable!("it has no teacher of whom all is known")
+            }
         }
     }
 
@@ -279,6 +300,18 @@ pub(crate) fn add_product(sum: Tensor<2>, lhs: Tensor<2>, rhs: Tensor<2>) -> Ten
     }
     let [sum, lhs, rhs] = [sum, lhs, rhs].map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::add_product(sum, lhs, rhs))
+}
+
+/// Whether the formula is an operation for tensors of this kind.
+///
+/// To leave out some classes of a row takes memory of its own in a kernel of a GPU, and what is composed
+/// is fused there.
+fn has_formula(formula: Formula, kind: &DispatchTensorKind) -> bool {
+    match (formula, kind) {
+        #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
+        (Formula::Known { .. }, DispatchTensorKind::Cube(_)) => false,
+        _ => has_row_ops(kind),
+    }
 }
 
 /// Whether [`RowOps`] has an implementation for tensors of this kind.

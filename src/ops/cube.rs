@@ -2,70 +2,48 @@
 
 mod functions;
 mod row;
+mod squares;
 mod sums;
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::extension::NO_GRADIENT;
-use super::{Formula, RowOps};
+use super::Formula;
+use super::extension::{Against, NO_GRADIENT, RowOps};
 use row::{Kind, NumbersLaunch};
 
 impl RowOps for CubeBackend {
     fn compare(
         student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
+        against: Against<Self>,
         weights: FloatTensor<Self>,
         formula: Formula,
         has_gradient: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(student, Some(teacher), None, weights, formula, has_gradient)
-    }
-
-    fn classify(
-        student: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(student, None, Some(labels), weights, formula, has_gradient)
-    }
-
-    fn compare_classes(
-        student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(
-            student,
-            Some(teacher),
-            Some(labels),
-            weights,
-            formula,
-            has_gradient,
-        )
+        rows(student, against, weights, formula, has_gradient)
     }
 }
 
 fn rows(
     student: CubeTensor,
-    teacher: Option<CubeTensor>,
-    labels: Option<CubeTensor>,
+    against: Against<CubeBackend>,
     weights: CubeTensor,
     formula: Formula,
     has_gradient: bool,
 ) -> (CubeTensor, CubeTensor) {
+    let (teacher, labels) = match against {
+        Against::Teacher(teacher) => (Some(teacher), None),
+        Against::Labels(labels) => (None, Some(labels)),
+        Against::TeacherAndLabels(teacher, labels) => (Some(teacher), Some(labels)),
+        Against::Known { .. } => unreachable!("composed of tensor operations, which are fused"),
+    };
     let [count, classes] = student.shape().dims();
     let student = into_contiguous(student);
     let weights = into_contiguous(single(weights));
@@ -101,16 +79,34 @@ fn rows(
     let per_line = (count as u64).min(u64::from(hardware.max_cube_count.0.clamp(1, 65_535))) as u32;
     let lines = (count as u64).div_ceil(u64::from(per_line)) as u32;
 
-    let (kind, numbers) = arguments(formula);
     let dtype = dtype_to_storage_type(student.dtype);
     let address = [&student, &gradient]
         .map(|tensor| tensor.required_address_type())
         .into_iter()
         .max()
         .unwrap_or_default();
+    let count = CubeCount::Static(per_line, lines, 1);
+    let Some((kind, numbers)) = arguments(formula) else {
+        squares::squares::launch(
+            &client,
+            count,
+            CubeDim::new_1d(units),
+            address,
+            student.into_buffer_arg(),
+            teacher.into_buffer_arg(),
+            weights.into_buffer_arg(),
+            values.clone().into_buffer_arg(),
+            gradient.clone().into_buffer_arg(),
+            classes,
+            has_gradient,
+            units as usize,
+            dtype,
+        );
+        return (values, gradient);
+    };
     row::rows::launch(
         &client,
-        CubeCount::Static(per_line, lines, 1),
+        count,
         CubeDim::new_1d(units),
         address,
         student.into_buffer_arg(),
@@ -143,8 +139,8 @@ fn of_32_bits(labels: CubeTensor) -> CubeTensor {
     }
 }
 
-/// What the kernel is compiled for, and the numbers it is given.
-fn arguments(formula: Formula) -> (Kind, NumbersLaunch) {
+/// What the kernel of divergences is compiled for, and the numbers it is given.
+fn arguments(formula: Formula) -> Option<(Kind, NumbersLaunch)> {
     let (kind, alpha, beta) = match formula {
         Formula::Divergence { .. } => (Kind::Divergence, 0.0, 0.0),
         Formula::Reverse { .. } => (Kind::Reverse, 0.0, 0.0),
@@ -152,6 +148,7 @@ fn arguments(formula: Formula) -> (Kind, NumbersLaunch) {
         Formula::HardLabel { smoothing } => (Kind::HardLabel, smoothing, 0.0),
         Formula::HardAndSoft { alpha, .. } => (Kind::HardAndSoft, alpha, 0.0),
         Formula::Decoupled { alpha, beta, .. } => (Kind::Decoupled, alpha, beta),
+        Formula::SquaredError | Formula::Known { .. } => return None,
     };
     let temperature = formula.temperature();
     let numbers = NumbersLaunch::new(
@@ -162,7 +159,7 @@ fn arguments(formula: Formula) -> (Kind, NumbersLaunch) {
         f32::INFINITY,
         f32::NAN,
     );
-    (kind, numbers)
+    Some((kind, numbers))
 }
 
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]

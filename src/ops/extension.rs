@@ -1,5 +1,5 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
 use burn::backend::fusion::custom::TensorSpec;
@@ -12,10 +12,31 @@ use super::Formula;
 #[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda", feature = "rocm"))]
 pub(super) const NO_GRADIENT: [usize; 2] = [1, 1];
 
+/// What the student's logits are compared with.
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")))]
+pub(crate) enum Against<B: Backend> {
+    /// Logits, `[N, C]`.
+    Teacher(FloatTensor<B>),
+    /// Classes, `[N]`.
+    Labels(IntTensor<B>),
+    /// Both.
+    TeacherAndLabels(FloatTensor<B>, IntTensor<B>),
+    /// Some classes, `[N, k]`.
+    Known {
+        indices: IntTensor<B>,
+        /// The logarithms of their probabilities, `[N, k]`; one of probability zero does not count
+        /// as known.
+        log_p: FloatTensor<B>,
+        /// The logarithm of the mass of all others, `[N, 1]`.
+        log_rest: FloatTensor<B>,
+    },
+}
+
 /// [`Formula`]s as operations of a backend.
 ///
 /// The weights, `[N]`, are factors of the rows' values and gradients; a row of weight zero is not
-/// looked at. All comparisons give the values, `[N]`, and the gradient with respect to the student,
+/// looked at. A comparison gives the values, `[N]`, and the gradient with respect to the student,
 /// `[N, C]`, or `[1, 1]` where nobody asks for it, both in single precision.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
@@ -24,38 +45,13 @@ pub(super) const NO_GRADIENT: [usize; 2] = [1, 1];
     Fusion: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")),
 )]
 pub(crate) trait RowOps: Backend {
-    /// With a teacher, `[N, C]`.
-    #[fusion(meta = |student, _teacher, _weights, _formula, has_gradient| {
+    /// The value of every row and its gradient, by a formula.
+    #[fusion(meta = |student, _against, _weights, _formula, has_gradient| {
         outputs(student, *has_gradient)
     })]
     fn compare(
         student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// With labels, `[N]`.
-    #[fusion(meta = |student, _labels, _weights, _formula, has_gradient| {
-        outputs(student, *has_gradient)
-    })]
-    fn classify(
-        student: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    /// With both.
-    #[fusion(meta = |student, _teacher, _labels, _weights, _formula, has_gradient| {
-        outputs(student, *has_gradient)
-    })]
-    fn compare_classes(
-        student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        labels: IntTensor<Self>,
+        #[extension_type] against: Against<Self>,
         weights: FloatTensor<Self>,
         formula: Formula,
         has_gradient: bool,

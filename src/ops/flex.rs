@@ -12,14 +12,14 @@ use std::mem::MaybeUninit;
 
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bytes, DType, Shape, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::extension::NO_GRADIENT;
-use super::{Formula, RowOps};
-use row::{Row, row, scratch_len};
+use super::Formula;
+use super::extension::{Against, NO_GRADIENT, RowOps};
+use row::{Known, Row, Teacher, row, scratch_len};
 use side::Logit;
 
 /// How many numbers a thread takes at once: less is not worth another thread.
@@ -28,47 +28,16 @@ const SHARE: usize = 1 << 15;
 impl RowOps for Flex {
     fn compare(
         student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
+        against: Against<Self>,
         weights: FloatTensor<Self>,
         formula: Formula,
         has_gradient: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(
-            student,
-            Some(teacher),
-            None,
-            &weights,
-            formula,
-            has_gradient,
-        )
-    }
-
-    fn classify(
-        student: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(student, None, Some(labels), &weights, formula, has_gradient)
-    }
-
-    fn compare_classes(
-        student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        weights: FloatTensor<Self>,
-        formula: Formula,
-        has_gradient: bool,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rows(
-            student,
-            Some(teacher),
-            Some(labels),
-            &weights,
-            formula,
-            has_gradient,
-        )
+        match student.dtype() {
+            DType::F16 => rows::<f16>(&student, against, &weights, formula, has_gradient),
+            DType::BF16 => rows::<bf16>(&student, against, &weights, formula, has_gradient),
+            _ => rows::<f32>(&student, against, &weights, formula, has_gradient),
+        }
     }
 
     fn scale_rows(mut rows: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -107,25 +76,9 @@ impl RowOps for Flex {
     }
 }
 
-fn rows(
-    student: FlexTensor,
-    teacher: Option<FlexTensor>,
-    labels: Option<FlexTensor>,
-    weights: &FlexTensor,
-    formula: Formula,
-    has_gradient: bool,
-) -> (FlexTensor, FlexTensor) {
-    match student.dtype() {
-        DType::F16 => rows_of::<f16>(&student, teacher, labels, weights, formula, has_gradient),
-        DType::BF16 => rows_of::<bf16>(&student, teacher, labels, weights, formula, has_gradient),
-        _ => rows_of::<f32>(&student, teacher, labels, weights, formula, has_gradient),
-    }
-}
-
-fn rows_of<T: Logit>(
+fn rows<T: Logit>(
     student: &FlexTensor,
-    teacher: Option<FlexTensor>,
-    labels: Option<FlexTensor>,
+    against: Against<Flex>,
     weights: &FlexTensor,
     formula: Formula,
     has_gradient: bool,
@@ -133,39 +86,89 @@ fn rows_of<T: Logit>(
     let shape = student.layout().shape().clone();
     let [count, classes] = [shape[0], shape[1]];
     let student = student.to_contiguous();
-    let teacher = teacher.map(|teacher| teacher.to_contiguous());
     let weights = weights.to_contiguous();
-    let labels = labels.map(|labels| indices(&labels, classes));
-    let job = Job::<T> {
-        formula,
-        classes,
-        student: student.as_slice().expect("the student is contiguous"),
-        teacher: teacher.as_ref().map_or(&[], |teacher| {
-            teacher.as_slice().expect("the teacher is contiguous")
-        }),
-        labels: labels.as_deref(),
-        weights: weights.as_slice().expect("weights are contiguous"),
+    let (teacher, labels, known) = match against {
+        Against::Teacher(teacher) => (Some(teacher), None, None),
+        Against::Labels(labels) => (None, Some(labels), None),
+        Against::TeacherAndLabels(teacher, labels) => (Some(teacher), Some(labels), None),
+        Against::Known {
+            indices,
+            log_p,
+            log_rest,
+        } => (None, None, Some((indices, log_p, log_rest))),
     };
+    let mut teacher = teacher.map(contiguous);
+    let labels = labels.map(|labels| indices(&labels, classes));
+    let known = known.map(|(classes_known, log_p, log_rest)| KnownRows {
+        indices: indices(&classes_known, classes),
+        log_p: log_p.to_contiguous(),
+        log_rest: log_rest.to_contiguous(),
+        k: log_p.layout().shape()[1],
+    });
 
     let mut values = vec![0.0f32; count];
     let mut gradient: Vec<f32> = Vec::new();
     let len = if has_gradient { count * classes } else { 0 };
+    let mut job = Job::<T> {
+        formula,
+        classes,
+        student: student.as_slice().expect("the student is contiguous"),
+        teacher: Teacher::None,
+        labels: labels.as_deref(),
+        known: known.as_ref(),
+        weights: weights.as_slice().expect("weights are contiguous"),
+    };
+    let gradient_shape = match has_gradient {
+        true => shape,
+        false => Shape::new(NO_GRADIENT),
+    };
+    let values_shape = Shape::new([count]);
+    if let Some(teacher) = &mut teacher
+        && let Some(place) = place_of_gradient(teacher, len)
+    {
+        job.teacher = Teacher::InGradient;
+        job.run(&mut values, place);
+        let teacher = teacher.clone().reshape(gradient_shape);
+        return (tensor(values, values_shape), teacher);
+    }
+    if let Some(teacher) = &teacher {
+        job.teacher = Teacher::At(teacher.as_slice().expect("the teacher is contiguous"));
+    }
     gradient.reserve_exact(len);
     job.run(&mut values, &mut gradient.spare_capacity_mut()[..len]);
     // SAFETY: a row writes its gradient as a whole, and the job has run all rows.
     unsafe { gradient.set_len(len) };
-
-    let gradient_shape = match has_gradient {
-        true => shape,
-        false => {
-            gradient.push(0.0);
-            Shape::new(NO_GRADIENT)
-        }
-    };
+    if !has_gradient {
+        gradient.push(0.0);
+    }
     (
-        tensor(values, Shape::new([count])),
+        tensor(values, values_shape),
         tensor(gradient, gradient_shape),
     )
+}
+
+/// The same numbers without gaps. A tensor that has none keeps its only holder.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    match tensor.is_contiguous() {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// The teacher's logits as the place where the gradient goes, row by row, after each has been read:
+/// where nobody else holds them and there are as many numbers. A new buffer of many megabytes costs
+/// about as much as the computation.
+fn place_of_gradient(teacher: &mut FlexTensor, len: usize) -> Option<&mut [MaybeUninit<f32>]> {
+    if teacher.dtype() != DType::F32 || len == 0 {
+        return None;
+    }
+    let logits = teacher.try_storage_mut::<f32>()?;
+    if logits.len() != len {
+        return None;
+    }
+    // SAFETY: the same memory; numbers that are there may be treated as if they might not be, since
+    // a row writes its gradient as a whole.
+    Some(unsafe { &mut *(std::ptr::from_mut(logits) as *mut [MaybeUninit<f32>]) })
 }
 
 fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
@@ -193,13 +196,34 @@ fn indices(labels: &FlexTensor, classes: usize) -> Vec<usize> {
     .expect("labels are contiguous")
 }
 
+/// What is known of the teacher, for all rows.
+struct KnownRows {
+    indices: Vec<usize>,
+    log_p: FlexTensor,
+    log_rest: FlexTensor,
+    k: usize,
+}
+
+impl KnownRows {
+    fn row(&self, n: usize) -> Known<'_> {
+        let log_p: &[f32] = self.log_p.as_slice().expect("what is known is contiguous");
+        let log_rest: &[f32] = self.log_rest.as_slice().expect("the rest is contiguous");
+        Known {
+            indices: of_row(&self.indices, n, self.k),
+            log_p: of_row(log_p, n, self.k),
+            log_rest: log_rest[n],
+        }
+    }
+}
+
 /// All rows of a batch.
 struct Job<'a, T> {
     formula: Formula,
     classes: usize,
     student: &'a [T],
-    teacher: &'a [T],
+    teacher: Teacher<'a, T>,
     labels: Option<&'a [usize]>,
+    known: Option<&'a KnownRows>,
     weights: &'a [f32],
 }
 
@@ -272,6 +296,7 @@ impl<T: Logit> WithSimd for Share<'_, T> {
             student,
             teacher,
             labels,
+            known,
             weights,
         } = *self.job;
         let scratch = &mut self.scratch[..scratch_len(classes, S::F32_LANES)];
@@ -286,7 +311,11 @@ impl<T: Logit> WithSimd for Share<'_, T> {
             );
             let inputs = Row {
                 student: of_row(student, n, classes),
-                teacher: of_row(teacher, n, classes),
+                teacher: match teacher {
+                    Teacher::At(teacher) => Teacher::At(of_row(teacher, n, classes)),
+                    others => others,
+                },
+                known: known.map(|known| known.row(n)),
                 label,
                 weight,
                 gradient: gradients.next().unwrap_or_default(),

@@ -20,6 +20,11 @@ pub(crate) enum Formula {
         alpha: f64,
         beta: f64,
     },
+    /// `KL(p ‖ q)` where only some classes of `p` are known. With `has_rest`, all others are one more
+    /// class on both sides; without, `p` gives them nothing
+    Known { temperature: f64, has_rest: bool },
+    /// `Σ (z_s − z_t)²`, without the classes that either side rules out
+    SquaredError,
 }
 
 impl Formula {
@@ -30,8 +35,9 @@ impl Formula {
             | Self::Reverse { temperature }
             | Self::Mixture { temperature, .. }
             | Self::HardAndSoft { temperature, .. }
-            | Self::Decoupled { temperature, .. } => temperature,
-            Self::HardLabel { .. } => 1.0,
+            | Self::Decoupled { temperature, .. }
+            | Self::Known { temperature, .. } => temperature,
+            Self::HardLabel { .. } | Self::SquaredError => 1.0,
         }
     }
 }

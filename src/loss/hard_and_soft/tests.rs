@@ -60,6 +60,7 @@ fn it_is_the_sum_of_two_losses() {
                 scale: 1.0,
                 student: &student,
                 teacher,
+                known: None,
                 labels: Some(&labels),
                 mask: None,
             };

@@ -1,4 +1,5 @@
-use burn::tensor::{Device, TensorData};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, TensorData};
 
 use super::MissingMass::{Bucket, Renormalize};
 use super::*;
@@ -144,7 +145,8 @@ fn the_bucket_never_says_more_than_the_whole_distribution() {
     let mut previous = 0.0;
     for k in 1..=4 {
         let value = batch.seen(&loss(k, 2.0, Bucket)).value;
-        assert!(value >= previous, "{value} for {k}");
+        // A bucket of one class is that class: but for rounding, 3 of 4 are all.
+        assert!(value >= previous - 1e-6, "{value} for {k}");
         previous = value;
     }
     assert!(previous <= whole(&batch, 2.0).value + 1e-5);

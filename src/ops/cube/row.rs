@@ -56,7 +56,7 @@ pub(super) struct Numbers {
 }
 
 /// The lowest finite number: a logit that is not above it rules its class out.
-const LOWEST: f32 = f32::MIN;
+pub(super) const LOWEST: f32 = f32::MIN;
 
 /// What a class that is ruled out adds to a sum of exponentials: `e^−87`, which is next to nothing
 /// but a normal number.

@@ -39,6 +39,7 @@ fn formulas() -> Vec<Formula> {
             beta,
         });
     }
+    all.push(Formula::SquaredError);
     all.push(Formula::HardLabel { smoothing: 0.0 });
     all.push(Formula::HardLabel { smoothing: 0.1 });
     all
@@ -105,6 +106,7 @@ impl Batch {
             scale: 1.0,
             student: &student,
             teacher: has_teacher(formula).then_some(teacher),
+            known: None,
             labels: has_labels(formula).then_some(&labels),
             mask: None,
         };
@@ -341,6 +343,7 @@ fn rows_that_are_not_contiguous_are_read_in_order() {
             scale: 1.0,
             student: &student,
             teacher: Some(turned(&batch.teacher)),
+            known: None,
             labels: None,
             mask: None,
         };
@@ -375,6 +378,7 @@ fn a_layer_before_it_learns() {
             scale: 4.0,
             student: &logits,
             teacher: has_teacher(formula).then(|| teacher.clone()),
+            known: None,
             labels: has_labels(formula).then_some(&labels),
             mask: Some(&mask),
         };
@@ -385,6 +389,7 @@ fn a_layer_before_it_learns() {
             formula,
             scale: 1.0,
             teacher: has_teacher(formula).then_some(teacher),
+            known: None,
             labels: has_labels(formula).then_some(&labels),
             mask: Some(&mask),
         };

@@ -4,6 +4,9 @@
 //! once. Maxima come first, then exponentials and their sums, then value and gradient together;
 //! every exponential is taken once.
 
+mod known;
+mod squares;
+
 use std::mem::MaybeUninit;
 
 use pulp::Simd;
@@ -14,11 +17,29 @@ use super::out::{More, Nothing, Of, OfStudent, Out, constant, constants};
 use super::side::{Logit, Side};
 use crate::ops::Formula;
 
+/// Where the teacher's logits are.
+#[derive(Clone, Copy)]
+pub(super) enum Teacher<'a, T> {
+    /// The formula does not look at them.
+    None,
+    At(&'a [T]),
+    /// In single precision, where the gradient goes.
+    InGradient,
+}
+
+/// What is known of the teacher's row, where that is not all of it.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub indices: &'a [usize],
+    pub log_p: &'a [f32],
+    pub log_rest: f32,
+}
+
 /// What a row is compared with, and what its value counts.
 pub(super) struct Row<'a, T> {
     pub student: &'a [T],
-    /// Empty where the formula has no teacher.
-    pub teacher: &'a [T],
+    pub teacher: Teacher<'a, T>,
+    pub known: Option<Known<'a>>,
     /// Used where the formula has labels.
     pub label: usize,
     /// Factor of value and gradient. A row of weight zero is not looked at.
@@ -37,7 +58,7 @@ pub(super) fn scratch_len(classes: usize, lanes: usize) -> usize {
 ///
 /// The gradient, where one is asked for, is written as a whole in every case. A row of weight zero
 /// gives zeros without being looked at; one that holds NaN or +∞ on a side that the formula looks at
-/// gives NaN throughout. The scratch is that of [`scratch_len`]; it may hold anything.
+/// gives NaN throughout, and a squared error, which has no softmax, what comes of it. The scratch is that of [`scratch_len`]; it may hold anything.
 #[inline(always)]
 pub(super) fn row<S: Simd, T: Logit>(
     simd: S,
@@ -52,11 +73,19 @@ pub(super) fn row<S: Simd, T: Logit>(
     let vectors = row.student.len().div_ceil(S::F32_LANES);
     let mut parts = scratch.chunks_exact_mut(vectors);
     let mut part = || parts.next().expect("a scratch of five parts");
+    if formula == Formula::SquaredError {
+        return squares::squared_error(simd, row, part(), part());
+    }
     let factor = (1.0 / formula.temperature()) as f32;
     let student = Side::read(simd, row.student, factor, part(), part());
     let teacher = match row.teacher {
-        [] => None,
-        teacher => Some(Side::read(simd, teacher, factor, part(), part())),
+        Teacher::None => None,
+        Teacher::At(teacher) => Some(Side::read(simd, teacher, factor, part(), part())),
+        Teacher::InGradient => {
+            // SAFETY: the logits are there until the gradient is written, after they are read.
+            let teacher = unsafe { row.gradient.assume_init_ref() };
+            Some(Side::read(simd, teacher, factor, part(), part()))
+        }
     };
     let (Ok(student), Ok(teacher)) = (student, teacher.transpose()) else {
         return constant(row.gradient, f32::NAN, f32::NAN);
@@ -83,6 +112,11 @@ pub(super) fn row<S: Simd, T: Logit>(
         (Formula::Decoupled { alpha, beta, .. }, Some(teacher)) => {
             work.decoupled(teacher, row.label, [alpha as f32, beta as f32])
         }
+        (Formula::Known { has_rest, .. }, _) => {
+            let known = row.known.expect("the formula comes with what is known");
+            work.known(known, has_rest, part(), part())
+        }
+        (Formula::SquaredError, _) => unreachable!("it has no softmax and returns above"),
         (_, None) => unreachable!("a formula with a teacher has its row"),
     }
 }
