@@ -8,8 +8,8 @@ use super::TemperatureScale;
 use crate::ops::{Comparison, Formula, Known, Rows, add_product, single, with_known_gradient};
 use crate::top_k::{MissingMass, TopK};
 
-/// How many logits a chunk has by default, of each side: 64 MiB in single precision.
-const LOGITS_PER_CHUNK: usize = 1 << 24;
+/// How many logits a chunk has by default, of each side: 128 MiB in single precision.
+const LOGITS_PER_CHUNK: usize = 1 << 25;
 
 /// What is compared at the output of a language model: the losses of this module whose gradient
 /// at the logits has a closed form.
@@ -278,8 +278,8 @@ impl Head {
 /// in validation, there is a value alone.
 ///
 /// Each side's logits are computed once, and nothing is computed twice to save memory. A chunk costs
-/// one pass over the weight's gradient, so very small chunks are slow. By default a chunk has 2²⁴
-/// logits a side, 64 MiB in single precision, which is 130 rows of 128,256. Rows that a mask leaves
+/// one pass over the weight's gradient, so very small chunks are slow. By default a chunk has 2²⁵
+/// logits a side, 128 MiB in single precision, which is 261 rows of 128,256. Rows that a mask leaves
 /// out are not computed at all, whatever they hold.
 ///
 /// Models in half precision keep their products in half, and have the rest, the gradient of the
@@ -415,7 +415,7 @@ impl ChunkedHead {
         self
     }
 
-    /// The same with so many rows at a time instead of as many as make 2²⁴ logits.
+    /// The same with so many rows at a time instead of as many as make 2²⁵ logits.
     #[must_use]
     pub fn with_rows_per_chunk(mut self, rows: usize) -> Self {
         self.rows_per_chunk = Some(rows);

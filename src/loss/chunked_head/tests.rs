@@ -1,15 +1,18 @@
 use burn::nn::LinearConfig;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Distribution, FloatDType, TensorData, Tolerance};
 
 use super::*;
 use crate::Outputs;
 use crate::loss::{
     DkdConfig, HardLabelConfig, JensenShannonConfig, Loss, LossContext, ReverseKlConfig,
-    SoftTargetConfig,
+    SoftTargetConfig, SparseSoftTargetConfig,
 };
 
 const ROWS: usize = 11;
 const VOCABULARY: usize = 13;
+/// How many of the teacher's classes are known to the loss that asks for few.
+const K: usize = 4;
 /// The widths of student and teacher.
 const WIDTHS: [usize; 2] = [3, 5];
 
@@ -42,6 +45,11 @@ fn losses() -> Vec<(HeadLoss, Terms)> {
         let config = DkdConfig::new(temperature).with_alpha(0.7).with_beta(3.0);
         (1.0, Box::new(config.init().unwrap()))
     };
+    let sparse = |missing_mass| -> (f64, Box<dyn Loss>) {
+        let config = SparseSoftTargetConfig::new(K).with_temperature(temperature);
+        let config = config.with_missing_mass(missing_mass);
+        (1.0, Box::new(config.init().unwrap()))
+    };
     let mut all = vec![
         (HeadLoss::SoftTarget { temperature }, vec![soft(1.0)]),
         (HeadLoss::HardLabel { smoothing: 0.0 }, vec![hard(1.0, 0.0)]),
@@ -62,6 +70,13 @@ fn losses() -> Vec<(HeadLoss, Terms)> {
             vec![dkd()],
         ),
     ];
+    for missing_mass in [MissingMass::Bucket, MissingMass::Renormalize] {
+        let loss = HeadLoss::SparseSoftTarget {
+            temperature,
+            missing_mass,
+        };
+        all.push((loss, vec![sparse(missing_mass)]));
+    }
     for scale in [none, squared] {
         let loss = HeadLoss::ReverseKl { temperature, scale };
         all.push((loss, vec![reverse(scale)]));
@@ -148,8 +163,12 @@ fn materialised(
 }
 
 fn chunked([student, teacher]: &[Head; 2], labels: &Tensor<1, Int>) -> ChunkedHead {
+    // The temperature of all losses, and the same classes that a loss would take.
+    let logits = single(teacher.logits(0..teacher.rows()));
+    let (log_p, indices) = log_softmax(logits / 2.0, 1).topk_with_indices(K, 1);
     ChunkedHead::new(trained(student))
         .with_teacher(teacher.clone())
+        .with_top_k(TopK::new(indices, log_p).at_temperature(2.0))
         .with_labels(labels.clone())
 }
 
