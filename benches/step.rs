@@ -1,22 +1,27 @@
-//! Time of a whole training step with a teacher that answers along the way, on every backend that
-//! is compiled in.
+//! Time of a whole training step with a teacher that answers along the way, and of the layers that
+//! it is made of, on every backend that is compiled in.
 //!
 //! ```text
 //! cargo bench --bench step -- step/mlp
 //! cargo bench --bench step --features x86-v4      # AVX-512 in the matrix products of flex
 //! ```
 //!
-//! An id is `step/CASE/DEVICE/OPTIMIZER`. Throughput counts samples.
+//! An id is `step/CASE/DEVICE/OPTIMIZER` or `layer/LAYER/DEVICE/SHAPE`. Throughput counts samples.
 
 mod common;
 
 use std::cell::LazyCell;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::nn::attention::{MhaInput, MultiHeadAttentionConfig};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::pool::MaxPool2dConfig;
+use burn::nn::{BatchNormConfig, LayerNormConfig, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::gelu;
+use burn::tensor::{Device, Tensor};
 use burn_distill::Distillable;
-use common::cases::{BATCH, Case, OPTIMIZERS, SEQUENCES, cnn, mlp, step, transformer};
-use common::time;
+use common::cases::{BATCH, Case, OPTIMIZERS, PLACES, SEQUENCES, cnn, mlp, step, transformer};
+use common::{normal, time};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 fn steps<I, T, S>(
@@ -52,10 +57,93 @@ fn steps<I, T, S>(
     }
 }
 
+/// A layer of a network forward and backward, towards its input and its parameters.
+fn layer<const D: usize, M, F>(
+    criterion: &mut Criterion,
+    (name, shape): (&str, [usize; D]),
+    make: impl Fn(&Device) -> M,
+    forward: F,
+) where
+    F: Fn(&M, Tensor<D>) -> Tensor<D>,
+{
+    let mut group = criterion.benchmark_group(format!("layer/{name}"));
+    group.throughput(Throughput::Elements(shape[0] as u64));
+    let size = shape.map(|n| n.to_string()).join("x");
+    for (device_name, device) in common::devices() {
+        let made = LazyCell::new(|| {
+            device.seed(0);
+            (make(&device), normal(shape, 1.0, &device))
+        });
+        group.bench_function(BenchmarkId::new(device_name, &size), |bencher| {
+            let (layer, input) = &*made;
+            time(bencher, &device, || {
+                forward(layer, input.clone().require_grad())
+                    .sum()
+                    .backward()
+            });
+        });
+    }
+}
+
+/// With the sizes that they have in the students of [`cnn`] and [`transformer`].
+fn layers(criterion: &mut Criterion) {
+    let maps = [BATCH, 16, 28, 28];
+    layer(
+        criterion,
+        ("linear", [SEQUENCES * PLACES, 512]),
+        |device| LinearConfig::new(512, 512).init(device),
+        |linear, x| linear.forward(x),
+    );
+    layer(
+        criterion,
+        ("convolution", maps),
+        |device| {
+            let convolution = Conv2dConfig::new([16, 16], [3, 3]);
+            let padding = PaddingConfig2d::Explicit(1, 1, 1, 1);
+            convolution.with_padding(padding).init(device)
+        },
+        |convolution, x| convolution.forward(x),
+    );
+    layer(
+        criterion,
+        ("batch_norm", maps),
+        |device| BatchNormConfig::new(16).init(device),
+        |norm, x| norm.forward(x),
+    );
+    layer(
+        criterion,
+        ("max_pool", maps),
+        |_| MaxPool2dConfig::new([2, 2]).init(),
+        |pool, x| pool.forward(x),
+    );
+    layer(
+        criterion,
+        ("layer_norm", [SEQUENCES, PLACES, 512]),
+        |device| LayerNormConfig::new(512).init(device),
+        |norm, x| norm.forward(x),
+    );
+    layer(
+        criterion,
+        ("gelu", [SEQUENCES, PLACES, 2048]),
+        |_| (),
+        |(), x| gelu(x),
+    );
+    layer(
+        criterion,
+        ("attention", [SEQUENCES, PLACES, 512]),
+        |device| {
+            let attention = MultiHeadAttentionConfig::new(512, 8).with_dropout(0.0);
+            attention.init(device)
+        },
+        |attention, x| attention.forward(MhaInput::self_attn(x)).context,
+    );
+}
+
 fn main() {
     let mut criterion = common::criterion();
     steps(&mut criterion, ("mlp", BATCH), mlp);
     steps(&mut criterion, ("cnn", BATCH), cnn);
     steps(&mut criterion, ("transformer", SEQUENCES), transformer);
+    layers(&mut criterion);
     criterion.final_summary();
 }

@@ -143,6 +143,45 @@ def loss_cases(large):
             yield f"loss/{loss.__name__}/{rows}x{classes}", prepare
 
 
+LAYERS = {
+    "linear": (lambda: nn.Linear(512, 512), (1024, 512)),
+    "convolution": (lambda: nn.Conv2d(16, 16, 3, padding=1), (128, 16, 28, 28)),
+    "batch_norm": (lambda: nn.BatchNorm2d(16), (128, 16, 28, 28)),
+    "max_pool": (lambda: nn.MaxPool2d(2), (128, 16, 28, 28)),
+    "layer_norm": (lambda: nn.LayerNorm(512), (16, 64, 512)),
+    "gelu": (lambda: nn.GELU(), (16, 64, 2048)),
+    "attention": (lambda: SelfAttention(512, 8), (16, 64, 512)),
+}
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+def layer_cases():
+    for name, (make, shape) in LAYERS.items():
+
+        def prepare(compiled, make=make, shape=shape):
+            torch.manual_seed(0)
+            layer = make()
+            forward = torch.compile(layer, dynamic=False) if compiled else layer
+            x = torch.randn(*shape).requires_grad_()
+
+            def compute():
+                x.grad = None
+                layer.zero_grad(set_to_none=True)
+                forward(x).sum().backward()
+
+            return compute
+
+        yield f"layer/{name}/{'x'.join(map(str, shape))}", prepare
+
+
 def step_cases():
     for name in ["mlp", "cnn", "transformer"]:
         for optimizer in ["sgd", "adam"]:
@@ -189,7 +228,7 @@ def main():
     torch.set_num_threads(args.threads)
 
     modes = ["eager"] if args.no_compile else ["eager", "compiled"]
-    for name, prepare in [*loss_cases(args.large), *step_cases()]:
+    for name, prepare in [*loss_cases(args.large), *step_cases(), *layer_cases()]:
         if not re.search(args.only, name):
             continue
         for mode in modes:

@@ -37,8 +37,8 @@ ALLOCATORS = {
 STAT = pathlib.Path("/proc/stat")
 
 # What PyTorch does too.
-COMPARED = r"loss/(soft_target|soft_target_and_hard_label|dkd|logit_mse)/|step/"
-SECTIONS = {"losses": r"^loss/", "step": r"^(step|epochs)/"}
+COMPARED = r"loss/(soft_target|soft_target_and_hard_label|dkd|logit_mse)/|step/|layer/"
+SECTIONS = {"losses": r"^loss/", "step": r"^(step|layer)/"}
 
 
 def say(*words):
@@ -88,7 +88,7 @@ def ours(executable, allocator, args):
     env = environment(allocator, args)
     if args.large:
         env["BURN_DISTILL_BENCH_LARGE"] = "1"
-    compared = rf"({COMPARED}|epochs/).*{args.device}/"
+    compared = rf"({COMPARED}).*{args.device}/"
     with tempfile.TemporaryDirectory() as home:
         # Criterion's filter is a regular expression, and one only; what else is asked for is left to the list.
         listing = subprocess.run(
@@ -167,7 +167,6 @@ def table(head, rows):
 
 def report(best, args):
     cases = list(dict.fromkeys(case for case, _, _ in best))
-    compared = [case for case in cases if not case.startswith("epochs/")]
 
     def times(case):
         found = [better(best, case, mode) for mode in ("ours", "eager", "compiled")]
@@ -175,7 +174,7 @@ def report(best, args):
         return [f"`{case}`", *map(cell, found), ratio(mine, eager), ratio(mine, compiled)]
 
     head = ["case", "this crate, ms", "PyTorch eager, ms", "PyTorch compiled, ms", "of eager", "of compiled"]
-    table(head, map(times, compared))
+    table(head, map(times, cases))
 
     def allocators(case):
         row = [f"`{case}`"]
@@ -186,15 +185,7 @@ def report(best, args):
         return row
 
     sides = ("this crate", "eager", "compiled")
-    table(["case, ms"] + [f"{s}, {a}" for s in sides for a in ALLOCATORS], map(allocators, compared))
-
-    ways = [(case, case.replace("/fit/", "/by_hand/")) for case in cases if "/fit/" in case]
-    rows = []
-    for case, by_hand in ways:
-        fit, hand = better(best, case, "ours"), better(best, by_hand, "ours")
-        rows.append([f"`{case}`", cell(fit), cell(hand), ratio(fit, hand)])
-    if rows:
-        table(["training", "`fit`, ms", "loop by hand, ms", "ratio"], rows)
+    table(["case, ms"] + [f"{s}, {a}" for s in sides for a in ALLOCATORS], map(allocators, cases))
 
     about = [line.split(":", 1)[1].strip() for line in cpuinfo() if line.startswith("model name")]
     print(

@@ -428,7 +428,7 @@ fn losses_round_trip() {
 }
 
 #[test]
-fn the_default_chunk_has_64_mebibytes_of_logits() {
+fn the_default_chunk_has_128_mebibytes_of_logits() {
     let device = Device::flex();
     let head = |vocabulary| {
         let head = Head::new(
@@ -437,9 +437,9 @@ fn the_default_chunk_has_64_mebibytes_of_logits() {
         );
         ChunkedHead::new(head).chunk()
     };
-    assert_eq!(head(128_256), 130);
-    assert_eq!(head(1 << 10), 1 << 14);
-    assert_eq!(head(1 << 25), 1);
+    assert_eq!(head(128_256), 261);
+    assert_eq!(head(1 << 10), 1 << 15);
+    assert_eq!(head(1 << 26), 1);
 }
 
 #[test]
