@@ -216,10 +216,38 @@ fn it_may_answer_in_half_precision() {
 }
 
 #[test]
-fn a_server_that_goes_is_an_error_and_so_is_one_that_is_gone() {
-    let server = Server::start("a_server_that_goes_is_an_error_and_so_is_one_that_is_gone");
+fn a_server_that_ends_is_an_error_on_every_device() {
+    let server = Server::start("a_server_that_ends_is_an_error_on_every_device");
+    let devices = vec![Device::flex(); 2];
+    let config = quiet().with_devices(devices, MultiDeviceOptim::OptimMainDevice);
+    let end = |mut server: Server| {
+        // Waiting would close it, which the server takes for the end of this process.
+        let _open = server.process.stdin.take();
+        let id = server.process.id().to_string();
+        let signal = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(signal.unwrap().success());
+        server.process.wait().unwrap();
+    };
+    // It takes leave of its clients: nobody waits.
+    let noticed = without_server(server, end, &config);
+    assert!(noticed < Duration::from_secs(15), "{noticed:?}");
+}
+
+#[test]
+fn a_server_that_is_killed_is_an_error() {
+    let server = Server::start("a_server_that_is_killed_is_an_error");
+    without_server(server, drop, &quiet());
+}
+
+/// Trains with a server that ends in the second epoch, and again without it. Gives the time until
+/// the first training noticed.
+fn without_server(
+    server: Server,
+    end: impl Fn(Server) + Send + Sync + 'static,
+    config: &FitConfig,
+) -> Duration {
     let remote = server.device();
-    let unavailable = |error: Error| {
+    let expect_unavailable = |error: Error| {
         let Error::DeviceUnavailable { device, reason } = error else {
             panic!("{error}")
         };
@@ -229,27 +257,33 @@ fn a_server_that_goes_is_an_error_and_so_is_one_that_is_gone() {
         assert_eq!(reason, expected);
     };
 
-    // The check takes one batch, each epoch three: the server goes in the second epoch.
-    let server = Arc::new(Mutex::new(Some(server)));
-    let batches = Arc::new(AtomicUsize::new(0));
-    let (killed, made) = (server.clone(), batches.clone());
+    let server = Mutex::new(Some(server));
+    let ended = Arc::new(Mutex::new(None));
+    let (batches, when) = (AtomicUsize::new(0), ended.clone());
     let data = DistillData::from_fn(
         InMemDataset::new(points(40)),
         move |points: Vec<Point>, device: &Device| {
-            if made.fetch_add(1, Ordering::Relaxed) + 1 == 1 + 3 + 2 {
-                drop(killed.lock().unwrap().take());
+            // One batch for the check, three per epoch.
+            if batches.fetch_add(1, Ordering::Relaxed) + 1 == 1 + 3 + 2 {
+                end(server.lock().unwrap().take().unwrap());
+                *when.lock().unwrap() = Some(Instant::now());
             }
             DistillBatch::new(inputs(&points, device)).with_classes(classes(&points, device))
         },
     );
-    let outcome = distiller(pair().0, Some(&remote)).fit(&quiet(), data, None);
-    unavailable(outcome.unwrap_err());
-    assert_eq!(batches.load(Ordering::Relaxed), 1 + 3 + 2);
-    assert!(server.lock().unwrap().is_none());
+    let outcome = distiller(pair().0, Some(&remote)).fit(config, data, None);
+    let noticed = ended
+        .lock()
+        .unwrap()
+        .expect("the first epoch went well")
+        .elapsed();
+    expect_unavailable(outcome.unwrap_err());
 
+    // Now it is known, before the first epoch.
     let start = Instant::now();
-    unavailable(check_device(&remote).unwrap_err());
-    let outcome = distiller(pair().0, Some(&remote)).fit(&quiet(), labelled(points(40)), None);
-    unavailable(outcome.unwrap_err());
+    expect_unavailable(check_device(&remote).unwrap_err());
+    let outcome = distiller(pair().0, Some(&remote)).fit(config, labelled(points(40)), None);
+    expect_unavailable(outcome.unwrap_err());
     assert!(start.elapsed() < Duration::from_secs(5));
+    noticed
 }
