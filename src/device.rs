@@ -1,6 +1,6 @@
 //! Whether a device is there, asked before anything is moved to it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor};
@@ -36,6 +36,23 @@ pub fn check_device(device: &Device) -> Result<()> {
             device: format!("{device:?}"),
             reason,
         }),
+    }
+}
+
+/// Runs what needs a device besides the training's own. Burn panics, or stops the training, where a
+/// device no longer answers; if that one does not, this is the error.
+pub(crate) fn attended<R>(device: Option<&Device>, run: impl FnOnce() -> Result<R>) -> Result<R> {
+    let Some(device) = device else {
+        return run();
+    };
+    // What a panic left half done is dropped with it.
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Err(error @ Error::Training(_))) => check_device(device).and(Err(error)),
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            check_device(device)?;
+            resume_unwind(panic)
+        }
     }
 }
 

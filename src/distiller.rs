@@ -7,13 +7,14 @@ use burn::backend::Backend;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 
+use crate::device::attended;
 use crate::loss::HardLabelConfig;
 use crate::metric::parameter_distance;
 use crate::report::{ModelReport, TrainingSummary, measure, measure_beside};
 use crate::training::Training;
 use crate::{
-    ClassPolicy, DistillData, Distillable, FitConfig, Frozen, IntoLoss, Objective, ObjectiveConfig,
-    OptimizerState, Outputs, Preflight, Report, Result, Schedule,
+    ClassPolicy, DistillData, Distillable, Error, FitConfig, Frozen, IntoLoss, Objective,
+    ObjectiveConfig, OptimizerState, Outputs, Preflight, Report, Result, Schedule, check_device,
 };
 
 /// Trains a small module, the student, to imitate a large one, the teacher.
@@ -73,6 +74,8 @@ pub struct Distiller<B: Backend, T, S> {
     /// The first thing that was wrong with it, until something is done with it.
     objective: Result<Objective>,
     average: Option<f64>,
+    /// A device of its own for the teacher.
+    teacher_on: Option<Device>,
     _backend: PhantomData<B>,
 }
 
@@ -91,6 +94,7 @@ where
             student,
             objective: Ok(Objective::new()),
             average: None,
+            teacher_on: None,
             _backend: PhantomData,
         }
     }
@@ -126,6 +130,47 @@ where
         self
     }
 
+    /// Keeps the teacher on a device of its own, such as a second GPU, or one that another process
+    /// serves to several trainings ([how](https://github.com/burn-distill/burn-distill/blob/main/docs/remote.md)).
+    ///
+    /// In training, each batch's input goes there and the teacher's logits and features come back,
+    /// also to every device of a training on several. While the teacher works, the student's forward
+    /// pass runs; then its loss waits for the answer. Between two backends Burn carries tensors
+    /// through the memory of this process. A device that is the student's costs nothing.
+    ///
+    /// The report measures the teacher on this device, and [`Distilled::teacher`] stays on it. Its
+    /// features all come back, so give only those that a term compares.
+    ///
+    /// # Errors
+    ///
+    /// [`preflight`](Self::preflight) and [`fit`](Self::fit) report
+    /// [`Error::DeviceUnavailable`](crate::Error::DeviceUnavailable) if the device is not there, or
+    /// no longer there in the middle, and
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for a
+    /// [mean teacher](Self::mean_teacher), which follows its student's weights at every step.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::backend::Flex;
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_distill::Distiller;
+    ///
+    /// let device = Device::flex();
+    /// let (teacher, student) = (LinearConfig::new(8, 3), LinearConfig::new(8, 3));
+    /// let (teacher, student): (Linear, Linear) = (teacher.init(&device), student.init(&device));
+    /// // With a second GPU: `Device::cuda(1)`.
+    /// let distiller = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
+    ///     .teacher_on(Device::flex());
+    /// assert!(distiller.to_string().contains("teacher on Device<Flex"));
+    /// ```
+    #[must_use]
+    pub fn teacher_on(mut self, device: Device) -> Self {
+        self.teacher_on = Some(device.inner());
+        self
+    }
+
     /// Runs one batch through both models and every term, trains nothing, and says what it found.
     ///
     /// [`fit`](Self::fit) does this first.
@@ -155,9 +200,14 @@ where
             valid,
             average: self.average,
         };
-        training.prepare(&self.teacher)?;
-        training.prepare(&self.student)?;
-        training.preflight(&Frozen::new(self.teacher.clone()), &self.student)
+        attended(self.teacher_on.as_ref(), || {
+            training.prepare(&self.teacher)?;
+            training.prepare(&self.student)?;
+            training.preflight(
+                &seat(self.teacher.clone(), self.teacher_on.as_ref(), self.average)?,
+                &self.student,
+            )
+        })
     }
 
     /// Trains the student on Burn's engine and measures what came of it. Before the first epoch it shows
@@ -183,9 +233,24 @@ where
         S: Distillable<I>,
     {
         let valid = valid.into();
+        let teacher_on = self.teacher_on.clone();
+        attended(teacher_on.as_ref(), || self.run(config, train, valid))
+    }
+
+    fn run<I>(
+        self,
+        config: &FitConfig,
+        train: DistillData<I>,
+        valid: Option<DistillData<I>>,
+    ) -> Result<Distilled<T, S>>
+    where
+        I: Module + 'static,
+        T: Distillable<I>,
+        S: Distillable<I>,
+    {
         let training = Training {
             device: &self.device,
-            objective: Arc::new(self.objective?),
+            objective: Arc::new(self.objective.clone()?),
             config,
             train: &train,
             valid: valid.as_ref(),
@@ -193,7 +258,7 @@ where
         };
         training.prepare(&self.teacher)?;
         training.prepare(&self.student)?;
-        let teacher = Frozen::new(self.teacher);
+        let teacher = seat(self.teacher, self.teacher_on.as_ref(), self.average)?;
         let untrained = config.baseline.then(|| self.student.clone());
         let run = training.run(teacher.clone(), self.student)?;
 
@@ -206,13 +271,8 @@ where
         let needs_teacher = training.objective.needs_teacher();
         let teacher_report = needs_teacher.then(|| {
             let alone = None::<&Frozen<T>>;
-            measure(
-                teacher.inner(),
-                alone,
-                data,
-                config.batch_size,
-                &self.device,
-            )
+            let device = self.teacher_on.as_ref().unwrap_or(&self.device);
+            measure(teacher.inner(), alone, data, config.batch_size, device)
         });
         let policy = training.objective.class_policy();
         let beside = needs_teacher.then_some((&teacher, policy));
@@ -225,6 +285,8 @@ where
             measured_on,
             run.summary,
         );
+        let elsewhere = self.teacher_on.filter(|device| *device != self.device);
+        report.teacher_device = elsewhere.map(|device| format!("{device:?}"));
         if let Some(untrained) = untrained {
             let valid = valid.as_ref();
             let alone = train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
@@ -258,12 +320,30 @@ where
         T: Distillable<I>,
         S: Distillable<I>,
     {
-        let teacher = Frozen::new(self.teacher.clone());
-        let student = self.student.clone();
-        let policy = self.objective.as_ref().map(Objective::class_policy);
-        let beside = Some((&teacher, policy.unwrap_or_default()));
-        train_on_labels_of(&self.device, student, config, train, valid, beside)
+        attended(self.teacher_on.as_ref(), || {
+            let teacher = seat(self.teacher.clone(), self.teacher_on.as_ref(), self.average)?;
+            let student = self.student.clone();
+            let policy = self.objective.as_ref().map(Objective::class_policy);
+            let beside = Some((&teacher, policy.unwrap_or_default()));
+            train_on_labels_of(&self.device, student, config, train, valid, beside)
+        })
     }
+}
+
+/// A teacher as a training uses it: never learning, and on its device if it has one of its own.
+fn seat<T: Module>(teacher: T, on: Option<&Device>, average: Option<f64>) -> Result<Frozen<T>> {
+    let Some(device) = on else {
+        return Ok(Frozen::new(teacher));
+    };
+    if average.is_some() {
+        return Err(Error::invalid(
+            "teacher_on",
+            format!("{device:?}"),
+            "no device of its own for a mean teacher, which follows its student at every step",
+        ));
+    }
+    check_device(device)?;
+    Ok(Frozen::new(teacher).pinned_to(device))
 }
 
 /// Trains a module on labels alone, on the engine and with the settings of a distillation: the way
@@ -388,7 +468,7 @@ pub struct Distilled<T, S> {
     /// The distilled model: an ordinary module in inference mode, with no trace of teacher or
     /// projectors.
     pub student: S,
-    /// The teacher, as it was given, in inference mode.
+    /// The teacher, as it was given, in inference mode, on the device where it taught.
     pub teacher: T,
     /// What was gained and lost.
     pub report: Report,
@@ -421,6 +501,9 @@ impl<I> Distillable<I> for NoTeacher {
 impl<B: Backend, T: ModuleDisplay, S: ModuleDisplay> std::fmt::Display for Distiller<B, T, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "Distiller on {:?}", self.device)?;
+        if let Some(device) = &self.teacher_on {
+            writeln!(f, "teacher on {device:?}")?;
+        }
         match &self.objective {
             Ok(objective) => writeln!(f, "objective: {objective}")?,
             Err(error) => writeln!(f, "objective: {error}")?,

@@ -12,7 +12,7 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use crate::loader::{Share, Step};
 use crate::loss::{LossContext, Parts};
 use crate::objective::Value;
-use crate::teacher::Average;
+use crate::teacher::{Asked, Average};
 use crate::{Distillable, Error, Frozen, Objective, Outputs, Targets};
 
 /// What the engine trains. Its parameters are the student's and those of the losses' parts, so a
@@ -141,10 +141,10 @@ where
     T: Distillable<I>,
     S: Distillable<I>,
 {
-    fn taught(&self, input: &I) -> Outputs {
+    fn ask(&self, input: &I) -> Asked {
         match &self.average {
-            Some(average) => average.model.outputs(input.valid()).without_autodiff(),
-            None => self.teacher.outputs(input),
+            Some(average) => Asked::of(&average.model, input),
+            None => self.teacher.ask(input),
         }
     }
 
@@ -165,8 +165,9 @@ where
 
     fn run(&self, step: Step<I>) -> (Tensor<1>, StepOutput) {
         let needs_teacher = self.objective.needs_teacher();
-        let teacher = needs_teacher.then(|| self.taught(&step.batch.input));
+        let asked = needs_teacher.then(|| self.ask(&step.batch.input));
         let student = self.student.outputs(step.batch.input);
+        let teacher = asked.map(Asked::answer);
         let targets: Targets = step.batch.targets.without_autodiff();
         let indices = step.batch.indices;
         let mask = step.batch.mask.map(|mask| mask.without_autodiff());

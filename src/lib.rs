@@ -39,7 +39,7 @@
 //! - `flex` (default), `ndarray`: backends on the CPU.
 //! - `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`: backends on the GPU, with Burn's kernel
 //!   fusion and autotuning.
-//! - `remote`: devices that another process serves.
+//! - `remote`: devices that another process serves; `remote-server` serves them.
 //! - `tui`: Burn's terminal dashboard in place of bars and lines.
 
 #![warn(missing_docs, missing_debug_implementations)]
@@ -114,3 +114,8 @@ pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So does that of the page on remote devices.
+#[cfg(all(doctest, feature = "remote-server"))]
+#[doc = include_str!("../docs/remote.md")]
+struct Remote;

@@ -1,7 +1,7 @@
 //! What a model gives to be distilled: its logits, and features by name.
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::ops::single;
 
@@ -115,6 +115,14 @@ impl Outputs {
             features: features.map(|(n, f)| (n, f.without_autodiff())).collect(),
         }
     }
+
+    pub(crate) fn to_device(self, device: &Device) -> Self {
+        let features = self.features.into_iter();
+        Self {
+            logits: self.logits.to_device(device),
+            features: features.map(|(n, f)| (n, f.to_device(device))).collect(),
+        }
+    }
 }
 
 /// An intermediate output of a model.
@@ -170,6 +178,14 @@ impl Feature {
             Feature::Rank2(t) => Feature::Rank2(t.without_autodiff()),
             Feature::Rank3(t) => Feature::Rank3(t.without_autodiff()),
             Feature::Rank4(t) => Feature::Rank4(t.without_autodiff()),
+        }
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        match self {
+            Feature::Rank2(t) => Feature::Rank2(t.to_device(device)),
+            Feature::Rank3(t) => Feature::Rank3(t.to_device(device)),
+            Feature::Rank4(t) => Feature::Rank4(t.to_device(device)),
         }
     }
 }

@@ -12,9 +12,10 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::BurnpackStore;
 use burn::store::ModuleStore;
 use burn::tensor::{Device, Tensor};
+use burn::train::MultiDeviceOptim;
 use burn_distill::loss::{HintConfig, SoftTargetConfig};
 use burn_distill::{Distillable, Distiller, FitConfig, Frozen, Outputs, ProgressMode};
-use common::net::{Net, bytes, inputs, labelled, points};
+use common::net::{Net, bytes, initialized, inputs, labelled, largest_difference, numbers, points};
 
 fn teacher() -> Net {
     Net::new(16, 0.5, &Device::flex())
@@ -116,6 +117,97 @@ fn it_follows_its_device_without_autodiff() {
         let moved = Frozen::new(teacher()).fork(&elsewhere.clone().autodiff());
         assert_eq!(on(&moved), [elsewhere]);
     }
+}
+
+#[test]
+fn pinned_it_stays_and_its_answers_follow() {
+    let device = Device::flex();
+    let input = inputs(&points(4), &device.clone().autodiff());
+    let expected = logits(Frozen::new(teacher_of(3)).outputs(&input));
+    let at = elsewhere();
+    let pinned = Frozen::new(teacher_of(3)).pinned_to(&at.clone().autodiff());
+    for moved in [
+        pinned.clone().fork(&device.clone().autodiff()),
+        pinned.clone().to_device(&device),
+    ] {
+        assert_eq!(moved.inner().devices(), [at.clone()]);
+        // The engine puts what it makes for a model on the model's first device.
+        assert_eq!(moved.devices(), [device.clone()]);
+        let outputs = moved.outputs(&input);
+        assert_eq!(outputs.logits.device(), device);
+        assert!(!outputs.logits.is_autodiff());
+        let burn_distill::Feature::Rank2(hidden) = outputs.feature("hidden").unwrap() else {
+            panic!("a feature of rank 2")
+        };
+        assert_eq!(hidden.device(), device);
+        let found = logits(outputs);
+        assert!(largest_difference(&found, &expected) < 1e-5);
+    }
+}
+
+/// The device of another backend, where there is one, or else the same.
+fn elsewhere() -> Device {
+    let mut devices = common::devices();
+    devices.pop().expect("flex is always there").1
+}
+
+/// The same teacher for every seed.
+fn teacher_of(seed: u64) -> Net {
+    Device::flex().seed(seed);
+    initialized(teacher())
+}
+
+#[test]
+fn a_training_learns_the_same_wherever_it_is() {
+    let run = |on: Option<Device>, config: &FitConfig| {
+        let teacher = teacher_of(3);
+        let student = initialized(Net::new(4, 0.0, &Device::flex()));
+        let mut distiller = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
+            .with(SoftTargetConfig::new(4.0), 1.0)
+            .with(HintConfig::new("hidden", "hidden"), 0.5);
+        if let Some(device) = on {
+            distiller = distiller.teacher_on(device);
+        }
+        distiller
+            .fit(config, labelled(points(40)), labelled(points(16)))
+            .unwrap()
+    };
+    let two = || {
+        let devices = vec![Device::flex(); 2];
+        quiet(2).with_devices(devices, MultiDeviceOptim::OptimMainDevice)
+    };
+    for config in [quiet(2), two()] {
+        let follows = run(None, &config);
+        let here = run(Some(Device::flex()), &config);
+        assert_eq!(numbers(&here.student), numbers(&follows.student));
+        assert_eq!(here.report.teacher_device, None);
+
+        let at = elsewhere();
+        let there = run(Some(at.clone()), &config);
+        let difference = largest_difference(&numbers(&there.student), &numbers(&follows.student));
+        assert!(difference < 1e-4, "{difference} with the teacher on {at:?}");
+        assert_eq!(there.teacher.devices(), [at.clone()]);
+        assert_eq!(numbers(&there.teacher), numbers(&follows.teacher));
+        let expected = (at != Device::flex()).then(|| format!("{at:?}"));
+        assert_eq!(there.report.teacher_device, expected);
+    }
+}
+
+#[test]
+fn a_mean_teacher_has_no_device_of_its_own() {
+    let student = Net::new(4, 0.0, &Device::flex());
+    let device = Device::flex();
+    let distiller = Distiller::<Flex, _, _>::mean_teacher(Default::default(), student, 0.9)
+        .with(SoftTargetConfig::new(4.0), 1.0)
+        .teacher_on(device.clone());
+    let expected = format!(
+        "teacher_on is {device:?}, expected no device of its own for a mean teacher, which follows its student at every step"
+    );
+    let data = labelled(points(16));
+    let found = distiller.preflight(&quiet(1), &data, None).unwrap_err();
+    assert_eq!(found.to_string(), expected);
+    let found = distiller.fit(&quiet(1), data, None).unwrap_err();
+    assert_eq!(found.to_string(), expected);
 }
 
 #[test]

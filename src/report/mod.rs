@@ -25,6 +25,9 @@ pub struct Report {
     pub teacher: Option<ModelReport>,
     /// The same student, trained on labels alone with the same recipe and seed.
     pub labels_alone: Option<ModelReport>,
+    /// The device that the teacher was on and was measured on, where that was not the student's;
+    /// see [`Distiller::teacher_on`](crate::Distiller::teacher_on).
+    pub teacher_device: Option<String>,
     /// The student that learned from the teacher.
     pub distilled: ModelReport,
     /// The share of the accuracy gap that distillation closed; see [`gap_recovered`].
@@ -124,6 +127,7 @@ impl Report {
             speed_up: ratio(|m| m.latency_ms),
             teacher,
             labels_alone: None,
+            teacher_device: None,
             distilled,
             gap_recovered: None,
             parameter_distance,

@@ -92,6 +92,9 @@ impl fmt::Display for Report {
             "measured on         {samples} samples of the {} set",
             self.measured_on
         )?;
+        if let Some(device) = &self.teacher_device {
+            writeln!(f, "teacher on          {device}")?;
+        }
         let samples = HumanCount(training.samples as u64);
         write!(
             f,
@@ -157,6 +160,14 @@ parameter distance  2.0000 over 1 of 4 tensors
 measured on         2,000 samples of the validation set
 trained             100 of 100 epochs on 1,000 samples in 1.5 s";
         assert_eq!(report.to_string().trim_start(), expected);
+
+        let elsewhere = Report {
+            teacher_device: Some("Device<Flex>".into()),
+            ..report
+        };
+        let expected = "validation set\nteacher on          Device<Flex>\ntrained";
+        let table = elsewhere.to_string();
+        assert!(table.contains(expected), "{table}");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::{Distillable, Outputs};
 /// statistics and leaves them alone. As part of another module it shows no parameters, so no
 /// optimizer touches it, no record or checkpoint holds it and no parameter count includes it. It
 /// follows when training moves to another device, always outside autodiff, so that no graph is
-/// recorded for it.
+/// recorded for it. [Pinned](Self::pinned_to) to a device of its own it stays there, and only its
+/// answers follow.
 ///
 /// # Example
 ///
@@ -28,6 +29,15 @@ use crate::{Distillable, Outputs};
 #[derive(Debug, Clone)]
 pub struct Frozen<T> {
     teacher: T,
+    pin: Option<Pin>,
+}
+
+/// A device that a teacher does not leave.
+#[derive(Debug, Clone)]
+struct Pin {
+    at: Device,
+    /// Where the answers go: the device that the teacher would have followed to.
+    answers: Option<Device>,
 }
 
 impl<T: Module> Frozen<T> {
@@ -36,6 +46,33 @@ impl<T: Module> Frozen<T> {
     pub fn new(teacher: T) -> Self {
         Self {
             teacher: teacher.valid(),
+            pin: None,
+        }
+    }
+
+    /// Moves the module to a device, outside autodiff, and keeps it there. From then on
+    /// [`fork`](Module::fork) and [`to_device`](Module::to_device) say where inputs come from and
+    /// answers go to. That costs nothing where it is the same device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::module::Module;
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    /// use burn_distill::Frozen;
+    ///
+    /// let device = Device::flex();
+    /// let teacher = LinearConfig::new(10, 2).init(&device);
+    /// let frozen = Frozen::new(teacher).pinned_to(&device).fork(&device.clone().autodiff());
+    /// assert_eq!(frozen.inner().devices(), [device]);
+    /// ```
+    #[must_use]
+    pub fn pinned_to(self, device: &Device) -> Self {
+        let at = device.clone().inner();
+        Self {
+            teacher: self.teacher.fork(&at),
+            pin: Some(Pin { at, answers: None }),
         }
     }
 
@@ -54,25 +91,96 @@ impl<T: Module> Frozen<T> {
     where
         T: Distillable<I>,
     {
-        self.teacher.outputs(input.valid()).without_autodiff()
+        self.ask(input).answer()
+    }
+
+    /// Begins what [`outputs`](Self::outputs) does. A teacher elsewhere works on it while its
+    /// student works here, until somebody wants the answer.
+    pub(crate) fn ask<I: Module>(&self, input: &I) -> Asked
+    where
+        T: Distillable<I>,
+    {
+        let Some((at, to)) = self.elsewhere() else {
+            return Asked::of(&self.teacher, input);
+        };
+        let outputs = self.teacher.outputs(input.valid().to_device(at));
+        // Some devices collect work before they begin with it. One that fails here fails again, with
+        // its reason, where the answer is read.
+        let _ = at.flush();
+        Asked {
+            outputs: outputs.without_autodiff(),
+            to: Some(to.clone()),
+        }
+    }
+
+    /// Where the teacher is and where its answers go, if these are two devices.
+    fn elsewhere(&self) -> Option<(&Device, &Device)> {
+        let pin = self.pin.as_ref()?;
+        let to = pin.answers.as_ref().filter(|to| **to != pin.at)?;
+        Some((&pin.at, to))
+    }
+
+    fn follow(self, device: &Device, move_teacher: impl FnOnce(T, &Device) -> T) -> Self {
+        let device = device.clone().inner();
+        match self.pin {
+            None => Self {
+                teacher: move_teacher(self.teacher, &device),
+                pin: None,
+            },
+            Some(pin) => Self {
+                teacher: self.teacher,
+                pin: Some(Pin {
+                    answers: Some(device),
+                    ..pin
+                }),
+            },
+        }
+    }
+}
+
+/// A question to a teacher, which may still be at work on it.
+pub(crate) struct Asked {
+    outputs: Outputs,
+    to: Option<Device>,
+}
+
+impl Asked {
+    /// A question to a teacher that is where the input is.
+    pub fn of<I: Module, T: Distillable<I>>(teacher: &T, input: &I) -> Self {
+        Self {
+            outputs: teacher.outputs(input.valid()).without_autodiff(),
+            to: None,
+        }
+    }
+
+    /// The answer, on the student's device. Between two backends this waits for the teacher.
+    pub fn answer(self) -> Outputs {
+        match self.to {
+            Some(device) => self.outputs.to_device(&device),
+            None => self.outputs,
+        }
     }
 }
 
 impl<T: Module> Module for Frozen<T> {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.teacher.collect_devices(devices)
+    /// Seen from outside, a pinned teacher is where its answers are.
+    fn collect_devices(&self, mut devices: Devices) -> Devices {
+        match self.elsewhere() {
+            Some((_, to)) if devices.contains(to) => devices,
+            Some((_, to)) => {
+                devices.push(to.clone());
+                devices
+            }
+            None => self.teacher.collect_devices(devices),
+        }
     }
 
     fn fork(self, device: &Device) -> Self {
-        Self {
-            teacher: self.teacher.fork(&device.clone().inner()),
-        }
+        self.follow(device, T::fork)
     }
 
     fn to_device(self, device: &Device) -> Self {
-        Self {
-            teacher: self.teacher.to_device(&device.clone().inner()),
-        }
+        self.follow(device, T::to_device)
     }
 
     fn train(self) -> Self {
@@ -86,6 +194,7 @@ impl<T: Module> Module for Frozen<T> {
     fn materialize(self) -> Self {
         Self {
             teacher: self.teacher.materialize(),
+            pin: self.pin,
         }
     }
 

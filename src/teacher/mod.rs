@@ -6,4 +6,5 @@ mod frozen;
 
 pub(crate) use average::Average;
 pub use ensemble::{Combine, Ensemble};
+pub(crate) use frozen::Asked;
 pub use frozen::Frozen;
