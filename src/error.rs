@@ -191,6 +191,97 @@ pub enum Error {
         /// What the dataset says.
         message: String,
     },
+    /// A file of recorded knowledge is missing, damaged, or none at all.
+    #[error("{}: {reason}; {remedy}", path.display())]
+    KnowledgeFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// What would be recorded differs from what a directory holds.
+    #[error(
+        "{} holds knowledge with {what} {recorded}, now it is {given}; \
+         record into another directory, or delete this one",
+        directory.display()
+    )]
+    KnowledgeMismatch {
+        /// The directory.
+        directory: PathBuf,
+        /// What differs.
+        what: String,
+        /// What was recorded.
+        recorded: String,
+        /// What is given now.
+        given: String,
+    },
+    /// Recording was interrupted and not taken up again.
+    #[error(
+        "the knowledge in {} is unfinished, with {recorded} samples so far; \
+         record the rest, or open it as it is with `Store::open_partial`",
+        directory.display()
+    )]
+    KnowledgeUnfinished {
+        /// The directory.
+        directory: PathBuf,
+        /// The number of samples recorded.
+        recorded: u64,
+    },
+    /// Two writers want one directory.
+    #[error(
+        "another writer is recording into {}; wait for it, or record into another directory",
+        directory.display()
+    )]
+    KnowledgeLocked {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A sample whose knowledge is asked for was not recorded.
+    #[error(
+        "sample {sample} is not among the {recorded} recorded in {}{}",
+        directory.display(),
+        unreadable.as_ref().map(|first| format!(", of which some cannot be read: {first}")).unwrap_or_default()
+    )]
+    NotRecorded {
+        /// The directory.
+        directory: PathBuf,
+        /// The sample: its id and its view.
+        sample: String,
+        /// The number of samples recorded.
+        recorded: u64,
+        /// What is wrong with the first file that cannot be read, if there is one.
+        unreadable: Option<String>,
+    },
+    /// A sample does not have the form of the knowledge it would be recorded with.
+    #[error("sample {sample} cannot be recorded: {reason}")]
+    InvalidSample {
+        /// The sample: its id and its view.
+        sample: String,
+        /// Why.
+        reason: String,
+    },
+    /// Recorded knowledge is the teacher, and a batch carries none.
+    #[error(
+        "the batches carry no recorded knowledge, which this training has for a teacher: \
+         make them with `with_knowledge`"
+    )]
+    NoKnowledge,
+    /// The knowledge of a batch is another teacher's.
+    #[error("the batches carry knowledge of teacher {found}, expected that of {expected}")]
+    OtherTeacher {
+        /// The fingerprint of the teacher that the training has.
+        expected: String,
+        /// The fingerprint of the teacher whose knowledge the batches carry.
+        found: String,
+    },
+    /// The knowledge of a batch does not fit its rows.
+    #[error("the knowledge of a batch does not fit it: {reason}")]
+    KnowledgeRows {
+        /// Both sides.
+        reason: String,
+    },
 }
 
 impl Error {

@@ -61,6 +61,8 @@ mod kernel;
 mod projector;
 mod schedule;
 
+pub mod knowledge;
+
 mod contrast;
 pub mod loss;
 
