@@ -2,6 +2,8 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor};
 
+use crate::Recalled;
+
 /// The right answers of a batch, where they are known.
 ///
 /// Distillation needs none: the teacher's outputs are the answers. Only the terms that say so
@@ -95,6 +97,8 @@ pub struct DistillBatch<I> {
     pub mask: Option<Tensor<1, Bool>>,
     /// The place of each sample in its dataset, filled in by [`DistillData`](crate::DistillData).
     pub indices: Vec<usize>,
+    /// What a recorded teacher said of these samples.
+    pub recalled: Option<Recalled>,
 }
 
 impl<I> DistillBatch<I> {
@@ -105,6 +109,7 @@ impl<I> DistillBatch<I> {
             targets: Targets::None,
             mask: None,
             indices: Vec::new(),
+            recalled: None,
         }
     }
 

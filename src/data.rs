@@ -134,7 +134,17 @@ where
     }
 }
 
-struct BatchFn<F>(F);
+/// A closure as a batcher; see [`batch_fn`].
+#[derive(Debug, Clone)]
+pub struct BatchFn<F>(F);
+
+/// A batcher from a closure that makes a batch of items.
+pub fn batch_fn<Item, I, F>(batch: F) -> BatchFn<F>
+where
+    F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync,
+{
+    BatchFn(batch)
+}
 
 impl<I, Item, F> Batcher<Item, DistillBatch<I>> for BatchFn<F>
 where

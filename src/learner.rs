@@ -13,7 +13,7 @@ use crate::loader::{Share, Step};
 use crate::loss::{LossContext, Parts};
 use crate::objective::Value;
 use crate::teacher::{Asked, Average};
-use crate::{Distillable, Error, Frozen, Objective, Outputs, Targets};
+use crate::{DistillBatch, Distillable, Error, Frozen, Objective, Outputs, Targets};
 
 /// What the engine trains. Its parameters are the student's and those of the losses' parts, so a
 /// checkpoint holds these and nothing of the teacher.
@@ -141,11 +141,14 @@ where
     T: Distillable<I>,
     S: Distillable<I>,
 {
-    fn ask(&self, input: &I) -> Asked {
-        match &self.average {
-            Some(average) => Asked::of(&average.model, input),
-            None => self.teacher.ask(input),
-        }
+    fn ask(&self, batch: &DistillBatch<I>) -> Asked {
+        let (input, recalled) = (&batch.input, batch.recalled.as_ref());
+        let asked = match &self.average {
+            Some(average) => Asked::of(&average.model, input, recalled),
+            None => self.teacher.ask(input, recalled),
+        };
+        // The engine's step has no way to return it, and what a first batch brings along, all do.
+        asked.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// One optimizer step, and what follows from it.
@@ -165,7 +168,7 @@ where
 
     fn run(&self, step: Step<I>) -> (Tensor<1>, StepOutput) {
         let needs_teacher = self.objective.needs_teacher();
-        let asked = needs_teacher.then(|| self.ask(&step.batch.input));
+        let asked = needs_teacher.then(|| self.ask(&step.batch));
         let student = self.student.outputs(step.batch.input);
         let teacher = asked.map(Asked::answer);
         let targets: Targets = step.batch.targets.without_autodiff();

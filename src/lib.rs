@@ -50,10 +50,10 @@ mod error;
 mod top_k;
 mod ops;
 
+mod model;
 mod batch;
 mod data;
 mod device;
-mod model;
 
 mod maps;
 mod features;
@@ -61,14 +61,13 @@ mod kernel;
 mod projector;
 mod schedule;
 
-pub mod knowledge;
-
 mod contrast;
 pub mod loss;
 
 mod classes;
 mod objective;
 
+pub mod knowledge;
 mod teacher;
 mod transfer;
 
@@ -96,20 +95,20 @@ pub mod recipe;
 pub use batch::{DistillBatch, Targets};
 pub use classes::ClassPolicy;
 pub use contrast::Contrast;
-pub use data::DistillData;
+pub use data::{BatchFn, DistillData, batch_fn};
 pub use device::check_device;
 pub use distiller::{Distilled, Distiller, Trained, train_on_labels};
 pub use error::{Error, Result, Side};
 pub use fit::{FitConfig, OptimizerState};
 pub use history::History;
-pub use model::{Distillable, Feature, Outputs};
+pub use model::{Distillable, Feature, Outputs, Recalled};
 pub use objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
 pub use preflight::{Preflight, PreflightLine};
 pub use progress::ProgressMode;
 pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
-pub use teacher::{Combine, Ensemble, Frozen};
+pub use teacher::{Combine, Ensemble, Frozen, Recorded};
 pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
 
 /// The README's code compiles.

@@ -1,9 +1,13 @@
 //! What a model gives to be distilled: its logits, and features by name.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::Result;
 use crate::ops::single;
+use crate::top_k::TopK;
 
 /// A module that can be a teacher or a student.
 ///
@@ -43,6 +47,27 @@ use crate::ops::single;
 pub trait Distillable<I>: Module + ModuleDisplay + 'static {
     /// Runs the model on a batch.
     fn outputs(&self, input: I) -> Outputs;
+
+    /// What the module says as a teacher, outside autodiff. By default it runs on the input; one that
+    /// was [recorded](crate::Recorded) looks at what the batch brings along instead.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from answering. By default there is nothing.
+    fn teach(&self, input: &I, _recalled: Option<&Recalled>) -> Result<Outputs>
+    where
+        I: Module,
+    {
+        Ok(self.outputs(input.valid()))
+    }
+}
+
+/// What a recorded teacher said of the samples of a batch.
+#[derive(Debug, Clone)]
+pub struct Recalled {
+    pub(crate) outputs: Result<Outputs>,
+    /// The fingerprint of the teacher.
+    pub(crate) teacher: Arc<str>,
 }
 
 /// What a model says about a batch.
@@ -52,6 +77,7 @@ pub struct Outputs {
     /// Unnormalised log-probabilities, `[rows, classes]`, or plain outputs of a regression.
     pub logits: Tensor<2>,
     features: Vec<(String, Feature)>,
+    top_k: Option<TopK>,
 }
 
 impl Outputs {
@@ -66,7 +92,21 @@ impl Outputs {
         Self {
             logits: logits.flatten(0, D - 2),
             features: Vec::new(),
+            top_k: None,
         }
+    }
+
+    /// Adds the classes that are all that is known of the logits, for
+    /// [losses that ask for no more](crate::loss::SparseSoftTarget).
+    #[must_use]
+    pub fn with_top_k(mut self, top_k: TopK) -> Self {
+        self.top_k = Some(top_k);
+        self
+    }
+
+    /// The classes that are all that is known of the logits, where it is so.
+    pub fn top_k(&self) -> Option<&TopK> {
+        self.top_k.as_ref()
     }
 
     /// Adds an intermediate feature of rank 2, 3 or 4 under a name that losses refer to. A second
@@ -105,6 +145,7 @@ impl Outputs {
             features: (self.features.iter())
                 .map(|(name, feature)| (name.clone(), feature.clone().in_single()))
                 .collect(),
+            top_k: self.top_k.clone(),
         })
     }
 
@@ -113,6 +154,7 @@ impl Outputs {
         Self {
             logits: self.logits.without_autodiff(),
             features: features.map(|(n, f)| (n, f.without_autodiff())).collect(),
+            top_k: self.top_k,
         }
     }
 
@@ -121,6 +163,7 @@ impl Outputs {
         Self {
             logits: self.logits.to_device(device),
             features: features.map(|(n, f)| (n, f.to_device(device))).collect(),
+            top_k: self.top_k.map(|top_k| top_k.to_device(device)),
         }
     }
 }

@@ -161,7 +161,9 @@ impl<T: Module, S: Module> Check<'_, T, S> {
             return Err(Error::EmptyMask { what });
         }
         let needs_teacher = self.objective.needs_teacher();
-        let teacher = needs_teacher.then(|| self.teacher.outputs(&batch.input));
+        let teacher = needs_teacher
+            .then(|| self.teacher.teach(&batch))
+            .transpose()?;
         let student = self.student.outputs(&batch.input);
         if let Some(teacher) = &teacher {
             check_finite("teacher", teacher)?;

@@ -1,6 +1,6 @@
 //! A teacher of whom some classes are known.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What a teacher gives the `k` classes it finds most likely, and nothing about the others.
@@ -47,6 +47,14 @@ impl TopK {
     pub fn at_temperature(mut self, temperature: f64) -> Self {
         self.temperature = temperature;
         self
+    }
+
+    pub(crate) fn to_device(self, device: &Device) -> Self {
+        Self {
+            indices: self.indices.to_device(device),
+            log_probs: self.log_probs.to_device(device),
+            ..self
+        }
     }
 
     /// The rows with these numbers.

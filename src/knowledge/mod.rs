@@ -67,17 +67,26 @@ mod manifest;
 mod store;
 mod writer;
 
+mod fingerprint;
+mod samples;
+mod recall;
+mod record;
+
 #[doc(hidden)]
 pub mod fuzzing;
 
 #[cfg(test)]
 mod testing;
 
+pub use fingerprint::fingerprint;
 pub use header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
 pub use key::{DataFingerprint, Key, SampleId};
+pub use recall::{KnowledgeBatcher, KnowledgeDataset, Remembered, WithKnowledge};
+pub use record::{RecordFeature, RecordOptions, Recording, record};
 pub use rows::{BatchFeature, BatchLogits, Rows};
 pub use sample::{LogitsRecord, SampleRecord};
+pub use samples::{Sample, Samples, content_id};
 pub use store::Store;
 pub use writer::{RankChoice, Writer, WriterOptions};

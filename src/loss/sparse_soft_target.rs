@@ -207,7 +207,8 @@ impl SparseSoftTargetConfig {
 /// [`sparse_soft_target`](fn@sparse_soft_target) for the formula.
 ///
 /// It takes the `k` most likely classes of the teacher's logits itself, and the mass of the others
-/// exactly, at the temperature of the loss.
+/// exactly, at the temperature of the loss. Where only [some classes were recorded](crate::Recorded), it
+/// takes these, whatever `k` is.
 #[derive(Debug, Clone)]
 pub struct SparseSoftTarget {
     config: SparseSoftTargetConfig,
@@ -235,6 +236,11 @@ impl Loss for SparseSoftTarget {
             k, missing_mass, ..
         } = self.config;
         let temperature = self.config.temperature.at(context.progress);
+        if let Some(top_k) = context.teacher().top_k() {
+            let known = Known::from_top_k(top_k.clone(), temperature, missing_mass);
+            let student = &context.student.logits;
+            return comparison(student, known, temperature, context.mask).mean();
+        }
         let mut teacher = single(context.teacher().logits.clone().without_autodiff());
         // A row that may hold anything cannot be sorted.
         if let Some(mask) = context.mask {

@@ -68,8 +68,8 @@ where
     let indices: Vec<usize> = (0..data.len()).collect();
     for chunk in indices.chunks(batch_size.max(1)) {
         let batch = read(data, chunk, &device)?;
-        let outputs = model.outputs(&batch.input);
-        let taught = teacher.as_ref().map(|t| t.outputs(&batch.input));
+        let outputs = model.teach(&batch)?;
+        let taught = teacher.as_ref().map(|t| t.teach(&batch)).transpose()?;
         sums.add(&outputs, taught.as_ref(), policy, &batch)?;
     }
 
@@ -106,7 +106,7 @@ fn seconds<I: Module, M: Distillable<I>>(
     let mut times = Vec::with_capacity(TIMED_RUNS);
     for run in 0..=TIMED_RUNS {
         let start = Instant::now();
-        let outputs = model.outputs(&batch.input);
+        let outputs = model.teach(batch)?;
         device.sync().map_err(|error| unreadable(&error))?;
         let elapsed = start.elapsed().as_secs_f64();
         drop(outputs);

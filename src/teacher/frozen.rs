@@ -3,7 +3,7 @@ use burn::module::{
 };
 use burn::tensor::Device;
 
-use crate::{Distillable, Outputs};
+use crate::{DistillBatch, Distillable, Outputs, Recalled, Result};
 
 /// A module that teaches and never learns.
 ///
@@ -91,26 +91,39 @@ impl<T: Module> Frozen<T> {
     where
         T: Distillable<I>,
     {
-        self.ask(input).answer()
+        let Some((at, to)) = self.elsewhere() else {
+            return self.teacher.outputs(input.valid()).without_autodiff();
+        };
+        let outputs = self.teacher.outputs(input.valid().to_device(at));
+        outputs.without_autodiff().to_device(to)
+    }
+
+    /// What the teacher says about a batch.
+    pub(crate) fn teach<I: Module>(&self, batch: &DistillBatch<I>) -> Result<Outputs>
+    where
+        T: Distillable<I>,
+    {
+        let asked = self.ask(&batch.input, batch.recalled.as_ref())?;
+        Ok(asked.answer())
     }
 
     /// Begins what [`outputs`](Self::outputs) does. A teacher elsewhere works on it while its
     /// student works here, until somebody wants the answer.
-    pub(crate) fn ask<I: Module>(&self, input: &I) -> Asked
+    pub(crate) fn ask<I: Module>(&self, input: &I, recalled: Option<&Recalled>) -> Result<Asked>
     where
         T: Distillable<I>,
     {
         let Some((at, to)) = self.elsewhere() else {
-            return Asked::of(&self.teacher, input);
+            return Asked::of(&self.teacher, input, recalled);
         };
-        let outputs = self.teacher.outputs(input.valid().to_device(at));
+        let outputs = self.teacher.teach(&input.valid().to_device(at), recalled)?;
         // Some devices collect work before they begin with it. One that fails here fails again, with
         // its reason, where the answer is read.
         let _ = at.flush();
-        Asked {
+        Ok(Asked {
             outputs: outputs.without_autodiff(),
             to: Some(to.clone()),
-        }
+        })
     }
 
     /// Where the teacher is and where its answers go, if these are two devices.
@@ -146,11 +159,15 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// A question to a teacher that is where the input is.
-    pub fn of<I: Module, T: Distillable<I>>(teacher: &T, input: &I) -> Self {
-        Self {
-            outputs: teacher.outputs(input.valid()).without_autodiff(),
+    pub fn of<I: Module, T: Distillable<I>>(
+        teacher: &T,
+        input: &I,
+        recalled: Option<&Recalled>,
+    ) -> Result<Self> {
+        Ok(Self {
+            outputs: teacher.teach(input, recalled)?.without_autodiff(),
             to: None,
-        }
+        })
     }
 
     /// The answer, on the student's device. Between two backends this waits for the teacher.

@@ -3,8 +3,10 @@
 mod average;
 mod ensemble;
 mod frozen;
+mod recorded;
 
 pub(crate) use average::Average;
 pub use ensemble::{Combine, Ensemble};
 pub(crate) use frozen::Asked;
 pub use frozen::Frozen;
+pub use recorded::Recorded;

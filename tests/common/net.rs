@@ -67,7 +67,7 @@ pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// A point and its class.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Point {
     pub input: [f32; INPUTS],
     pub class: i64,
