@@ -11,6 +11,7 @@ use burn::data::dataset::transform::{PartialDataset, ShuffledDataset};
 use burn::data::dataset::{Dataset, InMemDataset};
 use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::optim::SgdConfig;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use burn_distill::knowledge::{
     FeaturePrecision, KnowledgeBatcher, KnowledgeDataset, LogitsFormat, RecordOptions, Samples,
@@ -21,7 +22,7 @@ use burn_distill::{
     DistillBatch, DistillData, Distillable, Distiller, Error, FitConfig, Outputs, ProgressMode,
     Recorded, batch_fn,
 };
-use net::{Net, Point, bytes, initialized, points};
+use net::{Net, Point, initialized, points};
 use tempfile::TempDir;
 
 fn device() -> Device {
@@ -103,7 +104,10 @@ fn a_student_of_recorded_logits_is_that_of_the_teacher_bit_for_bit() {
             data(&valid, &valid_store),
         )
         .unwrap();
-    assert_eq!(bytes(&online.student), bytes(&offline.student));
+    assert_eq!(
+        net::numbers(&online.student),
+        net::numbers(&offline.student)
+    );
     assert_eq!(
         online.report.distilled.agreement,
         offline.report.distilled.agreement
@@ -126,16 +130,18 @@ fn few_classes_teach_sparse_soft_targets_what_the_teacher_would() {
     let (_directory, store) = recorded(&train, &options().with_logits(top_k));
     let fit = |loss: SparseSoftTargetConfig, data: DistillData<Tensor<2>>, is_recorded: bool| {
         let (teacher, student) = nets();
+        // Adam makes more of rounding where a gradient is next to nothing.
+        let config = config().with_optimizer(SgdConfig::new().init(), 0.1);
         let distilled = match is_recorded {
             true => {
                 Distiller::<Flex, _, _>::new(Default::default(), Recorded::new(&store), student)
                     .with(loss, 1.0)
-                    .fit(&config(), data, None)
+                    .fit(&config, data, None)
                     .map(|it| it.student)
             }
             false => Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
                 .with(loss, 1.0)
-                .fit(&config(), data, None)
+                .fit(&config, data, None)
                 .map(|it| it.student),
         };
         net::numbers(&distilled.unwrap())
@@ -147,7 +153,8 @@ fn few_classes_teach_sparse_soft_targets_what_the_teacher_would() {
     );
     let offline = fit(SparseSoftTargetConfig::new(2), data(&train, &store), true);
     // What is left over is subtracted from 1 on one side and added up on the other.
-    assert!(net::largest_difference(&online, &offline) < 1e-3);
+    let difference = net::largest_difference(&online, &offline);
+    assert!(difference < 1e-4, "{difference}");
 }
 
 #[test]

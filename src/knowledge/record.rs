@@ -197,9 +197,19 @@ where
         features: first.formats.clone(),
         views: samples.views(),
     };
+    let directory = directory.as_ref();
     let writer = options.writer.clone();
     let mut writer = Writer::create_or_resume_with(directory, &header, writer)?;
     let resumed = writer.recorded();
+    let given = chunks.len() as u64;
+    if given < resumed || (writer.is_complete() && given != resumed) {
+        return Err(Error::KnowledgeMismatch {
+            directory: directory.into(),
+            what: "samples".into(),
+            recorded: resumed.to_string(),
+            given: given.to_string(),
+        });
+    }
     let done = usize::try_from(resumed)
         .unwrap_or(usize::MAX)
         .min(chunks.len());
@@ -207,7 +217,6 @@ where
         ProgressMode::Silent => ProgressBar::hidden(),
         _ => ProgressBar::new(chunks.len() as u64),
     };
-    // All that is recorded is compared, also what lies beyond data that have become fewer.
     for chunk in chunks[..done].chunks(size) {
         let samples = read(samples, chunk)?;
         let keys: Vec<_> = samples.iter().map(|s| (s.key, s.seed)).collect();
@@ -221,10 +230,9 @@ where
         }
     }
     bar.finish_and_clear();
-    let written = chunks.len() as u64;
     writer.finish()?;
     Ok(Recording {
-        samples: written,
+        samples: given,
         resumed,
     })
 }
