@@ -176,7 +176,10 @@ fn a_training_learns_the_same_wherever_it_is() {
         let devices = vec![Device::flex(); 2];
         quiet(2).with_devices(devices, MultiDeviceOptim::OptimMainDevice)
     };
-    for config in [quiet(2), two()] {
+    // Not Adam, which makes whole steps of the rounding errors that are the gradient of a bias before
+    // a batch norm.
+    let sgd = |config: FitConfig| config.with_optimizer(SgdConfig::new().init(), 0.1);
+    for config in [quiet(2), two()].map(sgd) {
         let follows = run(None, &config);
         let here = run(Some(Device::flex()), &config);
         assert_eq!(numbers(&here.student), numbers(&follows.student));
