@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -130,9 +131,9 @@ fn pinned_it_stays_and_its_answers_follow() {
         pinned.clone().fork(&device.clone().autodiff()),
         pinned.clone().to_device(&device),
     ] {
-        assert_eq!(moved.inner().devices(), [at.clone()]);
+        assert_eq!(moved.inner().devices(), from_ref(&at));
         // The engine puts what it makes for a model on the model's first device.
-        assert_eq!(moved.devices(), [device.clone()]);
+        assert_eq!(moved.devices(), from_ref(&device));
         let outputs = moved.outputs(&input);
         assert_eq!(outputs.logits.device(), device);
         assert!(!outputs.logits.is_autodiff());
@@ -189,7 +190,7 @@ fn a_training_learns_the_same_wherever_it_is() {
         let there = run(Some(at.clone()), &config);
         let difference = largest_difference(&numbers(&there.student), &numbers(&follows.student));
         assert!(difference < 1e-4, "{difference} with the teacher on {at:?}");
-        assert_eq!(there.teacher.devices(), [at.clone()]);
+        assert_eq!(there.teacher.devices(), from_ref(&at));
         assert_eq!(numbers(&there.teacher), numbers(&follows.teacher));
         let expected = (at != Device::flex()).then(|| format!("{at:?}"));
         assert_eq!(there.report.teacher_device, expected);

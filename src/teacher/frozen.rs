@@ -156,7 +156,7 @@ impl Asked {
     /// The answer, on the student's device. Between two backends this waits for the teacher.
     pub fn answer(self) -> Outputs {
         match self.to {
-            Some(device) => self.outputs.to_device(&device),
+            Some(device) => self.outputs.moved_to(&device),
             None => self.outputs,
         }
     }
