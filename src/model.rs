@@ -158,12 +158,12 @@ impl Outputs {
         }
     }
 
-    pub(crate) fn to_device(self, device: &Device) -> Self {
+    pub(crate) fn moved_to(self, device: &Device) -> Self {
         let features = self.features.into_iter();
         Self {
             logits: self.logits.to_device(device),
-            features: features.map(|(n, f)| (n, f.to_device(device))).collect(),
-            top_k: self.top_k.map(|top_k| top_k.to_device(device)),
+            features: features.map(|(n, f)| (n, f.moved_to(device))).collect(),
+            top_k: self.top_k.map(|top_k| top_k.moved_to(device)),
         }
     }
 }
@@ -224,7 +224,7 @@ impl Feature {
         }
     }
 
-    fn to_device(self, device: &Device) -> Self {
+    fn moved_to(self, device: &Device) -> Self {
         match self {
             Feature::Rank2(t) => Feature::Rank2(t.to_device(device)),
             Feature::Rank3(t) => Feature::Rank3(t.to_device(device)),

@@ -49,7 +49,7 @@ impl TopK {
         self
     }
 
-    pub(crate) fn to_device(self, device: &Device) -> Self {
+    pub(crate) fn moved_to(self, device: &Device) -> Self {
         Self {
             indices: self.indices.to_device(device),
             log_probs: self.log_probs.to_device(device),

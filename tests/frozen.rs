@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -130,9 +131,9 @@ fn pinned_it_stays_and_its_answers_follow() {
         pinned.clone().fork(&device.clone().autodiff()),
         pinned.clone().to_device(&device),
     ] {
-        assert_eq!(moved.inner().devices(), [at.clone()]);
+        assert_eq!(moved.inner().devices(), from_ref(&at));
         // The engine puts what it makes for a model on the model's first device.
-        assert_eq!(moved.devices(), [device.clone()]);
+        assert_eq!(moved.devices(), from_ref(&device));
         let outputs = moved.outputs(&input);
         assert_eq!(outputs.logits.device(), device);
         assert!(!outputs.logits.is_autodiff());
@@ -176,7 +177,10 @@ fn a_training_learns_the_same_wherever_it_is() {
         let devices = vec![Device::flex(); 2];
         quiet(2).with_devices(devices, MultiDeviceOptim::OptimMainDevice)
     };
-    for config in [quiet(2), two()] {
+    // Not Adam, which makes whole steps of the rounding errors that are the gradient of a bias before
+    // a batch norm.
+    let sgd = |config: FitConfig| config.with_optimizer(SgdConfig::new().init(), 0.1);
+    for config in [quiet(2), two()].map(sgd) {
         let follows = run(None, &config);
         let here = run(Some(Device::flex()), &config);
         assert_eq!(numbers(&here.student), numbers(&follows.student));
@@ -186,7 +190,7 @@ fn a_training_learns_the_same_wherever_it_is() {
         let there = run(Some(at.clone()), &config);
         let difference = largest_difference(&numbers(&there.student), &numbers(&follows.student));
         assert!(difference < 1e-4, "{difference} with the teacher on {at:?}");
-        assert_eq!(there.teacher.devices(), [at.clone()]);
+        assert_eq!(there.teacher.devices(), from_ref(&at));
         assert_eq!(numbers(&there.teacher), numbers(&follows.teacher));
         let expected = (at != Device::flex()).then(|| format!("{at:?}"));
         assert_eq!(there.report.teacher_device, expected);

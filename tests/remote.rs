@@ -139,7 +139,7 @@ fn one_server_teaches_two_trainings_what_a_local_teacher_would() {
             numbers(&here.student),
             "{training}"
         );
-        assert_eq!(there.teacher.devices(), [remote.clone()]);
+        assert_eq!(there.teacher.devices(), std::slice::from_ref(&remote));
         let equal = bytes(&there.teacher) == bytes(&here.teacher);
         assert!(equal, "the teacher of training {training} changed");
 

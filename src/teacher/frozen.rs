@@ -95,7 +95,7 @@ impl<T: Module> Frozen<T> {
             return self.teacher.outputs(input.valid()).without_autodiff();
         };
         let outputs = self.teacher.outputs(input.valid().to_device(at));
-        outputs.without_autodiff().to_device(to)
+        outputs.without_autodiff().moved_to(to)
     }
 
     /// What the teacher says about a batch.
@@ -173,7 +173,7 @@ impl Asked {
     /// The answer, on the student's device. Between two backends this waits for the teacher.
     pub fn answer(self) -> Outputs {
         match self.to {
-            Some(device) => self.outputs.to_device(&device),
+            Some(device) => self.outputs.moved_to(&device),
             None => self.outputs,
         }
     }

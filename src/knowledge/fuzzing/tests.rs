@@ -5,8 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::knowledge::testing::record;
 
+/// A manifest and shards.
+type Files = (Vec<u8>, Vec<Vec<u8>>);
+
 /// A valid manifest and two shards of each form.
-static VALID: LazyLock<Vec<(Vec<u8>, Vec<Vec<u8>>)>> = LazyLock::new(|| {
+static VALID: LazyLock<Vec<Files>> = LazyLock::new(|| {
     let files = |header: &Header| {
         let directory = tempfile::tempdir().unwrap();
         record(directory.path(), header, 6);
