@@ -383,6 +383,31 @@ mod tests {
                 "cannot resume from epoch 3 in runs: wrong shape",
             ),
             (
+                Error::KnowledgeFile {
+                    path: "a/b".into(),
+                    reason: "is missing".into(),
+                    remedy: "bring it back".into(),
+                },
+                "a/b: is missing; bring it back",
+            ),
+            (
+                Error::NotRecorded {
+                    directory: "a".into(),
+                    sample: "1f (view 0)".into(),
+                    recorded: 7,
+                    unreadable: Some("a/b: is missing".into()),
+                },
+                "sample 1f (view 0) is not among the 7 recorded in a, of which some cannot be read: \
+                 a/b: is missing",
+            ),
+            (
+                Error::InvalidSample {
+                    sample: "1f (view 0)".into(),
+                    reason: "it has 2 logits".into(),
+                },
+                "sample 1f (view 0) cannot be recorded: it has 2 logits",
+            ),
+            (
                 Error::Dataset {
                     what: "training",
                     message: "gone".into(),

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use super::*;
@@ -72,21 +73,20 @@ fn killed_at_any_moment_the_next_writer_goes_on() {
             .spawn()
             .unwrap();
         // Two shards further, and some moments more, up to about the time that a shard takes.
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // The pipe stays open until it is dead: a child must not end for want of a listener.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut seen = last;
-        for line in lines.map_while(Result::ok) {
-            let Some((_, written)) = line.split_once("written ") else {
-                continue;
-            };
-            seen = written.parse().unwrap();
-            if seen >= last + 10 {
-                break;
+        while seen < last + 10 {
+            let line = lines.next().expect("it has more to write").unwrap();
+            if let Some((_, written)) = line.split_once("written ") {
+                seen = written.parse().unwrap();
             }
         }
         std::thread::sleep(std::time::Duration::from_micros(400 * round));
         child.kill().unwrap();
         let status = child.wait().unwrap();
-        assert!(!status.success(), "killed, not finished");
+        assert_eq!(status.signal(), Some(9), "killed, not ended: {status}");
+        drop(lines);
 
         let store = Store::open_partial(directory).unwrap();
         store.verify().unwrap();
@@ -300,6 +300,7 @@ fn a_sample_of_another_form_is_refused_and_leaves_nothing() {
     let header = dense();
     let mut writer = Writer::create_or_resume(directory.path(), &header).unwrap();
     let good = Owned::new(4, &header);
+    let count = good.logits.len();
     let mut refused = |change: &dyn Fn(&mut Owned)| {
         let mut bad = good.clone();
         change(&mut bad);
@@ -313,9 +314,8 @@ fn a_sample_of_another_form_is_refused_and_leaves_nothing() {
         refused(&|s| s.key.view = 2),
         "the store keeps 2 views, from 0"
     );
-    let count = good.logits.len();
     assert_eq!(
-        refused(&|s| s.logits.truncate(s.logits.len() - 1)),
+        refused(&|s| s.logits.truncate(count - 1)),
         format!(
             "it has {} logits, expected {} rows of 8",
             count - 1,
