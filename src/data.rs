@@ -7,7 +7,7 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::Device;
 
-use crate::DistillBatch;
+use crate::{DistillBatch, Recalled};
 
 /// What a training, a validation or a measurement goes through: any Burn [`Dataset`] and a
 /// [`Batcher`] that turns its items into [`DistillBatch`]es on the device it is given.
@@ -130,6 +130,14 @@ where
         let items = self.dataset.get_many(indices.clone())?;
         let mut batch = self.batcher.batch(items, device);
         batch.indices = indices;
+        // A batcher has no way to return it.
+        if let Some(Recalled {
+            outputs: Err(error),
+            ..
+        }) = &batch.recalled
+        {
+            return Err(DatasetError::new(error.clone()));
+        }
         Ok(batch)
     }
 }

@@ -147,7 +147,8 @@ where
             Some(average) => Asked::of(&average.model, input, recalled),
             None => self.teacher.ask(input, recalled),
         };
-        // The engine's step has no way to return it, and what a first batch brings along, all do.
+        // The check before training saw that the first batch has what a teacher needs, and what cannot be
+        // read is an error of the data.
         asked.unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -187,9 +187,10 @@ where
         Answered::new(&teacher, batcher.batch(items, device), keys, options)
     };
 
-    let chunks: Vec<usize> = (0..samples.len()).collect();
+    let indices: Vec<usize> = (0..samples.len()).collect();
     let size = options.batch_size.max(1);
-    let first = run(&chunks[..size.min(chunks.len())])?;
+    // What the header has to say shows in the first batch.
+    let first = run(&indices[..size.min(indices.len())])?;
     let header = Header {
         teacher: digest,
         classes: first.classes,
@@ -201,7 +202,7 @@ where
     let writer = options.writer.clone();
     let mut writer = Writer::create_or_resume_with(directory, &header, writer)?;
     let resumed = writer.recorded();
-    let given = chunks.len() as u64;
+    let given = indices.len() as u64;
     if given < resumed || (writer.is_complete() && given != resumed) {
         return Err(Error::KnowledgeMismatch {
             directory: directory.into(),
@@ -210,24 +211,22 @@ where
             given: given.to_string(),
         });
     }
-    let done = usize::try_from(resumed)
-        .unwrap_or(usize::MAX)
-        .min(chunks.len());
+    let done = resumed as usize;
     let bar = match options.progress {
         ProgressMode::Silent => ProgressBar::hidden(),
-        _ => ProgressBar::new(chunks.len() as u64),
+        _ => ProgressBar::new(indices.len() as u64),
     };
-    for chunk in chunks[..done].chunks(size) {
+    for chunk in indices[..done].chunks(size) {
         let samples = read(samples, chunk)?;
         let keys: Vec<_> = samples.iter().map(|s| (s.key, s.seed)).collect();
         writer.expect(&keys)?;
         bar.inc(chunk.len() as u64);
     }
-    if !writer.is_complete() {
-        for chunk in chunks[done..].chunks(size) {
-            run(chunk)?.write(&mut writer)?;
-            bar.inc(chunk.len() as u64);
-        }
+    let mut first = Some(first).filter(|_| done == 0);
+    for chunk in indices[done..].chunks(size) {
+        let answered = first.take().map_or_else(|| run(chunk), Ok)?;
+        answered.write(&mut writer)?;
+        bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
     writer.finish()?;

@@ -78,6 +78,13 @@ pub struct ModelReport {
     pub samples_per_second: f64,
 }
 
+impl ModelReport {
+    /// Whether a model was measured, and not the record of one, which has no size and no speed.
+    fn is_here(&self) -> bool {
+        self.parameters > 0
+    }
+}
+
 /// How a model was trained.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -119,7 +126,8 @@ impl Report {
         training: TrainingSummary,
     ) -> Self {
         let ratio = |f: fn(&ModelReport) -> f64| {
-            let ratio = f(teacher.as_ref()?) / f(&distilled);
+            let teacher = teacher.as_ref().filter(|teacher| teacher.is_here())?;
+            let ratio = f(teacher) / f(&distilled);
             ratio.is_finite().then_some(ratio)
         };
         Self {

@@ -25,16 +25,19 @@ const ROWS: [(&str, Cell); 11] = [
     ("calibration error", |m| m.calibration_error.map(percent)),
     ("mean squared error", |m| m.mean_squared_error.map(decimal)),
     ("parameters", |m| {
-        Some(HumanCount(m.parameters as u64).to_string())
+        m.is_here()
+            .then(|| HumanCount(m.parameters as u64).to_string())
     }),
     ("file size", |m| {
-        Some(DecimalBytes(m.bytes as u64).to_string())
+        m.is_here()
+            .then(|| DecimalBytes(m.bytes as u64).to_string())
     }),
     ("latency of one sample", |m| {
-        Some(format!("{:.3} ms", m.latency_ms))
+        m.is_here().then(|| format!("{:.3} ms", m.latency_ms))
     }),
     ("samples per second", |m| {
-        Some(HumanCount(m.samples_per_second as u64).to_string())
+        m.is_here()
+            .then(|| HumanCount(m.samples_per_second as u64).to_string())
     }),
 ];
 
@@ -168,6 +171,33 @@ trained             100 of 100 epochs on 1,000 samples in 1.5 s";
         let expected = "validation set\nteacher on          Device<Flex>\ntrained";
         let table = elsewhere.to_string();
         assert!(table.contains(expected), "{table}");
+    }
+
+    #[test]
+    fn a_teacher_who_is_not_there_has_no_size_and_no_speed() {
+        let model = |parameters| ModelReport {
+            accuracy: Some(0.9),
+            parameters,
+            bytes: 4 * parameters,
+            latency_ms: 0.5,
+            samples_per_second: 2000.0,
+            ..ModelReport::default()
+        };
+        let training = TrainingSummary::default();
+        let report = Report::new(Some(model(0)), model(10), None, "validation", training);
+        assert_eq!((report.compression, report.speed_up), (None, None));
+        let table = report.to_string();
+        for row in [
+            "parameters",
+            "file size",
+            "latency of one sample",
+            "samples per second",
+        ] {
+            let line = table.lines().find(|line| line.starts_with(row)).unwrap();
+            let cells: Vec<&str> = line[row.len()..].split_whitespace().collect();
+            assert_eq!(cells[0], "-", "{line}");
+            assert_ne!(cells[1], "-", "{line}");
+        }
     }
 
     #[test]

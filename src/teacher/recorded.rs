@@ -15,7 +15,7 @@ use crate::{Distillable, Error, Outputs, Recalled, Result};
 /// left; [sparse soft targets](crate::loss::SparseSoftTarget) use what was recorded as it is. Features are there
 /// if they were recorded, and a term that misses one is refused before training.
 ///
-/// In a report it has no parameters, and the time it takes is that of handing out what was read.
+/// In a report it has neither size nor speed: what it says was read, not computed.
 #[derive(Module, Debug)]
 pub struct Recorded {
     #[module(skip)]

@@ -5,8 +5,8 @@ use burn::tensor::{Device, Distribution, FloatDType, TensorData, Tolerance};
 use super::*;
 use crate::Outputs;
 use crate::loss::{
-    DkdConfig, HardLabelConfig, JensenShannonConfig, Loss, LossContext, ReverseKlConfig,
-    SoftTargetConfig, SparseSoftTargetConfig,
+    DkdConfig, HardLabelConfig, JensenShannonConfig, Loss, LossContext, MissingMass,
+    ReverseKlConfig, SoftTargetConfig, SparseSoftTargetConfig, TemperatureScale,
 };
 
 const ROWS: usize = 11;
