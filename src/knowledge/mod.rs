@@ -1,7 +1,12 @@
 //! Recorded knowledge: the outputs of a teacher, written once and read many times.
 //!
-//! A store is a directory of [safetensors](https://huggingface.co/docs/safetensors) files, which other
-//! programs open, and a JSON manifest. This module knows slices and files; tensors are made above it.
+//! [`record`](fn@record) runs a teacher over [`Samples`] once. Afterwards
+//! [`Samples::with_knowledge`], or [`with_knowledge`](KnowledgeDataset::with_knowledge) of any dataset,
+//! and a [`KnowledgeBatcher`] bring what it said along with every batch, and
+//! [`Recorded`](crate::Recorded) stands in its place. The documentation of `record` has all of it in code.
+//!
+//! A [`Store`] is a directory of [safetensors](https://huggingface.co/docs/safetensors) files, which other
+//! programs open, and a JSON manifest. Its [`Writer`] takes plain numbers, from whatever teacher:
 //!
 //! ```
 //! use burn_distill::knowledge::*;

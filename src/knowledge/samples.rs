@@ -95,11 +95,12 @@ impl<Item: Send + Sync + 'static> Samples<Item> {
     where
         F: Fn(Item, u64) -> Item + Send + Sync + 'static,
     {
+        let views = views.max(1);
         Self {
             views: self.views * views,
             source: Arc::new(Views {
                 samples: self.source,
-                views: views.max(1),
+                views,
                 seed,
                 augment,
             }),
