@@ -3,16 +3,18 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::InMemDataset;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_distill::{DistillBatch, DistillData};
+use burn_distill::{DistillBatch, DistillData, batch_fn};
 use flate2::read::GzDecoder;
+use serde::Serialize;
 
 /// Height and width of a digit.
 pub const SIDE: usize = 28;
 
-/// One handwritten digit.
-#[derive(Debug, Clone)]
+/// One handwritten digit. Recorded knowledge knows it by a hash of what `serde` writes of it.
+#[derive(Debug, Clone, Serialize)]
 pub struct Digit {
     /// Rows from the top, 0 for paper to 255 for ink.
     pub pixels: Vec<u8>,
@@ -71,7 +73,12 @@ fn unpack(path: PathBuf) -> std::io::Result<Vec<u8>> {
 
 /// Digits as batches of flat images `[N, 784]` from 0 to 1, with their labels.
 pub fn data(digits: Vec<Digit>) -> DistillData<Tensor<2>> {
-    DistillData::from_fn(InMemDataset::new(digits), |digits: Vec<Digit>, device| {
+    DistillData::new(InMemDataset::new(digits), batcher())
+}
+
+/// What makes such a batch of some digits.
+pub fn batcher() -> impl Batcher<Digit, DistillBatch<Tensor<2>>> + Clone + 'static {
+    batch_fn(|digits: Vec<Digit>, device: &Device| {
         let labels: Vec<i64> = digits.iter().map(|digit| digit.label.into()).collect();
         DistillBatch::new(flat_images(&digits, device))
             .with_classes(Tensor::<1, _>::from_data(labels.as_slice(), device))
