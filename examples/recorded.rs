@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Backend;
 use burn::data::dataset::InMemDataset;
+use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::{Device, Tensor};
@@ -100,6 +101,7 @@ where
         (train_store.bytes() + test_store.bytes()) as f64 / 1e6,
         train_store.len() + test_store.len(),
     );
+    let parameters = trained.model.num_params();
     drop(trained);
     fs::remove_file(&file)?;
 
@@ -109,10 +111,7 @@ where
             KnowledgeBatcher::new(digits::batcher()),
         )
     };
-    println!(
-        "{:16}{:>12}{:>12}{:>12}{:>12}{:>10}",
-        "student", "parameters", "accuracy", "agreement", "KL(T ‖ S)", "seconds"
-    );
+    let mut rows = Vec::new();
     for hidden in STUDENTS {
         let name = format!("784-{hidden}-10");
         let student = Mlp::new(&[784, hidden, 10], &at);
@@ -125,13 +124,27 @@ where
                     known(&train, &train_store),
                     known(&test, &test_store),
                 )?;
-        let report = &distilled.report;
-        let student = &report.distilled;
+        rows.push((name, distilled.report));
+    }
+
+    println!(
+        "\n{:24}{:>12}{:>12}{:>12}{:>12}{:>10}",
+        "", "parameters", "accuracy", "agreement", "KL(T ‖ S)", "seconds"
+    );
+    let percent = |part: Option<f64>| part.map_or("-".into(), |p| format!("{:.2} %", 100.0 * p));
+    let teacher = rows[0].1.teacher.as_ref().and_then(|it| it.accuracy);
+    println!(
+        "{:24}{parameters:>12}{:>12}",
+        "the teacher, recorded",
+        percent(teacher)
+    );
+    for (name, report) in rows {
+        let student = report.distilled;
         println!(
-            "{name:16}{:>12}{:>10.2} %{:>10.2} %{:>12.4}{:>10.1}",
+            "{name:24}{:>12}{:>12}{:>12}{:>12.4}{:>10.1}",
             student.parameters,
-            100.0 * student.accuracy.unwrap_or(f64::NAN),
-            100.0 * student.agreement.unwrap_or(f64::NAN),
+            percent(student.accuracy),
+            percent(student.agreement),
             student.kl_teacher_student.unwrap_or(f64::NAN),
             report.training.seconds,
         );
