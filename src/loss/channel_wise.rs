@@ -178,6 +178,10 @@ impl Loss for ChannelWise {
         self.pair.name()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn feature_pairs(&self) -> Vec<(String, String)> {
         vec![self.pair.names()]
     }

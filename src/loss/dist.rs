@@ -232,6 +232,10 @@ impl Loss for Dist {
         "dist".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())?;
         context.check_two_classes(&self.name())

@@ -216,6 +216,10 @@ impl Loss for Dkd {
         "dkd".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())?;
         context.check_two_classes(&self.name())?;

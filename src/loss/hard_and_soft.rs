@@ -197,6 +197,10 @@ impl Loss for HardAndSoft {
         "hard_and_soft".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())?;
         context.check_class_targets(&self.name())

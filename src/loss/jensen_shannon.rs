@@ -217,6 +217,10 @@ impl Loss for JensenShannon {
         "jensen_shannon".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())
     }

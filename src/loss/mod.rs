@@ -187,7 +187,7 @@ pub use virtual_teacher::{
 use burn::tensor::{Bool, Device, Tensor};
 
 use crate::ops::{labels_that_count, mean_rows};
-use crate::{Error, Feature, Outputs, Result, Side, Targets};
+use crate::{Error, Feature, Outputs, Result, Schedule, Side, Targets};
 
 /// One term of a distillation objective.
 ///
@@ -211,6 +211,11 @@ pub trait Loss: std::fmt::Debug + Send + Sync {
     /// The trainable parts that the loss needs between these outputs, if it needs any. Called once,
     /// after [`check`](Self::check) and before training.
     fn parts(&self, _context: &LossContext<'_>, _device: &Device) -> Option<Parts> {
+        None
+    }
+
+    /// The temperature that it compares at, where it has one: what a report draws.
+    fn temperature(&self) -> Option<&Schedule> {
         None
     }
 

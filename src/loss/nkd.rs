@@ -218,6 +218,10 @@ impl Loss for Nkd {
         "nkd".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())?;
         context.check_two_classes(&self.name())?;

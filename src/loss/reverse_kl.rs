@@ -185,6 +185,10 @@ impl Loss for ReverseKl {
         "reverse_kl".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())
     }

@@ -180,6 +180,10 @@ impl Loss for SoftCrossEntropy {
         "soft_cross_entropy".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())
     }

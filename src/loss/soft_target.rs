@@ -167,6 +167,10 @@ impl Loss for SoftTarget {
         "soft_target".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())
     }

@@ -153,6 +153,10 @@ impl Loss for TotalVariation {
         "total_variation".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())
     }

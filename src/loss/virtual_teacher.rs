@@ -207,6 +207,10 @@ impl Loss for VirtualTeacher {
         "virtual_teacher".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.temperature)
+    }
+
     fn needs_teacher(&self) -> bool {
         false
     }

@@ -1,0 +1,181 @@
+//! The report as one page that needs nothing else: no network, no script.
+
+mod charts;
+mod plane;
+mod text;
+
+use std::path::Path;
+
+use super::comparison::Disagreement;
+use super::table::{columns, footnotes, rows};
+use super::Report;
+use crate::{Error, Result};
+use text::{escape, number};
+
+const STYLE: &str = include_str!("style.css");
+
+impl Report {
+    /// Writes the report as one self-contained HTML file, to be looked at in any browser, light or dark,
+    /// or printed.
+    ///
+    /// It has the table, the course of the training, how sure and how right each model is, where student
+    /// and teacher differ, down to single samples, and how all of this came about. Every chart is
+    /// described in words and has its numbers behind a line to open. Samples are drawn where inputs are
+    /// images, `Tensor<4>`, or where [`DistillData::with_pictures`](crate::DistillData::with_pictures) says
+    /// how to make images of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn save_html(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        std::fs::write(path, self.to_html()).map_err(|error| Error::io(path, error))
+    }
+
+    /// The page of [`save_html`](Self::save_html) as text.
+    pub fn to_html(&self) -> String {
+        let models: Vec<_> = columns(self)
+            .into_iter()
+            .map(|(name, model)| (class(name), name, model))
+            .collect();
+        let charts: String = [
+            charts::bars(&models),
+            charts::reliability(&models),
+            charts::confusion(self),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let sections = [
+            ("Result", Some(self.table())),
+            ("Comparison", Some(grid(&charts))),
+            (
+                "Where they disagree most",
+                self.comparison.as_ref().map(|it| samples(&it.disagreements)),
+            ),
+            ("Training", Some(grid(&charts::curves(&self.training.history)))),
+            ("How it was made", Some(self.origin())),
+        ];
+        let body: String = sections
+            .into_iter()
+            .filter_map(|(name, html)| Some((name, html.filter(|html| !html.is_empty())?)))
+            .map(|(name, html)| format!("<section><h2>{name}</h2>{html}</section>\n"))
+            .collect();
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <link rel=\"icon\" href=\"data:,\"><title>Distillation report</title>\
+             <style>\n{STYLE}</style></head>\n<body><main><h1>Distillation report</h1>\
+             <p class=\"faint\">{}</p>\n{body}</main></body></html>\n",
+            escape(&self.in_one_sentence())
+        )
+    }
+
+    fn in_one_sentence(&self) -> String {
+        let percent = |share: f64| format!("{} %", number(share * 100.0));
+        let mut sentence = match self.distilled.accuracy {
+            Some(accuracy) => format!("The distilled student is right in {}", percent(accuracy)),
+            None => "The distilled student".to_string(),
+        };
+        if let Some(agreement) = self.distilled.agreement {
+            let and = if self.distilled.accuracy.is_some() { " and" } else { "" };
+            sentence += &format!("{and} agrees with its teacher in {}", percent(agreement));
+        }
+        format!(
+            "{sentence} of the {} samples of the {} set.",
+            self.distilled.samples, self.measured_on
+        )
+    }
+
+    fn table(&self) -> String {
+        let columns = columns(self);
+        let head: String = columns.iter().map(|(name, _)| format!("<th scope=\"col\">{name}</th>")).collect();
+        let body: String = rows(&columns)
+            .into_iter()
+            .map(|(name, cells)| {
+                let cell = |cell: Option<String>| format!("<td>{}</td>", cell.as_deref().unwrap_or("-"));
+                let cells: String = cells.into_iter().map(cell).collect();
+                format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(name))
+            })
+            .collect();
+        format!(
+            "<div class=\"scroll\"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>{}",
+            list(&footnotes(self))
+        )
+    }
+
+    fn origin(&self) -> String {
+        let training = &self.training;
+        let mut entries = vec![
+            ("objective", training.objective.clone()),
+            ("epochs", training.epochs.to_string()),
+            ("batch size", training.batch_size.to_string()),
+            ("learning rate", number(training.learning_rate)),
+            ("seed", training.seed.to_string()),
+            ("device", training.device.clone()),
+            ("hardware", training.hardware.clone()),
+            ("command", training.command.clone()),
+            ("versions", format!("burn-distill {}, burn {}", training.version, training.burn_version)),
+        ];
+        if let Some(epoch) = training.resumed_from {
+            entries.push(("resumed from epoch", epoch.to_string()));
+        }
+        entries.retain(|(_, value)| !value.is_empty());
+        list(&entries)
+    }
+}
+
+/// The colours of a column.
+fn class(name: &str) -> &'static str {
+    match name {
+        "teacher" => "teacher",
+        "labels alone" => "alone",
+        _ => "distilled",
+    }
+}
+
+fn grid(figures: &str) -> String {
+    match figures.is_empty() {
+        true => String::new(),
+        false => format!("<div class=\"charts\">{figures}</div>"),
+    }
+}
+
+fn list(entries: &[(&str, String)]) -> String {
+    let entries = entries
+        .iter()
+        .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value)));
+    format!("<dl>{}</dl>", entries.collect::<String>())
+}
+
+fn samples(disagreements: &[Disagreement]) -> String {
+    if disagreements.is_empty() {
+        return String::new();
+    }
+    let card = |it: &Disagreement| {
+        let picture = it.picture.as_ref().map_or(String::new(), |picture| {
+            format!("<img alt=\"sample {}\" src=\"{picture}\">", it.sample)
+        });
+        let place = match it.row {
+            0 => format!("sample {}", it.sample),
+            row => format!("sample {}, row {row}", it.sample),
+        };
+        let label = it.label.map_or(String::new(), |label| format!("<br>label {label}"));
+        let answer = |answer: &super::Answer| {
+            format!("{} ({} %)", answer.class, number(100.0 * answer.probability))
+        };
+        format!(
+            "<div>{picture}<strong>{place}</strong><br>teacher {}<br>student {}{label}<br>\
+             <span class=\"faint\">KL {} nats</span></div>",
+            answer(&it.teacher),
+            answer(&it.student),
+            number(it.divergence)
+        )
+    };
+    let cards: String = disagreements.iter().map(card).collect();
+    format!("<section class=\"samples\">{cards}</section>")
+}
+
+
+#[cfg(test)]
+mod tests;
