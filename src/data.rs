@@ -1,11 +1,12 @@
 //! A dataset together with the way its items become batches.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::{Dataset, DatasetError};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::{DistillBatch, Recalled};
 
@@ -36,12 +37,17 @@ use crate::{DistillBatch, Recalled};
 /// ```
 pub struct DistillData<I> {
     source: Arc<dyn Source<I>>,
+    draw: Option<Arc<Draw<I>>>,
 }
+
+/// Images `[N, C, H, W]` of a batch of inputs.
+type Draw<I> = dyn Fn(&I) -> Tensor<4> + Send + Sync;
 
 impl<I> Clone for DistillData<I> {
     fn clone(&self) -> Self {
         Self {
             source: self.source.clone(),
+            draw: self.draw.clone(),
         }
     }
 }
@@ -68,6 +74,41 @@ impl<I> DistillData<I> {
                 batcher,
                 _item: PhantomData,
             }),
+            draw: None,
+        }
+    }
+
+    /// Says how inputs look, for the samples that a [page](crate::Report::save_html) shows: as images
+    /// `[N, C, H, W]` of one channel or three. Inputs that are such tensors need no word of it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use burn::{data::dataset::InMemDataset, tensor::{Device, Tensor}};
+    /// # use burn_distill::{DistillBatch, DistillData};
+    /// # let data = DistillData::from_fn(InMemDataset::new(vec![0]), |_: Vec<i32>, device: &Device| {
+    /// #     DistillBatch::new(Tensor::<2>::zeros([1, 784], device))
+    /// # });
+    /// // Digits of 28 by 28 pixels that a perceptron sees flat.
+    /// let data = data.with_pictures(|input| input.clone().reshape([-1, 1, 28, 28]));
+    /// ```
+    #[must_use]
+    pub fn with_pictures<F>(mut self, draw: F) -> Self
+    where
+        F: Fn(&I) -> Tensor<4> + Send + Sync + 'static,
+    {
+        self.draw = Some(Arc::new(draw));
+        self
+    }
+
+    /// Images of inputs, where it is known how they look.
+    pub(crate) fn pictures(&self, input: &I) -> Option<Tensor<4>>
+    where
+        I: 'static,
+    {
+        match &self.draw {
+            Some(draw) => Some(draw(input)),
+            None => (input as &dyn Any).downcast_ref::<Tensor<4>>().cloned(),
         }
     }
 

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use crate::device::attended;
 use crate::loss::HardLabelConfig;
 use crate::metric::parameter_distance;
-use crate::report::{ModelReport, TrainingSummary, measure, measure_beside};
+use crate::report::{Measured, ModelReport, TrainingSummary, measure, measure_beside};
 use crate::training::Training;
 use crate::{
     ClassPolicy, DistillData, Distillable, Error, FitConfig, Frozen, IntoLoss, Objective,
@@ -278,6 +278,10 @@ where
         let beside = needs_teacher.then_some((&teacher, policy));
         let distilled = measure_beside(&student, beside, data, config.batch_size, &self.device)?;
         let distance = needs_teacher.then(|| parameter_distance(teacher.inner(), &student));
+        let Measured {
+            report: distilled,
+            comparison,
+        } = distilled;
         let mut report = Report::new(
             teacher_report.transpose()?,
             distilled,
@@ -285,6 +289,7 @@ where
             measured_on,
             run.summary,
         );
+        report.comparison = comparison;
         let elsewhere = self.teacher_on.filter(|device| *device != self.device);
         report.teacher_device = elsewhere.map(|device| format!("{device:?}"));
         if let Some(untrained) = untrained {
@@ -401,10 +406,10 @@ where
     let objective = Objective::new().with(HardLabelConfig::new(), 1.0)?;
     let (model, training) = train_alone(device, model, objective, &config, train, valid)?;
     let data = valid.unwrap_or(train);
-    let report = measure_beside(&model, beside, data, config.batch_size, device)?;
+    let measured = measure_beside(&model, beside, data, config.batch_size, device)?;
     Ok(Trained {
         model,
-        report,
+        report: measured.report,
         training,
     })
 }

@@ -28,6 +28,10 @@ pub struct History {
     pub train: BTreeMap<String, Vec<f64>>,
     /// The same over the validation set, where there is one.
     pub valid: BTreeMap<String, Vec<f64>>,
+    /// What followed a schedule, as it was at the first step of each epoch: `learning_rate`, and
+    /// `TERM weight` and `TERM temperature` of each term that has them.
+    #[serde(default)]
+    pub schedules: BTreeMap<String, Vec<f64>>,
 }
 
 /// One of the numbers of every step, as a metric of the engine.

@@ -1,6 +1,8 @@
 //! One training on Burn's engine, with or without a teacher.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,10 +22,11 @@ use crate::history::{Recorder, StepMetric};
 use crate::learner::{Composite, Kept};
 use crate::loader::{Loader, mix};
 use crate::preflight::{Check, Ready};
-use crate::report::TrainingSummary;
+use crate::report::{BURN, TrainingSummary, command, hardware};
 use crate::teacher::Average;
 use crate::{
-    DistillData, Distillable, Error, FitConfig, Frozen, Objective, Preflight, Result, check_device,
+    DistillData, Distillable, Error, FitConfig, Frozen, Objective, Preflight, Result, Schedule,
+    check_device,
 };
 
 /// Everything about a training but its models.
@@ -212,8 +215,9 @@ impl<I: Module + 'static> Training<'_, I> {
             let mut fault = ready.stats.fault.lock().expect("the engine has stopped");
             return Err(fault.take().unwrap_or(Error::Training(error)));
         }
-        let history = recorder.history();
+        let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
+        history.schedules = self.schedules(epochs_done..epochs_done + epochs_run);
         let interrupted = result.interrupted.map(|interruption| {
             let reason = interruption.reason;
             reason.unwrap_or_else(|| "training was asked to stop".into())
@@ -232,6 +236,9 @@ impl<I: Module + 'static> Training<'_, I> {
             interrupted,
             history,
             version: env!("CARGO_PKG_VERSION").into(),
+            burn_version: BURN.into(),
+            hardware: hardware(),
+            command: command(),
         };
         let device = main.inner();
         Ok(Run {
@@ -243,6 +250,30 @@ impl<I: Module + 'static> Training<'_, I> {
             summary,
             optimizer: kept.and_then(|kept| kept.take()).map(OptimizerState::new),
         })
+    }
+
+    /// What follows a schedule, at the first step of each of these epochs, counted from 0.
+    fn schedules(&self, epochs: Range<usize>) -> BTreeMap<String, Vec<f64>> {
+        let plan = self.config.plan();
+        let per_epoch = plan.steps_per_epoch(self.train.len());
+        let mut scheduler = self.config.scheduler(plan.epochs * per_epoch);
+        let rates = (0..epochs.end * per_epoch).map(|_| scheduler.step().base());
+        let rates = rates.step_by(per_epoch.max(1)).skip(epochs.start).collect();
+        let mut schedules = BTreeMap::from([("learning_rate".to_string(), rates)]);
+        let over = |schedule: &Schedule| -> Vec<f64> {
+            let progress = |epoch| epoch as f64 / plan.epochs as f64;
+            epochs
+                .clone()
+                .map(|epoch| schedule.at(progress(epoch)))
+                .collect()
+        };
+        for term in self.objective.terms() {
+            schedules.insert(format!("{} weight", term.name()), over(term.weight()));
+            if let Some(temperature) = term.loss().temperature() {
+                schedules.insert(format!("{} temperature", term.name()), over(temperature));
+            }
+        }
+        schedules
     }
 
     fn strategy(&self) -> Result<ExecutionStrategy> {

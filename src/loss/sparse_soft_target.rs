@@ -219,6 +219,10 @@ impl Loss for SparseSoftTarget {
         "sparse_soft_target".into()
     }
 
+    fn temperature(&self) -> Option<&Schedule> {
+        Some(&self.config.temperature)
+    }
+
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         context.check_logits(&self.name())?;
         match self.config.k <= context.student.logits.dims()[1] {

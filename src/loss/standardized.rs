@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, LossContext, Parts};
 use crate::ops::{mask_rows, single};
-use crate::{Error, IntoLoss, LossConfig, Outputs, Result, Side};
+use crate::{Error, IntoLoss, LossConfig, Outputs, Result, Schedule, Side};
 
 /// Logits as z-scores: every row minus its mean, over its standard deviation.
 ///
@@ -195,6 +195,10 @@ fn that_count(outputs: &Outputs, context: &LossContext<'_>) -> Tensor<2> {
 impl Loss for Standardized {
     fn name(&self) -> String {
         format!("standardized_{}", self.loss.name())
+    }
+
+    fn temperature(&self) -> Option<&Schedule> {
+        self.loss.temperature()
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

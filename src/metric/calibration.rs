@@ -8,11 +8,24 @@ use burn::train::metric::{
     Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
     SerializedEntry, format_float,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{FidelityInput, correct};
 
 /// The number of bins of Guo et al.
 const BINS: usize = 15;
+
+/// The answers of which a model is about as sure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReliabilityBin {
+    /// How sure it is on average, from 0 to 1.
+    pub confidence: f64,
+    /// How many of them are right, from 0 to 1.
+    pub accuracy: f64,
+    /// How many there are.
+    pub samples: usize,
+}
 
 /// Confidence and accuracy in bins of equal width over the confidence.
 #[derive(Debug, Clone)]
@@ -54,6 +67,18 @@ impl Bins {
             *right += row[1];
         }
         Ok(())
+    }
+
+    /// What fell into each bin that is not empty, the least sure first.
+    pub fn filled(&self) -> Vec<ReliabilityBin> {
+        let filled = self.bins.iter().filter(|(rows, ..)| *rows > 0);
+        filled
+            .map(|(rows, confidence, right)| ReliabilityBin {
+                confidence: confidence / *rows as f64,
+                accuracy: right / *rows as f64,
+                samples: *rows,
+            })
+            .collect()
     }
 
     /// `Σ_b |b|/N · |accuracy(b) − confidence(b)|`; `None` where nothing was counted.

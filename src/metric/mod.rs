@@ -17,7 +17,7 @@ mod distance;
 mod fidelity;
 
 pub(crate) use calibration::Bins;
-pub use calibration::{CalibrationErrorMetric, expected_calibration_error};
+pub use calibration::{CalibrationErrorMetric, ReliabilityBin, expected_calibration_error};
 pub use distance::{ParameterDistance, parameter_distance};
 pub use fidelity::{
     Fidelity, FidelityInput, FidelityMetric, accuracy, agreement, gap_recovered, kl_divergence,

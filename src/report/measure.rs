@@ -5,7 +5,8 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::ModelReport;
+use super::comparison::{Comparer, Place};
+use super::{Comparison, ModelReport};
 use crate::metric::{Bins, agreeing, correct};
 use crate::ops::{cross_entropy, divergence, mean_rows};
 use crate::{
@@ -40,7 +41,13 @@ where
     T: Distillable<I>,
 {
     let beside = teacher.map(|teacher| (teacher, ClassPolicy::default()));
-    measure_beside(model, beside, data, batch_size, device)
+    measure_beside(model, beside, data, batch_size, device).map(|measured| measured.report)
+}
+
+/// A model in numbers, and answer by answer where it was compared with a teacher.
+pub(crate) struct Measured {
+    pub report: ModelReport,
+    pub comparison: Option<Comparison>,
 }
 
 /// [`measure`] against a teacher that may have another number of classes.
@@ -50,7 +57,7 @@ pub(crate) fn measure_beside<I, M, T>(
     data: &DistillData<I>,
     batch_size: usize,
     device: &Device,
-) -> Result<ModelReport>
+) -> Result<Measured>
 where
     I: Module + 'static,
     M: Distillable<I>,
@@ -70,7 +77,8 @@ where
         let batch = read(data, chunk, &device)?;
         let outputs = model.teach(&batch)?;
         let taught = teacher.as_ref().map(|t| t.teach(&batch)).transpose()?;
-        sums.add(&outputs, taught.as_ref(), policy, &batch)?;
+        let samples = chunk[0]..chunk[0] + chunk.len();
+        sums.add(&outputs, taught.as_ref(), policy, (&batch, samples))?;
     }
 
     let one = read(data, &indices[..1], &device)?;
@@ -79,17 +87,23 @@ where
     let module = model.inner();
     let record = module.clone().into_record();
     let bytes = record.into_bytes().map(|bytes| bytes.len());
-    Ok(ModelReport {
+    let comparison = std::mem::take(&mut sums.comparer).finish(data, &device)?;
+    let report = ModelReport {
         samples: data.len(),
         parameters: Module::num_params(module),
         bytes: bytes.expect("a record in memory needs no file"),
         latency_ms: seconds(&model, &one, &device)? * 1e3,
         samples_per_second: many.len() as f64 / seconds(&model, &batch, &device)?,
         ..sums.into_report()
-    })
+    };
+    Ok(Measured { report, comparison })
 }
 
-fn read<I>(data: &DistillData<I>, indices: &[usize], device: &Device) -> Result<DistillBatch<I>> {
+pub(super) fn read<I>(
+    data: &DistillData<I>,
+    indices: &[usize],
+    device: &Device,
+) -> Result<DistillBatch<I>> {
     let batch = data.batch(indices.to_vec(), device);
     batch.map_err(|error| Error::Dataset {
         what: "measured",
@@ -118,7 +132,7 @@ fn seconds<I: Module, M: Distillable<I>>(
     Ok(times[TIMED_RUNS / 2])
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> Error {
+pub(super) fn unreadable(error: &dyn std::fmt::Display) -> Error {
     Error::NonFinite {
         what: "a measurement".into(),
         value: error.to_string(),
@@ -135,6 +149,7 @@ struct Sums {
     kl_teacher_student: Mean,
     kl_student_teacher: Mean,
     bins: Bins,
+    comparer: Comparer,
 }
 
 #[derive(Default)]
@@ -155,7 +170,7 @@ impl Sums {
         outputs: &Outputs,
         teacher: Option<&Outputs>,
         policy: ClassPolicy,
-        batch: &DistillBatch<I>,
+        (batch, samples): (&DistillBatch<I>, std::ops::Range<usize>),
     ) -> Result<()> {
         let single = outputs.in_single();
         let outputs = single.as_ref().unwrap_or(outputs);
@@ -191,6 +206,13 @@ impl Sums {
             values.push((&mut self.kl_teacher_student, forward));
             let backward = divergence(theirs, ours, 1.0).value;
             values.push((&mut self.kl_student_teacher, backward));
+            let labels = batch.targets.classes();
+            let place = Place {
+                labels,
+                mask,
+                samples,
+            };
+            self.comparer.add(ours, theirs, &place)?;
         }
 
         let (means, tensors): (Vec<_>, Vec<_>) = values.into_iter().unzip();
@@ -216,6 +238,7 @@ impl Sums {
             accuracy: self.correct.get(),
             cross_entropy: self.cross_entropy.get(),
             calibration_error: self.bins.error(),
+            reliability: self.bins.filled(),
             mean_squared_error: self.squared_error.get(),
             agreement: self.agreeing.get(),
             kl_teacher_student: self.kl_teacher_student.get(),

@@ -1,10 +1,17 @@
 //! What came out: teacher, student on labels alone and distilled student, side by side.
 
+mod comparison;
+mod html;
 mod measure;
+mod origin;
+mod picture;
 mod table;
 
+pub use crate::metric::ReliabilityBin;
+pub use comparison::{Answer, Comparison, Disagreement};
 pub use measure::measure;
-pub(crate) use measure::measure_beside;
+pub(crate) use measure::{Measured, measure_beside};
+pub(crate) use origin::{BURN, command, hardware};
 
 use std::path::Path;
 
@@ -15,7 +22,7 @@ use crate::{Error, History, Result};
 
 /// An honest account of a distillation: what was gained, what was lost, what it cost.
 ///
-/// Prints as a table, and is JSON through serde. Every number is measured on one set of data, by
+/// Prints as a table, is a [page to look at](Self::save_html), and JSON through serde. Every number is measured on one set of data, by
 /// [`measured_on`](Self::measured_on); a number that makes no sense for a model, such as a teacher's
 /// agreement with itself, is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +45,9 @@ pub struct Report {
     pub speed_up: Option<f64>,
     /// The distance between the weights of teacher and student, where shapes match.
     pub parameter_distance: Option<ParameterDistance>,
+    /// Where student and teacher agree and where they do not.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
     /// Which data was measured: `validation`, or `training` where there was no other.
     pub measured_on: String,
     /// How the student was trained.
@@ -52,6 +62,7 @@ pub struct Report {
 /// | `accuracy` | 0 to 1 | share of right answers; needs class targets |
 /// | `cross_entropy` | nats | mean negative log-likelihood of the true class; needs class targets |
 /// | `calibration_error` | 0 to 1 | see [`expected_calibration_error`](crate::metric::expected_calibration_error) |
+/// | `reliability` | | accuracy by confidence; needs class targets |
 /// | `mean_squared_error` | squared target units | error of the outputs; needs real-valued targets |
 /// | `agreement` | 0 to 1 | share of answers that are the teacher's |
 /// | `kl_teacher_student` | nats | `KL(teacher ‖ student)` |
@@ -68,6 +79,8 @@ pub struct ModelReport {
     pub accuracy: Option<f64>,
     pub cross_entropy: Option<f64>,
     pub calibration_error: Option<f64>,
+    #[serde(default)]
+    pub reliability: Vec<ReliabilityBin>,
     pub mean_squared_error: Option<f64>,
     pub agreement: Option<f64>,
     pub kl_teacher_student: Option<f64>,
@@ -115,6 +128,15 @@ pub struct TrainingSummary {
     pub history: History,
     /// The version of this crate.
     pub version: String,
+    /// The version of Burn that it was built for.
+    #[serde(default)]
+    pub burn_version: String,
+    /// The processor, how many threads it runs at once, and the system.
+    #[serde(default)]
+    pub hardware: String,
+    /// The command line of the program.
+    #[serde(default)]
+    pub command: String,
 }
 
 impl Report {
@@ -139,6 +161,7 @@ impl Report {
             distilled,
             gap_recovered: None,
             parameter_distance,
+            comparison: None,
             measured_on: measured_on.to_string(),
             training,
         }

@@ -8,6 +8,7 @@ use super::{ModelReport, Report};
 
 const NAME: usize = 26;
 const CELL: usize = 15;
+const NOTE: usize = 20;
 
 type Cell = fn(&ModelReport) -> Option<String>;
 
@@ -49,66 +50,81 @@ fn decimal(value: f64) -> String {
     format!("{value:.4}")
 }
 
+/// The models that there are, each with its name.
+pub(super) fn columns(report: &Report) -> Vec<(&'static str, &ModelReport)> {
+    let mut columns = Vec::new();
+    columns.extend(report.teacher.as_ref().map(|m| ("teacher", m)));
+    columns.extend(report.labels_alone.as_ref().map(|m| ("labels alone", m)));
+    columns.push(("distilled", &report.distilled));
+    columns
+}
+
+/// The rows that say something of one of the models.
+pub(super) fn rows(columns: &[(&str, &ModelReport)]) -> Vec<(&'static str, Vec<Option<String>>)> {
+    let row = |(name, cell): (&'static str, Cell)| {
+        let cells: Vec<_> = columns.iter().map(|(_, model)| cell(model)).collect();
+        cells.iter().any(Option::is_some).then_some((name, cells))
+    };
+    ROWS.into_iter().filter_map(row).collect()
+}
+
+/// What stands below the table.
+pub(super) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
+    let mut notes = Vec::new();
+    if let Some(gap) = report.gap_recovered {
+        notes.push(("gap recovered", percent(gap)));
+    }
+    if let Some(ratio) = report.compression {
+        notes.push(("compression", format!("{ratio:.1} times fewer parameters")));
+    }
+    if let Some(ratio) = report.speed_up {
+        notes.push(("speed-up", format!("{ratio:.1} times lower latency")));
+    }
+    if let Some(d) = report.parameter_distance.filter(|d| d.compared > 0) {
+        let over = format!("{:.4} over {} of {} tensors", d.distance, d.compared, d.of);
+        notes.push(("parameter distance", over));
+    }
+    let samples = HumanCount(report.distilled.samples as u64);
+    let set = format!("{samples} samples of the {} set", report.measured_on);
+    notes.push(("measured on", set));
+    if let Some(device) = &report.teacher_device {
+        notes.push(("teacher on", device.clone()));
+    }
+    let training = &report.training;
+    let samples = HumanCount(training.samples as u64);
+    notes.push((
+        "trained",
+        format!(
+            "{} of {} epochs on {samples} samples in {:.1} s",
+            training.last_epoch, training.epochs, training.seconds
+        ),
+    ));
+    if let Some(reason) = &training.interrupted {
+        notes.push(("interrupted", reason.clone()));
+    }
+    notes
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut columns: Vec<(&str, &ModelReport)> = Vec::new();
-        columns.extend(self.teacher.as_ref().map(|m| ("teacher", m)));
-        columns.extend(self.labels_alone.as_ref().map(|m| ("labels alone", m)));
-        columns.push(("distilled", &self.distilled));
-
+        let columns = columns(self);
         write!(f, "{:NAME$}", "")?;
         for (name, _) in &columns {
             write!(f, "{name:>CELL$}")?;
         }
         writeln!(f)?;
         writeln!(f, "{}", "-".repeat(NAME + CELL * columns.len()))?;
-        for (name, cell) in ROWS {
-            let cells: Vec<_> = columns.iter().map(|(_, model)| cell(model)).collect();
-            if cells.iter().all(Option::is_none) {
-                continue;
-            }
+        for (name, cells) in rows(&columns) {
             write!(f, "{name:NAME$}")?;
             for cell in cells {
                 write!(f, "{:>CELL$}", cell.as_deref().unwrap_or("-"))?;
             }
             writeln!(f)?;
         }
-
-        writeln!(f)?;
-        if let Some(gap) = self.gap_recovered {
-            writeln!(f, "gap recovered       {}", percent(gap))?;
+        for (name, note) in footnotes(self) {
+            write!(f, "\n{name:NOTE$}{note}")?;
         }
-        if let Some(ratio) = self.compression {
-            writeln!(f, "compression         {ratio:.1} times fewer parameters")?;
-        }
-        if let Some(ratio) = self.speed_up {
-            writeln!(f, "speed-up            {ratio:.1} times lower latency")?;
-        }
-        if let Some(d) = self.parameter_distance.filter(|d| d.compared > 0) {
-            write!(f, "parameter distance  {:.4}", d.distance)?;
-            writeln!(f, " over {} of {} tensors", d.compared, d.of)?;
-        }
-        let training = &self.training;
-        let samples = HumanCount(self.distilled.samples as u64);
-        writeln!(
-            f,
-            "measured on         {samples} samples of the {} set",
-            self.measured_on
-        )?;
-        if let Some(device) = &self.teacher_device {
-            writeln!(f, "teacher on          {device}")?;
-        }
-        let samples = HumanCount(training.samples as u64);
-        write!(
-            f,
-            "trained             {} of {} epochs",
-            training.last_epoch, training.epochs
-        )?;
-        write!(f, " on {samples} samples in {:.1} s", training.seconds)?;
-        match &training.interrupted {
-            Some(reason) => write!(f, "\ninterrupted         {reason}"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

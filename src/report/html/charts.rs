@@ -35,7 +35,8 @@ pub fn curves(history: &History) -> String {
     names.sort_by_key(|name| (unit(name) == Unit::Percent, *name != "loss"));
     let mut html = String::new();
     for name in names {
-        let of = |curves: &BTreeMap<String, Vec<f64>>| curves.get(name).cloned().unwrap_or_default();
+        let of =
+            |curves: &BTreeMap<String, Vec<f64>>| curves.get(name).cloned().unwrap_or_default();
         let lines = [
             ("train", "training", of(&history.train)),
             ("valid", "validation", of(&history.valid)),
@@ -55,9 +56,16 @@ fn title(name: &str) -> String {
 }
 
 fn curve(name: &str, unit: Unit, first: usize, lines: &[(&str, &str, Vec<f64>)]) -> String {
-    let lines: Vec<_> = lines.iter().filter(|(.., values)| !values.is_empty()).collect();
+    let lines: Vec<_> = lines
+        .iter()
+        .filter(|(.., values)| !values.is_empty())
+        .collect();
     let all = lines.iter().flat_map(|(.., values)| values.iter().copied());
-    let longest = lines.iter().map(|(.., values)| values.len()).max().unwrap_or(0);
+    let longest = lines
+        .iter()
+        .map(|(.., values)| values.len())
+        .max()
+        .unwrap_or(0);
     let epochs = (first..first + longest).map(|epoch| epoch as f64);
     let mut plane = Plane::new(
         Axis::around("epoch", Unit::Whole, epochs),
@@ -65,7 +73,10 @@ fn curve(name: &str, unit: Unit, first: usize, lines: &[(&str, &str, Vec<f64>)])
     );
     let (mut keys, mut words) = (String::new(), String::new());
     for (class, set, values) in &lines {
-        let points = values.iter().enumerate().map(|(i, v)| ((first + i) as f64, *v));
+        let points = values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| ((first + i) as f64, *v));
         plane.path(class, &points.collect::<Vec<_>>());
         if !set.is_empty() {
             keys += &key(class, set);
@@ -77,12 +88,18 @@ fn curve(name: &str, unit: Unit, first: usize, lines: &[(&str, &str, Vec<f64>)])
         }
     }
     let mut columns = vec!["epoch"];
-    columns.extend(lines.iter().map(|(_, set, _)| if set.is_empty() { name } else { set }));
+    columns.extend(
+        lines
+            .iter()
+            .map(|(_, set, _)| if set.is_empty() { name } else { set }),
+    );
     let rows: Vec<Vec<String>> = (0..longest)
         .map(|i| {
             let value = |values: &Vec<f64>| values.get(i).map_or("-".into(), |v| unit.show(*v));
             let cells = lines.iter().map(|(.., values)| value(values));
-            std::iter::once((first + i).to_string()).chain(cells).collect()
+            std::iter::once((first + i).to_string())
+                .chain(cells)
+                .collect()
         })
         .collect();
     let picture = plane.finish(&format!("{name} over epochs"), words.trim_end());
@@ -112,8 +129,21 @@ pub fn bars(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         .map(|((class, name, _), value)| (*class, *name, *value))
         .collect();
     // Bars start at zero, or their lengths would say something else than their numbers.
-    let nowhere = Axis { name: "", unit: Unit::Plain, from: 2.0, to: 2.0 };
-    let mut plane = Plane::new(nowhere, Axis { name, unit, from: 0.0, to });
+    let nowhere = Axis {
+        name: "",
+        unit: Unit::Plain,
+        from: 2.0,
+        to: 2.0,
+    };
+    let mut plane = Plane::new(
+        nowhere,
+        Axis {
+            name,
+            unit,
+            from: 0.0,
+            to,
+        },
+    );
     plane.bars(&bars);
     let shown: Vec<Vec<String>> = bars
         .iter()
@@ -121,25 +151,45 @@ pub fn bars(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         .collect();
     let words: Vec<String> = shown.iter().map(|row| row.join(" ")).collect();
     let picture = plane.finish(&format!("{name} of each model"), &words.join(", "));
-    Some(figure(name, "", "", &picture, &numbers(&["model", name], &shown)))
+    Some(figure(
+        name,
+        "",
+        "",
+        &picture,
+        &numbers(&["model", name], &shown),
+    ))
 }
 
 /// Confidence against accuracy, a line per model.
 pub fn reliability(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
-    let models: Vec<_> = models.iter().filter(|(.., m)| !m.reliability.is_empty()).collect();
+    let models: Vec<_> = models
+        .iter()
+        .filter(|(.., m)| !m.reliability.is_empty())
+        .collect();
     if models.is_empty() {
         return None;
     }
-    let share = |name| Axis { name, unit: Unit::Percent, from: 0.0, to: 1.0 };
+    let share = |name| Axis {
+        name,
+        unit: Unit::Percent,
+        from: 0.0,
+        to: 1.0,
+    };
     let mut plane = Plane::new(share("confidence"), share("accuracy"));
     plane.diagonal();
     let (mut keys, mut rows, mut words) = (String::new(), Vec::new(), Vec::new());
     for (class, name, model) in models {
         let point = |bin: &ReliabilityBin| (bin.confidence, bin.accuracy);
-        plane.path(class, &model.reliability.iter().map(point).collect::<Vec<_>>());
+        plane.path(
+            class,
+            &model.reliability.iter().map(point).collect::<Vec<_>>(),
+        );
         keys += &key(class, name);
         let error = model.calibration_error.unwrap_or(f64::NAN);
-        words.push(format!("{name}: calibration error {}", Unit::Percent.show(error)));
+        words.push(format!(
+            "{name}: calibration error {}",
+            Unit::Percent.show(error)
+        ));
         rows.extend(model.reliability.iter().map(|bin| {
             vec![
                 name.to_string(),
@@ -150,7 +200,10 @@ pub fn reliability(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         }));
     }
     let numbers = numbers(&["model", "confidence", "accuracy", "samples"], &rows);
-    let picture = plane.finish("how sure each model is, and how often it is right", &words.join(", "));
+    let picture = plane.finish(
+        "how sure each model is, and how often it is right",
+        &words.join(", "),
+    );
     let caption = "reliability";
     Some(figure(caption, &keys, "", &picture, &numbers))
 }
@@ -168,7 +221,10 @@ pub fn confusion(report: &Report) -> Option<String> {
     for (teacher, row) in counts.iter().enumerate() {
         let of_class = row.iter().sum::<u64>().max(1) as f64;
         for (student, count) in row.iter().enumerate() {
-            let (x, y) = (margin + student as f64 * cell, margin + teacher as f64 * cell);
+            let (x, y) = (
+                margin + student as f64 * cell,
+                margin + teacher as f64 * cell,
+            );
             // Few answers of many would be too pale to see.
             let share = (*count as f64 / of_class).sqrt();
             write!(
@@ -216,7 +272,12 @@ pub fn confusion(report: &Report) -> Option<String> {
         number(100.0 * same as f64 / all.max(1) as f64)
     );
     let size = (margin + side + 4.0, margin + side + 4.0);
-    let picture = svg(size, "the student's answers for each of the teacher's", &words, &inside);
+    let picture = svg(
+        size,
+        "the student's answers for each of the teacher's",
+        &words,
+        &inside,
+    );
     let mut columns = vec!["teacher \\ student".to_string()];
     columns.extend((0..classes).map(|class| class.to_string()));
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();

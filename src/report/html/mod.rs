@@ -6,9 +6,9 @@ mod text;
 
 use std::path::Path;
 
+use super::Report;
 use super::comparison::Disagreement;
 use super::table::{columns, footnotes, rows};
-use super::Report;
 use crate::{Error, Result};
 use text::{escape, number};
 
@@ -51,9 +51,14 @@ impl Report {
             ("Comparison", Some(grid(&charts))),
             (
                 "Where they disagree most",
-                self.comparison.as_ref().map(|it| samples(&it.disagreements)),
+                self.comparison
+                    .as_ref()
+                    .map(|it| samples(&it.disagreements)),
             ),
-            ("Training", Some(grid(&charts::curves(&self.training.history)))),
+            (
+                "Training",
+                Some(grid(&charts::curves(&self.training.history))),
+            ),
             ("How it was made", Some(self.origin())),
         ];
         let body: String = sections
@@ -78,7 +83,11 @@ impl Report {
             None => "The distilled student".to_string(),
         };
         if let Some(agreement) = self.distilled.agreement {
-            let and = if self.distilled.accuracy.is_some() { " and" } else { "" };
+            let and = if self.distilled.accuracy.is_some() {
+                " and"
+            } else {
+                ""
+            };
             sentence += &format!("{and} agrees with its teacher in {}", percent(agreement));
         }
         format!(
@@ -89,11 +98,15 @@ impl Report {
 
     fn table(&self) -> String {
         let columns = columns(self);
-        let head: String = columns.iter().map(|(name, _)| format!("<th scope=\"col\">{name}</th>")).collect();
+        let head: String = columns
+            .iter()
+            .map(|(name, _)| format!("<th scope=\"col\">{name}</th>"))
+            .collect();
         let body: String = rows(&columns)
             .into_iter()
             .map(|(name, cells)| {
-                let cell = |cell: Option<String>| format!("<td>{}</td>", cell.as_deref().unwrap_or("-"));
+                let cell =
+                    |cell: Option<String>| format!("<td>{}</td>", cell.as_deref().unwrap_or("-"));
                 let cells: String = cells.into_iter().map(cell).collect();
                 format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(name))
             })
@@ -115,7 +128,13 @@ impl Report {
             ("device", training.device.clone()),
             ("hardware", training.hardware.clone()),
             ("command", training.command.clone()),
-            ("versions", format!("burn-distill {}, burn {}", training.version, training.burn_version)),
+            (
+                "versions",
+                format!(
+                    "burn-distill {}, burn {}",
+                    training.version, training.burn_version
+                ),
+            ),
         ];
         if let Some(epoch) = training.resumed_from {
             entries.push(("resumed from epoch", epoch.to_string()));
@@ -160,9 +179,15 @@ fn samples(disagreements: &[Disagreement]) -> String {
             0 => format!("sample {}", it.sample),
             row => format!("sample {}, row {row}", it.sample),
         };
-        let label = it.label.map_or(String::new(), |label| format!("<br>label {label}"));
+        let label = it
+            .label
+            .map_or(String::new(), |label| format!("<br>label {label}"));
         let answer = |answer: &super::Answer| {
-            format!("{} ({} %)", answer.class, number(100.0 * answer.probability))
+            format!(
+                "{} ({} %)",
+                answer.class,
+                number(100.0 * answer.probability)
+            )
         };
         format!(
             "<div>{picture}<strong>{place}</strong><br>teacher {}<br>student {}{label}<br>\
@@ -175,7 +200,6 @@ fn samples(disagreements: &[Disagreement]) -> String {
     let cards: String = disagreements.iter().map(card).collect();
     format!("<section class=\"samples\">{cards}</section>")
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,9 @@ impl<'a> Axis<'a> {
     pub fn around(name: &'a str, unit: Unit, values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .filter(|value| value.is_finite())
-            .fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+            .fold((f64::MAX, f64::MIN), |(low, high), v| {
+                (low.min(v), high.max(v))
+            });
         let (low, high) = match low <= high {
             true => (low, high),
             false => (0.0, 1.0),
@@ -63,11 +65,19 @@ impl<'a> Axis<'a> {
         if unit == Unit::Percent && high <= 1.0 {
             to = to.min(1.0);
         }
-        Self { name, unit, from, to }
+        Self {
+            name,
+            unit,
+            from,
+            to,
+        }
     }
 
     /// Some four round positions.
     fn ticks(&self) -> Vec<f64> {
+        if self.to <= self.from {
+            return Vec::new();
+        }
         let rough = (self.to - self.from) / 4.0;
         let magnitude = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0]
@@ -127,7 +137,9 @@ impl<'a> Plane<'a> {
     }
 
     fn push(&mut self, element: std::fmt::Arguments<'_>) {
-        self.svg.write_fmt(element).expect("text can always be longer");
+        self.svg
+            .write_fmt(element)
+            .expect("text can always be longer");
     }
 
     fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
@@ -144,7 +156,10 @@ impl<'a> Plane<'a> {
 
     /// A line through points, and the points themselves where they are few.
     pub fn path(&mut self, class: &str, points: &[(f64, f64)]) {
-        let at: Vec<_> = points.iter().map(|(x, y)| (self.x(*x), self.y(*y))).collect();
+        let at: Vec<_> = points
+            .iter()
+            .map(|(x, y)| (self.x(*x), self.y(*y)))
+            .collect();
         if let Some((first, rest)) = at.split_first().filter(|(_, rest)| !rest.is_empty()) {
             let mut path = format!("M{:.1} {:.1}", first.0, first.1);
             for (x, y) in rest {
@@ -210,14 +225,22 @@ mod tests {
     #[test]
     fn ticks_are_round_and_within_the_axis() {
         let ticks = |unit, from, to| {
-            let axis = Axis { name: "", unit, from, to };
+            let axis = Axis {
+                name: "",
+                unit,
+                from,
+                to,
+            };
             axis.ticks()
         };
         assert_eq!(ticks(Unit::Whole, 1.0, 3.0), [1.0, 2.0, 3.0]);
         assert_eq!(ticks(Unit::Plain, 0.0, 8.0), [0.0, 2.0, 4.0, 6.0, 8.0]);
         let fine = ticks(Unit::Percent, 0.871, 0.934);
         assert_eq!(fine.len(), 3, "{fine:?}");
-        assert!(fine.iter().all(|at| (0.871..=0.934).contains(at)), "{fine:?}");
+        assert!(
+            fine.iter().all(|at| (0.871..=0.934).contains(at)),
+            "{fine:?}"
+        );
     }
 
     #[test]
@@ -225,7 +248,10 @@ mod tests {
         let one = Axis::around("", Unit::Plain, [4.0].into_iter());
         assert!(one.from < 4.0 && one.to > 4.0);
         let none = Axis::around("", Unit::Plain, [f64::NAN].into_iter());
-        assert_eq!((none.from, none.to.total_cmp(&1.0)), (0.0, std::cmp::Ordering::Greater));
+        assert_eq!(
+            (none.from, none.to.total_cmp(&1.0)),
+            (0.0, std::cmp::Ordering::Greater)
+        );
         let share = Axis::around("", Unit::Percent, [0.5, 1.0].into_iter());
         assert_eq!(share.to, 1.0);
     }

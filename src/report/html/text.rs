@@ -39,12 +39,19 @@ pub fn number(value: f64) -> String {
 /// A table of numbers behind a line to open it: what a chart shows, for those who do not see it.
 pub fn numbers(columns: &[&str], rows: &[Vec<String>]) -> String {
     let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| -> String {
-        cells.map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+        cells
+            .map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)))
+            .collect()
     };
     let head = cells("th", &mut columns.iter().copied());
     let body: String = rows
         .iter()
-        .map(|row| format!("<tr>{}</tr>", cells("td", &mut row.iter().map(String::as_str))))
+        .map(|row| {
+            format!(
+                "<tr>{}</tr>",
+                cells("td", &mut row.iter().map(String::as_str))
+            )
+        })
         .collect();
     format!(
         "<details><summary>Numbers</summary><div class=\"scroll\"><table><thead><tr>{head}</tr></thead>\
@@ -59,11 +66,17 @@ mod tests {
     #[test]
     fn numbers_have_the_digits_that_tell_something() {
         let shown = [0.0, 0.5, 12.3456, 1234.5, 2e-5, 3.0, 0.92951].map(number);
-        assert_eq!(shown, ["0", "0.5", "12.35", "1234", "2.00e-5", "3", "0.9295"]);
+        assert_eq!(
+            shown,
+            ["0", "0.5", "12.35", "1234", "2.00e-5", "3", "0.9295"]
+        );
     }
 
     #[test]
     fn markup_in_a_name_is_text() {
-        assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
+        assert_eq!(
+            escape("<a href=\"x\">&'"),
+            "&lt;a href=&quot;x&quot;&gt;&amp;&#39;"
+        );
     }
 }

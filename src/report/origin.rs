@@ -1,0 +1,44 @@
+//! Where a number comes from: versions, hardware, and the command.
+
+/// The version of Burn that this crate is built for.
+pub(crate) const BURN: &str = "0.22.1";
+
+/// The processor, how many threads it runs at once, and the system.
+pub(crate) fn hardware() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    match processor() {
+        Some(name) => format!("{name}, {threads} threads, {system}"),
+        None => format!("{threads} threads, {system}"),
+    }
+}
+
+/// What Linux calls the processor; other systems have no file that says it.
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// The command line of this program.
+pub(crate) fn command() -> String {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    arguments.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_burn_is_that_of_the_manifest() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("\nburn = {{ version = \"{BURN}\"")));
+    }
+
+    #[test]
+    fn hardware_and_command_say_something() {
+        assert!(hardware().contains(std::env::consts::ARCH));
+        assert!(!command().is_empty());
+    }
+}
