@@ -39,7 +39,7 @@ struct Args {
     /// A few seconds instead of a minute, with results to match.
     #[arg(long)]
     quick: bool,
-    /// Directory for report.json and student.safetensors.
+    /// Directory for report.html, report.json and student.safetensors.
     #[arg(long, default_value = "target/quickstart")]
     out: PathBuf,
 }
@@ -97,11 +97,12 @@ where
 
     std::fs::create_dir_all(&args.out)?;
     distilled.report.save_json(args.out.join("report.json"))?;
+    distilled.report.save_html(args.out.join("report.html"))?;
     let path = args.out.join("student.safetensors");
     let mut file = SafetensorsStore::from_file(&path).overwrite(true);
     distilled.student.save_into(&mut file)?;
     println!(
-        "\nWrote report.json and student.safetensors to {}",
+        "\nWrote report.html, report.json and student.safetensors to {}",
         args.out.display()
     );
 

@@ -74,6 +74,7 @@ fn unpack(path: PathBuf) -> std::io::Result<Vec<u8>> {
 /// Digits as batches of flat images `[N, 784]` from 0 to 1, with their labels.
 pub fn data(digits: Vec<Digit>) -> DistillData<Tensor<2>> {
     DistillData::new(InMemDataset::new(digits), batcher())
+        .with_pictures(|images| images.clone().reshape([-1, 1, SIDE as i32, SIDE as i32]))
 }
 
 /// What makes such a batch of some digits.
