@@ -108,7 +108,7 @@ pub use progress::ProgressMode;
 pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
-pub use teacher::{Combine, Ensemble, Frozen, Recorded};
+pub use teacher::{Answer, Combine, Ensemble, Frozen, Recorded, TeacherFn, teacher_fn};
 pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
 
 /// The README's code compiles.
