@@ -11,6 +11,18 @@
 //!
 //! The closure could as well call a C library, another program or a service: an error that it returns ends the
 //! training with its reason. One that costs money is better recorded first, see `docs/knowledge.md`.
+//!
+//! ```text
+//!                                   teacher   labels alone      distilled
+//! -----------------------------------------------------------------------
+//! accuracy                          87.65 %        86.55 %        88.90 %
+//! agreement with teacher                  -        85.30 %        90.65 %
+//! cross-entropy                      0.4722         0.6381         0.4459
+//! calibration error                  8.23 %         7.46 %        13.67 %
+//! parameters                              -         79,510         79,510
+//! ```
+//!
+//! The student becomes better than its teacher, as it smooths what five neighbours say, and as unsure of itself.
 
 mod common;
 

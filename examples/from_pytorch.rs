@@ -8,6 +8,18 @@
 //! safetensors, and PyTorch's logits for some digits. The example loads it, sees that Burn computes the
 //! same, and distils it into a network of a fourth of its channels, on 1,000 digits.
 //!
+//! ```text
+//! digits_cnn.safetensors  logits of 16 digits differ from PyTorch's by at most 4.8e-6
+//! digits_cnn.pt           logits of 16 digits differ from PyTorch's by at most 4.8e-6
+//!
+//!                                   teacher   labels alone      distilled
+//! -----------------------------------------------------------------------
+//! accuracy                          97.60 %        91.40 %        95.75 %
+//! agreement with teacher                  -        92.15 %        96.60 %
+//! parameters                          9,194          2,090          2,090
+//! gap recovered       70.16 %
+//! ```
+//!
 //! Reading `.pt` and `.pth` files takes Burn's feature `pytorch`, reading safetensors its feature `safetensors`:
 //! `burn = { version = "0.22", features = ["store", "pytorch", "safetensors"] }`.
 

@@ -122,8 +122,9 @@ fn one_that_fails_in_the_middle_of_a_training_ends_it_with_its_reason() {
 
 #[test]
 fn it_is_recorded_under_its_name() {
-    fn named(name: &str) -> TeacherFn<fn(Tensor<2>) -> Vec<[f32; CLASSES]>> {
-        teacher_fn(name, first_three as fn(Tensor<2>) -> _)
+    type Answering = fn(Tensor<2>) -> Vec<[f32; CLASSES]>;
+    fn named(name: &str) -> TeacherFn<Answering> {
+        teacher_fn(name, first_three as Answering)
     }
     assert_eq!(fingerprint(&named("a")), fingerprint(&named("a")));
     assert_ne!(fingerprint(&named("a")), fingerprint(&named("b")));

@@ -11,6 +11,29 @@
 //! loads both into Burn, sees that they say what they said in PyTorch (`fixture.json`), records once what `full`
 //! says of some thousand synthesised sounds, and trains a network of tiny's size on that, from nothing. The
 //! same network on the true pitches alone, and the `tiny` of the package, stand beside it.
+//!
+//! ```text
+//! full: logits of 7 sounds differ from PyTorch's by at most 5.7e-5
+//! tiny: logits of 7 sounds differ from PyTorch's by at most 5.7e-5
+//!
+//! 400 sounds of the kind that the students learned from
+//!                  right pitch  median error teacher's pitch      divergence  parameters
+//! full                  98.6 %     3.5 cents         100.0 %       0.00 nats    22244328
+//! tiny                  98.3 %     4.2 cents          97.2 %       1.13 nats      487096
+//! labels alone          63.7 %    33.0 cents          64.5 %       7.08 nats      487096
+//! distilled             69.8 %    32.0 cents          70.6 %       5.94 nats      487096
+//!
+//! 400 voices, which they never heard
+//!                  right pitch  median error teacher's pitch      divergence  parameters
+//! full                 100.0 %     2.2 cents         100.0 %       0.00 nats    22244328
+//! tiny                  99.8 %     3.1 cents          99.8 %       0.35 nats      487096
+//! labels alone          45.2 %    57.9 cents          46.8 %       9.81 nats      487096
+//! distilled             51.7 %    47.0 cents          50.5 %       9.39 nats      487096
+//! ```
+//!
+//! The teacher is worth some points over the labels, which are perfect here, and 470 steps do not make a `tiny`:
+//! that one had hours of music. More `--sounds` and `--epochs` are what is missing, and the teacher takes most of
+//! the time for the first, once.
 
 #[path = "../common/mod.rs"]
 mod common;

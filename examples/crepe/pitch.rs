@@ -12,7 +12,7 @@ use crate::sounds::{self, Frame};
 pub const BINS: usize = 360;
 const CENTS_PER_BIN: f64 = 20.0;
 /// Of the lowest pitch, above 10 hertz.
-const LOWEST: f64 = 1997.3794084376191;
+const LOWEST: f64 = 1_997.379_408_437_619;
 /// A pitch is right within so many cents.
 const RIGHT: f64 = 50.0;
 

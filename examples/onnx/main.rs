@@ -15,6 +15,17 @@
 //! `digits_cnn.rs` is what came out, untouched. Its `Model` is an ordinary module, and ten lines make it a
 //! teacher, here of a network with a fourth of its channels. A graph that the program does not understand can be run by whatever does, behind a closure:
 //! see the example `any_teacher`.
+//!
+//! ```text
+//! Logits of 16 digits differ from PyTorch's by at most 5.7e-6.
+//!
+//!                                   teacher   labels alone      distilled
+//! -----------------------------------------------------------------------
+//! accuracy                          97.60 %        91.40 %        95.70 %
+//! agreement with teacher                  -        92.15 %        96.65 %
+//! parameters                          9,098          2,090          2,090
+//! gap recovered       69.35 %
+//! ```
 
 #[path = "../common/mod.rs"]
 mod common;
