@@ -22,7 +22,7 @@
 //! parameters                              -         79,510         79,510
 //! ```
 //!
-//! The student becomes better than its teacher, as it smooths what five neighbours say, and as unsure of itself.
+//! The student becomes better than its teacher at the answer, and worse at knowing how sure it is.
 
 mod common;
 
