@@ -146,7 +146,7 @@ where
     // Sounds with numbers that no test has.
     let train = sounds::tones(args.sounds, 1000 + args.seed);
 
-    // The teacher takes a hundred times as long as the student: it says everything once.
+    // The teacher takes some twenty times as long as a student: it says everything once.
     let start = Instant::now();
     let samples = Samples::new(InMemDataset::new(train));
     let scratch = tempfile::tempdir()?;
