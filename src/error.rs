@@ -180,6 +180,14 @@ pub enum Error {
     /// A strict transfer found parameters that it could not copy.
     #[error("strict transfer left parameters behind:\n{0}")]
     Transfer(Box<crate::TransferSummary>),
+    /// A teacher made of a closure did not answer.
+    #[error("teacher {name:?} did not answer: {reason}")]
+    Teacher {
+        /// Its name.
+        name: String,
+        /// What the closure says.
+        reason: String,
+    },
     /// A dataset, a device or a worker failed while training ran.
     #[error("training stopped: {0}")]
     Training(Arc<burn::train::TrainingError>),

@@ -1,6 +1,7 @@
 //! The one place that knows the engine's step traits: a teacher and a student as one model.
 
 use std::marker::PhantomData;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -68,7 +69,7 @@ pub(crate) struct Stats {
     /// Whether the student's answers can be compared with the teacher's, and with the truth.
     pub agreement: bool,
     pub accuracy: bool,
-    /// The first number that was not finite.
+    /// The first thing that went wrong in a step.
     pub fault: Arc<Mutex<Option<Error>>>,
 }
 
@@ -94,6 +95,11 @@ impl Stats {
             accuracy,
             fault: Arc::default(),
         }
+    }
+
+    fn report(&self, error: Error) {
+        let mut fault = self.fault.lock().expect("nobody panics while holding it");
+        fault.get_or_insert(error);
     }
 
     /// All numbers of a step and, last, the number of rows that count, as one small tensor, so that
@@ -147,9 +153,12 @@ where
             Some(average) => Asked::of(&average.model, input, recalled),
             None => self.teacher.ask(input, recalled),
         };
-        // The check before training saw that the first batch has what a teacher needs, and what cannot be
-        // read is an error of the data.
-        asked.unwrap_or_else(|error| panic!("{error}"))
+        // A step has no way to return an error. Who started the training finds it among the stats.
+        asked.unwrap_or_else(|error| {
+            let message = error.to_string();
+            self.stats.report(error);
+            resume_unwind(Box::new(message))
+        })
     }
 
     /// One optimizer step, and what follows from it.
@@ -292,12 +301,7 @@ impl ItemLazy for StepOutput {
                 value: value.to_string(),
             };
             let context = error.to_string();
-            let mut fault = self
-                .stats
-                .fault
-                .lock()
-                .expect("nobody panics while holding it");
-            fault.get_or_insert(error);
+            self.stats.report(error);
             return Err(burn::backend::ExecutionError::with_context(context));
         }
         Ok(Self {

@@ -22,7 +22,8 @@
 //!
 //! # From here
 //!
-//! 1. Implement [`Distillable`] for your teacher and your student: input in, [`Outputs`] out.
+//! 1. Implement [`Distillable`] for your teacher and your student: input in, [`Outputs`] out. A teacher
+//!    that is no Burn module is a closure: [`teacher_fn`].
 //! 2. Wrap your dataset and its batcher in [`DistillData`]; batches are [`DistillBatch`]es.
 //! 3. Choose the [objective](Objective): [soft targets](loss::SoftTarget) first. In code with
 //!    [`Distiller::with`], from a closure with [`loss_fn`](loss::loss_fn), or from a file with
@@ -108,7 +109,7 @@ pub use progress::ProgressMode;
 pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
 pub use report::Report;
 pub use schedule::{Changing, Schedule};
-pub use teacher::{Combine, Ensemble, Frozen, Recorded};
+pub use teacher::{Answer, Combine, Ensemble, Frozen, Recorded, TeacherFn, teacher_fn};
 pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
 
 /// The README's code compiles.

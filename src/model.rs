@@ -13,7 +13,7 @@ use crate::top_k::TopK;
 ///
 /// One method: input in, [`Outputs`] out. `I` is the type of the input, yours to choose; teacher
 /// and student of one distillation share it. No hooks, no layer names to look up: what a loss may
-/// see is what the module says.
+/// see is what the module says. A teacher that is no module at all is a [closure](crate::teacher_fn).
 ///
 /// # Example
 ///

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -201,7 +202,20 @@ impl<I: Module + 'static> Training<'_, I> {
         let kept = composite.kept.clone();
         let start = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
-        let result = training.launch(learner);
+        // Whatever a panic leaves half done is dropped with it.
+        let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
+        let fault = || {
+            ready
+                .stats
+                .fault
+                .lock()
+                .expect("the engine has stopped")
+                .take()
+        };
+        let result = result.or_else(|panic| match fault() {
+            Some(error) => Err(error),
+            None => resume_unwind(panic),
+        })?;
         let seconds = start.elapsed().as_secs_f64();
         if resumed_from.is_some() {
             // The engine restores the optimizer's state on the default device, which reads the files when it gets
@@ -212,8 +226,7 @@ impl<I: Module + 'static> Training<'_, I> {
         if let Some(error) = result.error {
             // The handle belongs to the caller, who may well train again.
             config.interrupter.reset();
-            let mut fault = ready.stats.fault.lock().expect("the engine has stopped");
-            return Err(fault.take().unwrap_or(Error::Training(error)));
+            return Err(fault().unwrap_or(Error::Training(error)));
         }
         let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);

@@ -4,4 +4,6 @@
 pub mod arms;
 pub mod backend;
 pub mod digits;
+pub mod known;
 pub mod mlp;
+pub mod torch_cnn;

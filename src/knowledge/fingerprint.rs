@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// A digest of a module's parameters: their shapes, types and numbers, in the order of its fields.
 ///
 /// Two modules have the same one if they have the same weights, wherever they are. Names are not part of
-/// it, nor is what is no parameter, such as a dropout rate.
+/// it, nor is what is no parameter, such as a dropout rate. Only a teacher made of
+/// [a closure](crate::teacher_fn), which has no parameters, is known by its name.
 ///
 /// # Example
 ///
@@ -27,6 +28,9 @@ pub fn fingerprint<M: Module>(module: &M) -> String {
     format!("{:032x}", digest.0.digest128())
 }
 
+/// The type, as a visitor sees it, of a module whose name stands for parameters that it does not have.
+pub(crate) const NAMED: &str = "Named";
+
 struct Digest(Xxh3Default);
 
 impl Digest {
@@ -38,6 +42,12 @@ impl Digest {
 }
 
 impl ModuleVisitor for Digest {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        if container_type == NAMED {
+            self.0.update(name.as_bytes());
+        }
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.add(&param.val().into_data());
     }

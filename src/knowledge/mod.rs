@@ -83,6 +83,7 @@ pub mod fuzzing;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use fingerprint::NAMED;
 pub use fingerprint::fingerprint;
 pub use header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
