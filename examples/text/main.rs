@@ -1,0 +1,208 @@
+//! A small transformer learns to write from a larger one.
+//!
+//! ```text
+//! cargo run --release --example text
+//! ```
+//!
+//! A teacher of four layers reads the books of Genesis to Ruth. A student of two layers reads a
+//! quarter of its verses, four times: with the words that follow alone or with the teacher's
+//! answers, and from random weights or from every second layer of the teacher. The table is
+//! of chapters that nobody read. Perplexity is how many tokens, or characters, a model wavers
+//! between, as if all were equally likely; agreement, how often its likeliest token is the
+//! teacher's.
+//!
+//! Verses differ in length: they are padded in a batch, and a mask keeps the padding out of losses
+//! and measurements. The output layer is the largest of the student, and no step ever has the
+//! logits of all its tokens in memory: [`ChunkedHead`](burn_distill::loss::ChunkedHead) makes them
+//! 512 tokens at a time. See `train.rs` for the loop, `model.rs` for the model.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod corpus;
+mod model;
+mod pairs;
+mod train;
+
+use std::error::Error;
+use std::io::Write;
+
+use burn::backend::Backend;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_distill::loss::HeadLoss;
+use burn_distill::report::measure;
+use burn_distill::{Frozen, Transfer};
+use clap::Parser;
+use common::backend::BackendName;
+use corpus::{Corpus, Verses};
+use model::{Size, Transformer};
+use pairs::Pairs;
+use train::Recipe;
+
+const LABELS: HeadLoss = HeadLoss::HardLabel { smoothing: 0.0 };
+const TEACHER: HeadLoss = HeadLoss::SoftTarget { temperature: 1.0 };
+const PROMPT: &str = "And Moses said unto the people,";
+
+/// The ways to train a student: title, start from the teacher's layers, what is compared, learning
+/// rate. The rates are the best of 0.0003, 0.001, 0.002 and 0.004 with `--valid`.
+const STUDENTS: [(&str, bool, HeadLoss, f64); 4] = [
+    ("labels alone, random start", false, LABELS, 2e-3),
+    ("labels alone, teacher's layers", true, LABELS, 1e-3),
+    ("distilled, random start", false, TEACHER, 2e-3),
+    ("distilled, teacher's layers", true, TEACHER, 1e-3),
+];
+
+/// A small transformer learns to write from a larger one.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to compute.
+    #[arg(long, default_value_t = BackendName::Flex)]
+    backend: BackendName,
+    /// Seed of weights, order and dropout.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A few seconds instead of minutes, with results to match.
+    #[arg(long)]
+    quick: bool,
+    /// Measures on the chapters that settings were chosen on, instead of those of the table.
+    #[arg(long)]
+    valid: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    on_backend!(args.backend, run, &args)
+}
+
+fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
+where
+    B: Backend,
+    B::Device: Into<Device>,
+{
+    let at: Device = device.into();
+    burn_distill::check_device(&at)?;
+    let Corpus {
+        mut train,
+        valid,
+        test,
+    } = Corpus::read()?;
+    let mut held_out = if args.valid { valid } else { test };
+    if args.quick {
+        train.truncate(160);
+        held_out.truncate(32);
+    }
+    let few: Vec<String> = train.iter().step_by(4).cloned().collect();
+    let pairs = Pairs::learn(&train, if args.quick { 400 } else { 1024 });
+    let [all, few, held_out] = [train, few, held_out].map(|text| Verses::new(&text, &pairs));
+    println!(
+        "{} verses are {} tokens of {} kinds.",
+        all.tokens.len(),
+        all.count(),
+        pairs.vocabulary()
+    );
+    let size = Size {
+        vocabulary: pairs.vocabulary(),
+        places: 256,
+        layers: 4,
+        width: 128,
+    };
+
+    say(&format!("\nTeacher, on {} verses ", all.tokens.len()))?;
+    at.seed(args.seed);
+    let learning = at.clone().autodiff();
+    let recipe = Recipe {
+        loss: LABELS,
+        epochs: if args.quick { 1 } else { 4 },
+        learning_rate: 2e-3,
+        seed: args.seed,
+    };
+    let teacher = Transformer::new(size, 0.1, &learning);
+    let teacher = train::train(teacher, None, &all, &recipe, &at)?;
+
+    let random = Transformer::new(Size { layers: 2, ..size }, 0.0, &learning);
+    let transfer = Transfer::layers([
+        ("tokens", "tokens"),
+        ("places", "places"),
+        ("encoder.layers.0", "encoder.layers.0"),
+        ("encoder.layers.2", "encoder.layers.1"),
+        ("norm", "norm"),
+        ("head", "head"),
+    ]);
+    // Strict: a path that leads nowhere is an error, not a student that starts from chance.
+    let (copied, _) = transfer.strict().apply(&teacher, random.clone())?;
+
+    let table = Table::new(&teacher, &held_out, &at);
+    let mut lines = vec![
+        table.line("teacher", &teacher)?,
+        table.line("its layers 1 and 3, untrained", &copied.valid())?,
+    ];
+    let mut last = None;
+    for (title, from_teacher, loss, learning_rate) in STUDENTS {
+        say(&format!("Student, {title} "))?;
+        let start = if from_teacher { &copied } else { &random };
+        let recipe = Recipe {
+            loss,
+            epochs: if args.quick { 1 } else { 6 },
+            learning_rate,
+            ..recipe
+        };
+        let answers = (loss != LABELS).then_some(&teacher);
+        let student = train::train(start.clone(), answers, &few, &recipe, &at)?;
+        lines.push(table.line(title, &student)?);
+        last = Some(student);
+    }
+    println!("\n{HEADER}\n{}\n", lines.join("\n"));
+
+    let most = if args.quick { 10 } else { 60 };
+    let says = |model: &Transformer| model.continued(PROMPT, most, &pairs, args.seed);
+    println!("{PROMPT}\n... says the teacher:{}", says(&teacher));
+    if let Some(student) = last {
+        println!("... says the student:{}", says(&student));
+    }
+    Ok(())
+}
+
+/// Without the end of the line, which comes after the training.
+fn say(what: &str) -> std::io::Result<()> {
+    print!("{what}");
+    std::io::stdout().flush()
+}
+
+const HEADER: &str = "\
+                                             perplexity of a        agreement with
+                                 layers     token   character        the teacher
+--------------------------------------------------------------------------------";
+
+/// Measures models on verses that none of them has read.
+struct Table<'a> {
+    teacher: Frozen<Transformer>,
+    held_out: &'a Verses,
+    device: &'a Device,
+}
+
+impl<'a> Table<'a> {
+    fn new(teacher: &Transformer, held_out: &'a Verses, device: &'a Device) -> Self {
+        Self {
+            teacher: Frozen::new(teacher.clone()),
+            held_out,
+            device,
+        }
+    }
+
+    fn line(&self, title: &str, model: &Transformer) -> Result<String, Box<dyn Error>> {
+        let data = self.held_out.data();
+        let report = measure(model, Some(&self.teacher), &data, 32, self.device)?;
+        let (Some(nats), Some(agreement)) = (report.cross_entropy, report.agreement) else {
+            return Err("verses have tokens, and the teacher says something of each".into());
+        };
+        // The same nats, spread over more of them.
+        let tokens_per_character = self.held_out.count() as f64 / self.held_out.characters as f64;
+        Ok(format!(
+            "{title:32} {:9} {:9.2} {:9.3} {:8.2} %",
+            report.parameters,
+            nats.exp(),
+            (nats * tokens_per_character).exp(),
+            agreement * 100.0
+        ))
+    }
+}
