@@ -70,12 +70,6 @@ impl Verses {
         self.tokens.iter().map(|tokens| tokens.len() + 1).sum()
     }
 
-    /// The longest verse, with its end.
-    pub fn longest(&self) -> usize {
-        let lengths = self.tokens.iter().map(|tokens| tokens.len() + 1);
-        lengths.max().unwrap_or(0)
-    }
-
     /// Batches in which every token is to be told from those before it.
     ///
     /// A verse of n tokens makes n + 1 rows: the input begins with the end of the verse before, the

@@ -151,7 +151,9 @@ where
         lines.push(table.line(title, &student)?);
         last = Some(student);
     }
-    println!("\n{HEADER}\n{}\n", lines.join("\n"));
+    println!("\n{:44}perplexity of a       agreement", "");
+    println!("{:32}  parameters   token   character   with teacher", "");
+    println!("{}\n{}\n", "-".repeat(79), lines.join("\n"));
 
     let most = if args.quick { 10 } else { 60 };
     let says = |model: &Transformer| model.continued(PROMPT, most, &pairs, args.seed);
@@ -167,11 +169,6 @@ fn say(what: &str) -> std::io::Result<()> {
     print!("{what}");
     std::io::stdout().flush()
 }
-
-const HEADER: &str = "\
-                                             perplexity of a        agreement with
-                                 layers     token   character        the teacher
---------------------------------------------------------------------------------";
 
 /// Measures models on verses that none of them has read.
 struct Table<'a> {
@@ -198,7 +195,7 @@ impl<'a> Table<'a> {
         // The same nats, spread over more of them.
         let tokens_per_character = self.held_out.count() as f64 / self.held_out.characters as f64;
         Ok(format!(
-            "{title:32} {:9} {:9.2} {:9.3} {:8.2} %",
+            "{title:32} {:11} {:7.2} {:11.3} {:12.2} %",
             report.parameters,
             nats.exp(),
             (nats * tokens_per_character).exp(),
