@@ -10,11 +10,24 @@
 //! is about 23 chapters that nobody has read:
 //!
 //! ```text
-//! TABLE
+//!                                             perplexity of a       agreement
+//!                                   parameters   token   character   with teacher
+//! -------------------------------------------------------------------------------
+//! teacher                              1088256   24.74       2.745       100.00 %
+//! its layers 1 and 3, untrained         691712   28.75       2.878        73.90 %
+//! labels alone, random start            691712   42.45       3.253        54.61 %
+//! labels alone, teacher's layers        691712   26.23       2.796        77.52 %
+//! distilled, random start               691712   31.54       2.963        67.11 %
+//! distilled, teacher's layers           691712   25.29       2.764        90.66 %
+//! both, teacher's layers                691712   23.96       2.717        80.71 %
 //! ```
 //!
 //! Perplexity is how many tokens, or characters, a model wavers between, as if all were equally
-//! likely; agreement, how often its likeliest token is the teacher's. NOTE
+//! likely; agreement, how often its likeliest token is the teacher's. Half of the teacher's layers
+//! are worth more than any answers: without them, the best student is behind what they say
+//! untrained. The teacher's answers bring the student closest to the teacher, labels beside them past
+//! it: the layers it starts from have read everything four times, and it reads its quarter six times
+//! more.
 //!
 //! Verses differ in length. They are padded in a batch, and a mask keeps the padding out of losses
 //! and measurements. [`ChunkedHead`](burn_distill::loss::ChunkedHead) makes the logits of at most 512
