@@ -3,6 +3,41 @@
 //! ```text
 //! cargo run --release --example deploy
 //! ```
+//!
+//! Burn's `Quantizer` gives the weights of any module eight, four or two bits and a scale, one for
+//! the matrix or one for each block of them. Here it is applied to a student of 76,330 parameters,
+//! distilled on 1,000 digits: after its training, and within it, where each forward pass reads
+//! weights that are rounded in the same way. Burn 0.22 has no training of this second kind, and no
+//! gradient goes through its quantisation. But it lets a parameter be read through a function, and
+//! with a straight-through estimator as that function (`forms.rs`) any student trains so, unchanged.
+//!
+//! ```text
+//!                           quantised        accuracy    agrees       KL       kB one sample
+//! teacher                                     96.35 %         -        -   9581.6   0.153 ms
+//! student, 32 bits                            93.25 %   94.85 %   0.1173    306.0   0.008 ms
+//! 8 bits, one scale         after training    93.25 %   94.85 %   0.1183     77.6   0.020 ms
+//!                           in training       93.00 %   94.80 %   0.1190     77.6   0.020 ms
+//! 8 bits, a scale for 16    after training    93.25 %   94.85 %   0.1172     96.6   5.242 ms
+//!                           in training       93.15 %   94.95 %   0.1121     96.6   2.979 ms
+//! 4 bits, one scale         after training    92.65 %   93.95 %   0.1372     77.6   0.020 ms
+//!                           in training       93.05 %   94.75 %   0.1071     77.6   0.020 ms
+//! 4 bits, a scale for 16    after training    92.95 %   94.45 %   0.1228     96.6  13.715 ms
+//!                           in training       93.00 %   94.55 %   0.1084     96.6  10.393 ms
+//! 2 bits, a scale for 16    after training    88.70 %   89.80 %   0.2719     96.6   6.392 ms
+//!                           in training       91.15 %   92.90 %   0.1867     96.6   6.332 ms
+//! ```
+//!
+//! KL is that of the student from the teacher. Eight bits cost next to nothing; the fewer they are,
+//! the more it helps to have them in the training.
+//!
+//! A file of fewer bits is not a faster model: on a CPU, Burn 0.22 turns weights back into floats in
+//! every forward pass, and takes long for blocks. [`Student::unpacked`] does it once. `flex` has one
+//! byte for each weight however few its bits; devices that pack them have smaller files. `ndarray`
+//! quantises to eight bits only. Activations are floats throughout, and safetensors files hold no
+//! quantised tensors in Burn 0.22, so these are Burn's own.
+//!
+//! `examples/deploy_target` is a crate of its own, without the standard library, that holds such a
+//! file and compiles for microcontrollers and WebAssembly.
 
 #[path = "../common/mod.rs"]
 mod common;

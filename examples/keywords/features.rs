@@ -32,7 +32,7 @@ pub enum Voices {
 }
 
 /// How far the noise is below the speech, in decibels.
-const NOISES: [f32; 4] = [f32::INFINITY, 20.0, 10.0, 5.0];
+pub const NOISES: [f32; 4] = [f32::INFINITY, 20.0, 10.0, 5.0];
 
 /// Listens to each clip a number of times, each time in the next of the noises.
 pub fn listen(
@@ -126,7 +126,7 @@ impl Ears {
         for n in 0..FRAME {
             let turn = 2.0 * PI * n as f32 / FRAME as f32;
             let window = 0.5 - 0.5 * turn.cos();
-            // Whole turns are left out before the cosine, which is exact for small angles only.
+            // Without its whole turns, an angle keeps its digits.
             let angle = |k: usize| 2.0 * PI * ((n * k) % FRAME) as f32 / FRAME as f32;
             waves.extend((0..bins).map(|k| window * angle(k).cos()));
             waves.extend((0..bins).map(|k| window * angle(k).sin()));

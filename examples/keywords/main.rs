@@ -1,4 +1,4 @@
-//! A network of a few kilobytes hears spoken digits, taught by a larger one.
+//! A network of 30 kilobytes hears spoken digits, taught by a larger one.
 //!
 //! ```text
 //! cargo run --release --example keywords
@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
 mod clips;
 mod features;
 mod models;
@@ -23,10 +24,13 @@ use burn_distill::{DistillBatch, DistillData, Distiller, FitConfig, Schedule, tr
 use clap::Parser;
 use clips::{Clip, Clips};
 use common::backend::BackendName;
-use features::{BANDS, FRAMES, Heard, Voices, listen};
+use features::{BANDS, FRAMES, Heard, NOISES, Voices, listen};
 use models::Network;
 
-/// A network of a few kilobytes hears spoken digits, taught by a larger one.
+/// The student has one in so many of the teacher's clips.
+const NTH: usize = 3;
+
+/// A small network hears spoken digits, taught by a larger one.
 #[derive(Debug, Parser)]
 struct Args {
     /// Where to compute.
@@ -43,23 +47,11 @@ struct Args {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Measures on the voices that are there for choosing settings, not on those of the test.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     validate: bool,
     /// Directory for report.json and student.safetensors.
     #[arg(long, default_value = "target/keywords")]
     out: PathBuf,
-    #[arg(long, default_value_t = 10)]
-    teacher_epochs: usize,
-    #[arg(long, default_value_t = 40)]
-    epochs: usize,
-    #[arg(long, default_value_t = 5e-3)]
-    rate: f64,
-    #[arg(long, default_value_t = 3e-3)]
-    teacher_rate: f64,
-    #[arg(long, default_value_t = 4.0)]
-    temperature: f64,
-    #[arg(long, default_value_t = 2)]
-    nth: usize,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -74,36 +66,32 @@ where
 {
     let at: Device = device.clone().into();
     burn_distill::check_device(&at)?;
-    let clips = match &args.data {
+    let Clips {
+        mut train,
+        valid,
+        test,
+    } = match &args.data {
         Some(directory) => Clips::recordings(directory)?,
         None => Clips::shipped()?,
     };
-    let tested = if args.validate {
-        clips.valid
-    } else {
-        clips.test
-    };
-    let all = clips.train;
-    let few: Vec<Clip> = all
-        .iter()
-        .skip(args.seed as usize % args.nth)
-        .step_by(args.nth)
-        .cloned()
-        .collect();
-    let start = std::time::Instant::now();
-    let times = (4000 / all.len()).max(1);
-    let train = data(listen(&all, times, Voices::Varied, args.seed, &at));
-    let few = data(listen(&few, times, Voices::Varied, args.seed + 1, &at));
-    let times = (1200 / tested.len()).clamp(1, 4);
-    let test = data(listen(&tested, times, Voices::AsTheyAre, 12, &at));
-    println!(
-        "features {:?} {} {} {}",
-        start.elapsed(),
-        train.len(),
-        few.len(),
-        test.len()
-    );
+    let mut test = if args.validate { valid } else { test };
+    if args.quick {
+        train.truncate(100);
+        test.truncate(50);
+    }
+    let mine = train.iter().skip(args.seed as usize % NTH).step_by(NTH);
+    let few: Vec<Clip> = mine.cloned().collect();
+    let (clips, clips_of_student) = (train.len(), few.len());
 
+    // However many clips there are, a network hears so many sounds in an epoch.
+    let sounds = if args.quick { 200 } else { 4000 };
+    let varied = |clips: Vec<Clip>, seed| {
+        let times = sounds / clips.len();
+        data(listen(&clips, times.max(1), Voices::Varied, seed, &at))
+    };
+    let (train, few) = (varied(train, args.seed), varied(few, args.seed + 1000));
+    let times = (1200 / test.len()).clamp(1, NOISES.len());
+    let test = data(listen(&test, times, Voices::AsTheyAre, 12, &at));
     let recipe = |label: &str, epochs, rate| {
         FitConfig::new(if args.quick { 1 } else { epochs })
             .with_batch_size(32)
@@ -112,36 +100,32 @@ where
             .with_seed(args.seed)
             .with_label(label)
     };
+
+    println!("Teacher on {clips} words with noise ...");
     at.seed(args.seed);
-    let config = recipe("teacher", args.teacher_epochs, args.teacher_rate);
-    let teacher = train_on_labels::<B, _, _>(
-        device.clone(),
-        Network::teacher(&at),
-        &config,
-        train,
-        test.clone(),
-    )?;
-    println!("teacher {:?}", start.elapsed());
-    let config = recipe("student", args.epochs, args.rate).with_baseline(true);
+    let teacher = Network::teacher(&at);
+    let config = recipe("teacher", 10, 3e-3);
+    let teacher =
+        train_on_labels::<B, _, _>(device.clone(), teacher, &config, train, test.clone())?;
+
+    println!("Student on {clips_of_student} of them, from labels and from the teacher ...");
+    let config = recipe("student", 20, 5e-3).with_baseline(true);
     let distilled = Distiller::<B, _, _>::new(device, teacher.model, Network::student(&at))
-        .with(SoftTargetConfig::new(args.temperature), 1.0)
+        .with(SoftTargetConfig::new(4.0), 1.0)
         .fit(&config, few, test)?;
     println!("\n{}\n", distilled.report);
-    println!("total {:?}", start.elapsed());
 
     std::fs::create_dir_all(&args.out)?;
     distilled.report.save_json(args.out.join("report.json"))?;
     let path = args.out.join("student.safetensors");
     let mut file = SafetensorsStore::from_file(&path).overwrite(true);
     distilled.student.save_into(&mut file)?;
-    println!(
-        "{}: {} bytes",
-        path.display(),
-        std::fs::metadata(&path)?.len()
-    );
+    let kilobytes = std::fs::metadata(&path)?.len() as f64 / 1000.0;
+    println!("The student is {kilobytes:.1} kB in {}.", path.display());
     Ok(())
 }
 
+/// Energies `[N, 1, BANDS, FRAMES]` with the number of the word.
 fn data(heard: Vec<Heard>) -> DistillData<Tensor<4>> {
     DistillData::from_fn(InMemDataset::new(heard), |heard: Vec<Heard>, device| {
         let classes: Vec<i64> = heard.iter().map(|heard| heard.class as i64).collect();
