@@ -1,8 +1,41 @@
-//! A network of 30 kilobytes hears spoken digits, taught by a larger one.
+//! A network of 29 kilobytes hears spoken digits, taught by a larger one.
 //!
 //! ```text
 //! cargo run --release --example keywords
 //! ```
+//!
+//! The teacher learns the ten digits, and to tell them from other words, on 506 words in 46
+//! synthesised voices (`examples/data/keywords`: nobody has spoken them), with noise and at varied
+//! speeds. The student is fourteen times smaller and has one in eight of these words, once with
+//! labels alone, once with the teacher's answers. Both are tested on 24 voices that neither has
+//! heard: without noise, and with noise 20, 10 and 5 decibels below the speech.
+//!
+//! ```text
+//!                                   teacher   labels alone      distilled
+//! -----------------------------------------------------------------------
+//! accuracy                          85.89 %        69.13 %        82.48 %
+//! agreement with teacher                  -        71.50 %        84.28 %
+//! KL(teacher || student)                  -         1.3077         0.2471
+//! KL(student || teacher)                  -         1.1398         0.3216
+//! cross-entropy                      0.4361         1.8722         0.6062
+//! calibration error                  2.24 %        17.25 %         3.87 %
+//! parameters                         95,523          6,635          6,635
+//! file size                       385.84 kB       31.02 kB       31.02 kB
+//! latency of one sample            0.461 ms       0.110 ms       0.111 ms
+//! samples per second                    459         15,008         14,972
+//!
+//! gap recovered       79.66 %
+//! compression         14.4 times fewer parameters
+//! speed-up            4.2 times lower latency
+//! parameter distance  9.9831 over 6 of 27 tensors
+//! measured on         1,056 samples of the validation set
+//! trained             20 of 20 epochs on 3,968 samples in 162.0 s
+//!
+//! The student is 28.8 kB in target/keywords/student.safetensors.
+//! ```
+//!
+//! Few words are the setting that shows this. With one in three of them, the student did as well
+//! from labels: 79.3 % against 79.8 % on the validation voices, its teacher 86.1 %.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -28,7 +61,7 @@ use features::{BANDS, FRAMES, Heard, NOISES, Voices, listen};
 use models::Network;
 
 /// The student has one in so many of the teacher's clips.
-const NTH: usize = 3;
+const NTH: usize = 8;
 
 /// A small network hears spoken digits, taught by a larger one.
 #[derive(Debug, Parser)]
