@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::backend::Flex;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, Quantizer};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::BurnpackStore;
 use burn::store::ModuleStore;
+use burn::tensor::quantization::{Calibration, QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Device, Tensor};
 use burn::train::MultiDeviceOptim;
 use burn_distill::loss::{HintConfig, SoftTargetConfig};
+use burn_distill::report::measure;
 use burn_distill::{Distillable, Distiller, FitConfig, Frozen, Outputs, ProgressMode};
 use common::net::{Net, bytes, initialized, inputs, labelled, largest_difference, numbers, points};
 
@@ -118,6 +120,37 @@ fn it_follows_its_device_without_autodiff() {
         let moved = Frozen::new(teacher()).fork(&elsewhere.clone().autodiff());
         assert_eq!(on(&moved), [elsewhere]);
     }
+}
+
+#[test]
+fn a_quantised_one_stays_in_its_bits_wherever_it_goes() {
+    let scheme = QuantScheme::default()
+        .with_value(QuantValue::Q8S)
+        .with_store(QuantStore::Native);
+    let group = ParamGroup::from_predicate("weight");
+    let mut quantizer = Quantizer::new(Calibration::MinMax, scheme);
+    let teacher = teacher().quantize_weights_group(&mut quantizer, group);
+
+    let device = Device::flex().autodiff();
+    let frozen = Frozen::new(teacher.clone());
+    let pinned = frozen.clone().pinned_to(&device);
+    for frozen in [
+        frozen.clone().fork(&device),
+        frozen.to_device(&device),
+        pinned,
+    ] {
+        assert_eq!(bytes(frozen.inner()), bytes(&teacher));
+    }
+    let report = measure(
+        &teacher,
+        None::<&Frozen<Net>>,
+        &labelled(points(8)),
+        8,
+        &device,
+    )
+    .unwrap();
+    let record = teacher.into_record().into_bytes().unwrap();
+    assert_eq!(report.bytes, record.len());
 }
 
 #[test]

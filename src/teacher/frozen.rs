@@ -71,7 +71,7 @@ impl<T: Module> Frozen<T> {
     pub fn pinned_to(self, device: &Device) -> Self {
         let at = device.clone().inner();
         Self {
-            teacher: self.teacher.fork(&at),
+            teacher: self.teacher.to_device(&at),
             pin: Some(Pin { at, answers: None }),
         }
     }
@@ -133,11 +133,11 @@ impl<T: Module> Frozen<T> {
         Some((&pin.at, to))
     }
 
-    fn follow(self, device: &Device, move_teacher: impl FnOnce(T, &Device) -> T) -> Self {
+    fn follow(self, device: &Device) -> Self {
         let device = device.clone().inner();
         match self.pin {
             None => Self {
-                teacher: move_teacher(self.teacher, &device),
+                teacher: self.teacher.to_device(&device),
                 pin: None,
             },
             Some(pin) => Self {
@@ -193,11 +193,12 @@ impl<T: Module> Module for Frozen<T> {
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.follow(device, T::fork)
+        // Nothing is here to detach, and Burn's `fork` would turn quantised weights into floats.
+        self.follow(device)
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.follow(device, T::to_device)
+        self.follow(device)
     }
 
     fn train(self) -> Self {
