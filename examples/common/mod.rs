@@ -4,4 +4,5 @@
 pub mod arms;
 pub mod backend;
 pub mod digits;
+pub mod idx;
 pub mod mlp;
