@@ -85,8 +85,8 @@ where
         set.test.truncate(500);
     }
     // Each seed has its own images, as far as there are enough.
-    set.train
-        .rotate_left(args.seed as usize * args.images % set.train.len());
+    let first = args.seed as usize * args.images % set.train.len();
+    set.train.rotate_left(first);
     let count = args.images.min(set.train.len());
     let (train, few, test) = (
         set.data(&set.train),

@@ -193,7 +193,7 @@ where
     fn few_labels(&self) -> Result<(), Box<dyn Error>> {
         let all: Vec<Digit> = self.train.iter().take(10_000).cloned().collect();
         let guessed = Lesson::Labels(self.guesses(&all));
-        let soft = Lesson::Answers(all.clone(), 4.0);
+        let soft = Lesson::Answers(all.clone(), 2.0);
         let few: Vec<Lesson> = (self.seeds.clone())
             .map(|seed| {
                 let first = seed as usize * 1000 % all.len();
@@ -216,8 +216,8 @@ where
         line("1,000 labels alone", 1000, 1000, &students)?;
         let students = self.students(&NARROW, &pace(40, 1e-2), |_| &guessed)?;
         line("the teacher's best guesses", images, 0, &students)?;
-        let students = self.students(&NARROW, &pace(40, 1e-2), |_| &soft)?;
-        line("the teacher's answers, τ = 4", images, 0, &students)?;
+        let students = self.students(&NARROW, &pace(20, 2e-2), |_| &soft)?;
+        line("the teacher's answers, τ = 2", images, 0, &students)?;
         let students = self.students(&NARROW, &pace(40, 1e-2), |_| &every)?;
         line("all true labels", images, images, &students)?;
         let teacher = std::slice::from_ref(&self.teacher);
