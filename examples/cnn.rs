@@ -27,9 +27,11 @@ use clap::Parser;
 use common::backend::BackendName;
 use common::images::ImageSet;
 
-/// Channels of each stage; between stages images shrink to half their height and width.
-const TEACHER: [usize; 3] = [16, 32, 64];
-const STUDENT: [usize; 3] = [8, 16, 32];
+/// Channels of each stage.
+const TEACHER: [usize; 4] = [16, 32, 64, 64];
+const STUDENT: [usize; 4] = [12, 24, 48, 48];
+/// Behind each of the first stages, images shrink to half their height and width.
+const SHRINKING: usize = 2;
 
 /// A depthwise-separable network learns images from a convolutional one.
 #[derive(Debug, Parser)]
@@ -51,7 +53,7 @@ struct Args {
     #[arg(long, default_value_t = 6)]
     teacher_epochs: usize,
     /// The student's passes over its images.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 40)]
     epochs: usize,
     /// How many of the training images the student sees.
     #[arg(long, default_value_t = 1000)]
@@ -95,6 +97,7 @@ where
     );
     let recipe = |epochs, rate| {
         FitConfig::new(epochs)
+            .with_batch_size(if args.quick { 16 } else { 64 })
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), rate)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
             .with_seed(args.seed)
@@ -114,7 +117,7 @@ where
 
     println!("Student {STUDENT:?} on {count} of them, from labels and from the teacher ...");
     let student = Cnn::new(Stage::separable, channels, &STUDENT, set.classes, &at);
-    let config = recipe(args.epochs, 2e-2)
+    let config = recipe(args.epochs, 1e-2)
         .with_label("student")
         .with_baseline(true);
     let distilled = Distiller::<B, _, _>::new(device, teacher.model, student)
@@ -176,7 +179,7 @@ impl Stage {
     }
 }
 
-/// Stages with pooling between them, and a linear head on the mean of the last maps.
+/// Stages, pooling behind the first of them, and a linear head on the mean of the last maps.
 #[derive(Module, Debug)]
 struct Cnn {
     stages: Vec<Stage>,
@@ -208,11 +211,11 @@ impl Distillable<Tensor<4>> for Cnn {
     fn outputs(&self, images: Tensor<4>) -> Outputs {
         let mut x = images;
         for (i, stage) in self.stages.iter().enumerate() {
-            if i > 0 {
-                x = self.pool.forward(x);
-            }
             for layer in &stage.layers {
                 x = layer.forward(x);
+            }
+            if i < SHRINKING {
+                x = self.pool.forward(x);
             }
         }
         let means = x.clone().flatten::<3>(2, 3).mean_dim(2).squeeze_dim::<2>(2);
