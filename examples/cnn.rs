@@ -69,7 +69,7 @@ struct Args {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = Args::parse();
     if args.quick {
-        (args.teacher_epochs, args.epochs, args.images) = (1, 2, 256);
+        (args.teacher_epochs, args.epochs, args.images) = (1, 4, 256);
     }
     on_backend!(args.backend, run, &args)
 }

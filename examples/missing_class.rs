@@ -7,12 +7,39 @@
 //! **A digit that the student never sees.** From the student's images every 3 is taken out. Labels of
 //! the others say nothing of a 3, and a student that learned from them finds none. A teacher's
 //! answers do say something: how much each 2, 5 or 8 looks like a 3. From these alone, without any
-//! label, a student recognises most 3s of the test set (Hinton et al. 2015, section 3).
+//! label, a student recognises most 3s of the test set (Hinton et al. 2015, section 3):
+//!
+//! ```text
+//! | learns from | 3s recognised % | all digits % |
+//! |---|---|---|
+//! | their labels | 0.00 ± 0.00 | 83.95 ± 0.18 |
+//! | the teacher's answers, τ = 1 | 33.33 ± 1.95 | 87.87 ± 0.15 |
+//! | the teacher's answers, τ = 4 | 62.81 ± 3.28 | 91.73 ± 0.20 |
+//! | the teacher's answers, τ = 8 | 65.70 ± 0.72 | 92.00 ± 0.35 |
+//! | the teacher's answers, τ = 20 | 70.39 ± 2.75 | 92.50 ± 0.44 |
+//! | the teacher itself | 95.04 | 96.35 |
+//! ```
+//!
+//! A low temperature hides what is said of the unlikely classes: at τ = 1 it is a third of them.
 //!
 //! **Few labels, many images.** 1,000 images have labels, 10,000 have none. Distillation may use all
 //! of them, and so may anybody who lets the teacher label them with its best guess. To tell the worth
-//! of more images from the worth of soft answers, all four ways stand side by side: the 1,000
-//! labels, the teacher's guesses, its soft answers, and the true labels of all 10,000.
+//! of more images from the worth of soft answers, all four ways stand side by side:
+//!
+//! ```text
+//! | learns from | images | labels | accuracy % |
+//! |---|---|---|---|
+//! | 1,000 labels alone | 1000 | 1000 | 88.42 ± 0.54 |
+//! | the teacher's best guesses | 10000 | 0 | 95.25 ± 0.31 |
+//! | the teacher's answers, τ = 2 | 10000 | 0 | 95.38 ± 0.39 |
+//! | all true labels | 10000 | 10000 | 95.43 ± 0.15 |
+//! | the teacher itself | 10000 | 10000 | 96.35 |
+//! ```
+//!
+//! Nearly all of the gain is more images. This teacher was trained on the labels of these same 10,000,
+//! so that its guesses are hardly less than those labels and its soft answers hardly more: the three
+//! ways differ by less than their spread. Numbers are means over three seeds ± standard deviation; epochs,
+//! learning rates and the second temperature were chosen with `--validate`.
 
 mod common;
 
