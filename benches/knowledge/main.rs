@@ -14,6 +14,9 @@ mod common;
 #[path = "../../examples/common/digits.rs"]
 #[allow(dead_code)]
 mod digits;
+#[path = "../../examples/common/idx.rs"]
+#[allow(dead_code)]
+mod idx;
 mod reading;
 mod sizes;
 mod trainings;

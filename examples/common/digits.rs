@@ -1,14 +1,15 @@
 //! The handwritten digits in `examples/data/mnist`.
 
-use std::io::Read;
+use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::InMemDataset;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_distill::{DistillBatch, DistillData, batch_fn};
-use flate2::read::GzDecoder;
 use serde::Serialize;
+
+use super::idx;
 
 /// Height and width of a digit.
 pub const SIDE: usize = 28;
@@ -41,34 +42,43 @@ impl Digit {
 }
 
 /// The 10,000 training digits.
-pub fn train() -> std::io::Result<Vec<Digit>> {
-    read("train")
+pub fn train() -> Result<Vec<Digit>> {
+    train_in(&shipped())
 }
 
 /// The 2,000 test digits.
-pub fn test() -> std::io::Result<Vec<Digit>> {
-    read("t10k")
+pub fn test() -> Result<Vec<Digit>> {
+    test_in(&shipped())
 }
 
-fn read(split: &str) -> std::io::Result<Vec<Digit>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/mnist");
-    let images = unpack(directory.join(format!("{split}-images-idx3-ubyte.gz")))?;
-    let labels = unpack(directory.join(format!("{split}-labels-idx1-ubyte.gz")))?;
-    // A header of four numbers before the images, of two before the labels.
-    let images = images[16..].chunks_exact(SIDE * SIDE);
-    let digits = images.zip(&labels[8..]).map(|(pixels, label)| Digit {
+/// Where the digits are that come with the repository.
+pub fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/mnist")
+}
+
+/// The training digits in a directory of MNIST's files.
+pub fn train_in(directory: &Path) -> Result<Vec<Digit>> {
+    read(directory, "train")
+}
+
+/// The test digits in a directory of MNIST's files.
+pub fn test_in(directory: &Path) -> Result<Vec<Digit>> {
+    read(directory, "t10k")
+}
+
+fn read(directory: &Path, split: &str) -> Result<Vec<Digit>> {
+    let (images, labels) = idx::read(directory, split)?;
+    if [images.height, images.width] != [SIDE, SIDE] {
+        let size = format!("{} by {}", images.height, images.width);
+        let message = format!("a digit is {SIDE} by {SIDE} pixels, not {size}");
+        return Err(Error::new(ErrorKind::InvalidData, message));
+    }
+    let images = images.pixels.chunks_exact(SIDE * SIDE);
+    let digits = images.zip(labels).map(|(pixels, label)| Digit {
         pixels: pixels.to_vec(),
-        label: *label,
+        label,
     });
     Ok(digits.collect())
-}
-
-fn unpack(path: PathBuf) -> std::io::Result<Vec<u8>> {
-    let file = std::fs::File::open(&path)
-        .map_err(|error| std::io::Error::other(format!("{}: {error}", path.display())))?;
-    let mut bytes = Vec::new();
-    GzDecoder::new(file).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Digits as batches of flat images `[N, 784]` from 0 to 1, with their labels.
@@ -83,6 +93,13 @@ pub fn batcher() -> impl Batcher<Digit, DistillBatch<Tensor<2>>> + Clone + 'stat
         let labels: Vec<i64> = digits.iter().map(|digit| digit.label.into()).collect();
         DistillBatch::new(flat_images(&digits, device))
             .with_classes(Tensor::<1, _>::from_data(labels.as_slice(), device))
+    })
+}
+
+/// The same batches without the labels, for a student who has a teacher in their place.
+pub fn unlabelled(digits: Vec<Digit>) -> DistillData<Tensor<2>> {
+    DistillData::from_fn(InMemDataset::new(digits), |digits: Vec<Digit>, device| {
+        DistillBatch::new(flat_images(&digits, device))
     })
 }
 

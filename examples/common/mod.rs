@@ -1,9 +1,14 @@
-//! What the examples share: digits, a perceptron, and the choice of a backend.
+//! What the examples share: digits and other images, a perceptron, and the choice of a backend.
 #![allow(dead_code)] // No example uses all of it.
 
 pub mod arms;
 pub mod backend;
+pub mod cifar;
 pub mod digits;
+pub mod folder;
+pub mod idx;
+pub mod images;
 pub mod known;
 pub mod mlp;
+pub mod png;
 pub mod torch_cnn;
