@@ -121,3 +121,8 @@ struct Readme;
 #[cfg(all(doctest, feature = "remote-server"))]
 #[doc = include_str!("../docs/remote.md")]
 struct Remote;
+
+/// And that of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
