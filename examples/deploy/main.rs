@@ -32,9 +32,10 @@
 //!
 //! A file of fewer bits is not a faster model: on a CPU, Burn 0.22 turns weights back into floats in
 //! every forward pass, and takes long for blocks (the machine was busy with other things too).
-//! [`Student::unpacked`] does it once. `flex` has one byte for each weight however few its bits; devices that pack them have smaller files. `ndarray`
-//! quantises to eight bits only. Activations are floats throughout, and safetensors files hold no
-//! quantised tensors in Burn 0.22, so these are Burn's own.
+//! `Student::unpacked` does it once. `flex` has one byte for each weight however few its bits;
+//! devices that pack them have smaller files. `ndarray` quantises to eight bits only. Activations
+//! are floats throughout, and safetensors files hold no quantised tensors in Burn 0.22, so these
+//! are Burn's own.
 //!
 //! `examples/deploy_target` is a crate of its own, without the standard library, that holds such a
 //! file and compiles for microcontrollers and WebAssembly.

@@ -36,6 +36,10 @@
 //!
 //! Few words are the setting that shows this. With one in three of them, the student did as well
 //! from labels: 79.3 % against 79.8 % on the validation voices, its teacher 86.1 %.
+//!
+//! With `--data` the same program runs on recordings of people: on the Free Spoken Digit Dataset, of
+//! six speakers of whom two are tested, labels alone gave 72.9 %, the teacher's answers 76.8 %, the
+//! teacher 86.2 %.
 
 #[path = "../common/mod.rs"]
 mod common;
