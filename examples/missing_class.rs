@@ -38,7 +38,8 @@
 //!
 //! Nearly all of the gain is more images. This teacher was trained on the labels of these same 10,000,
 //! so that its guesses are hardly less than those labels and its soft answers hardly more: the three
-//! ways differ by less than their spread.
+//! ways differ by less than their spread. With MNIST's own files (`--data DIR --seeds 1`) the teacher has
+//! 20,000 digits and 97.69 %; the four lines are then 89.05, 96.07, 96.35 and 95.83.
 //!
 //! All students have one teacher; numbers are means over three seeds ± standard deviation. Epochs and
 //! learning rates of the second table, and its temperature, were chosen on 1,000 training digits that
