@@ -21,6 +21,7 @@ use burn_distill::{
     ProgressMode, check_device,
 };
 use common::net::{Net, Point, bytes, classes, initialized, inputs, labelled, numbers, points};
+use common::plain::Plain;
 
 /// Names the port to the process that serves.
 const PORT: &str = "BURN_DISTILL_TEST_SERVER_PORT";
@@ -175,6 +176,32 @@ fn every_worker_of_several_devices_asks_it() {
     };
     let difference = common::net::largest_difference(&run(Some(&remote)), &run(None));
     assert!(difference < 1e-5, "{difference}");
+}
+
+#[test]
+fn two_served_devices_train_what_one_here_does() {
+    let name = "two_served_devices_train_what_one_here_does";
+    let servers = [Server::start(name), Server::start(name)];
+    let devices: Vec<Device> = servers.iter().map(Server::device).collect();
+    let run = |config: FitConfig| {
+        let (teacher, student) = (Plain::new(12), Plain::new(4));
+        let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
+            .with(SoftTargetConfig::new(4.0), 1.0)
+            .fit(&config, labelled(points(44)), None)
+            .unwrap();
+        numbers(&distilled.student)
+    };
+    let one = run(quiet());
+    for optim in [
+        MultiDeviceOptim::OptimMainDevice,
+        MultiDeviceOptim::OptimSharded,
+    ] {
+        let two = run(quiet()
+            .with_batch_size(8)
+            .with_devices(devices.clone(), optim));
+        let difference = common::net::largest_difference(&one, &two);
+        assert!(difference < 1e-5, "{difference} with {optim:?}");
+    }
 }
 
 /// A teacher in half precision.

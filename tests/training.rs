@@ -22,6 +22,7 @@ use common::net::{
     Net, Point, bytes, classes, initialized, inputs, labelled, largest_difference, masked, numbers,
     points,
 };
+use common::plain::Plain;
 
 fn quiet(epochs: usize) -> FitConfig {
     FitConfig::new(epochs)
@@ -104,32 +105,6 @@ fn accumulated_batches_are_one_large_batch() {
             other > 1e-3,
             "the control: without accumulation it is another training"
         );
-    }
-}
-
-/// Two linear layers, the same in every call.
-#[derive(Module, Debug)]
-struct Plain {
-    first: burn::nn::Linear,
-    head: burn::nn::Linear,
-}
-
-impl Plain {
-    fn new(hidden: usize) -> Self {
-        let device = Device::flex();
-        device.seed(5);
-        let layer = |from, to| burn::nn::LinearConfig::new(from, to).init(&device);
-        initialized(Self {
-            first: layer(common::net::INPUTS, hidden),
-            head: layer(hidden, common::net::CLASSES),
-        })
-    }
-}
-
-impl Distillable<Tensor<2>> for Plain {
-    fn outputs(&self, input: Tensor<2>) -> burn_distill::Outputs {
-        let hidden = self.first.forward(input).tanh();
-        burn_distill::Outputs::new(self.head.forward(hidden.clone())).with_feature("hidden", hidden)
     }
 }
 

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // No test uses all of it.
 
 pub mod net;
+#[cfg(feature = "flex")]
+pub mod plain;
 
 use burn::tensor::Device;
 
