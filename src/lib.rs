@@ -29,9 +29,14 @@
 //!    [`Distiller::with`], from a closure with [`loss_fn`](loss::loss_fn), or from a file with
 //!    [`ObjectiveConfig`].
 //! 4. [`Distiller::fit`] checks everything on one batch, trains on Burn's own engine as
-//!    [`FitConfig`] says, and hands back the student with a [`Report`].
+//!    [`FitConfig`] says, and hands back the student with a [`Report`], as a table or as
+//!    [a page](Report::save_html).
 //!
-//! Around it: [`train_on_labels`] trains a teacher, [`Transfer`] copies some of its parameters into
+//! The [guide](https://github.com/burn-distill/burn-distill/blob/main/docs/guide.md) goes this way at leisure, and
+//! ends with what to do when something does not work.
+//!
+//! Around it: [`train_on_labels`] trains a teacher, [`teacher_fn`] makes one of a closure,
+//! [`knowledge`] keeps what a teacher said, [`Transfer`] copies some of its parameters into
 //! a student, [`metric`] measures how far the two are apart, and every loss is also a pure function
 //! for a training loop of your own.
 //!
