@@ -1,5 +1,4 @@
 // What the blocks of guide.md share: a small network, points in four clusters, and a quick training.
-#![allow(unused_imports, dead_code)]
 
 pub use burn::backend::Flex;
 pub use burn::data::dataset::InMemDataset;
