@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use burn::backend::Dispatch;
 use burn::data::dataset::InMemDataset;
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_distill::knowledge::{
     KnowledgeBatcher, LogitsFormat, LogitsPrecision, RecordOptions, Samples, Store, ValuePrecision,
