@@ -115,7 +115,11 @@ pub fn print(rows: usize) {
             let (_skewed, ranked) = write_top(&skewed, at, logits, ranks);
             let [bytes, fewer] = [&store, &ranked].map(|store| store.bytes() as f64 / rows as f64);
             let (all, of_precision) = lost(&store, &uniform, at);
-            println!("| {k} | {name} | {bytes:.1} | {fewer:.1} | {all:.3} | {of_precision:.5} |");
+            let of_precision = match of_precision {
+                loss if loss < 5e-6 => "< 0.00001".into(),
+                loss => format!("{loss:.5}"),
+            };
+            println!("| {k} | {name} | {bytes:.1} | {fewer:.1} | {all:.3} | {of_precision} |");
         }
     }
     for draws in DRAWS {
