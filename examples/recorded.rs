@@ -6,7 +6,15 @@
 //!
 //! A teacher of 2.4 million parameters learns 10,000 handwritten digits and says what it thinks of each of
 //! them and of the 2,000 test digits. That is written down, the teacher and its file are gone, and three
-//! students learn from what was written, without a single label.
+//! students learn from what was written, without a single label. On two cores it takes half a minute and ends with
+//!
+//! ```text
+//!                           parameters    accuracy   agreement   KL(T ‖ S)   seconds
+//! the teacher, recorded        2395210     96.35 %
+//! 784-32-10                      25450     92.70 %     94.90 %      0.1184       1.9
+//! 784-100-10                     79510     95.40 %     97.85 %      0.0236       2.6
+//! 784-300-10                    238510     96.05 %     98.65 %      0.0096       5.5
+//! ```
 
 mod common;
 
@@ -41,7 +49,7 @@ struct Args {
     /// Seed of weights, order and dropout.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// A few seconds instead of two minutes, with results to match.
+    /// A few seconds instead of half a minute, with results to match.
     #[arg(long)]
     quick: bool,
     /// Directory for what is recorded; what an earlier run left there is replaced.
