@@ -7,19 +7,19 @@
 //! A teacher of four layers reads 189 chapters of Genesis to Ruth. A student of two layers then
 //! reads a quarter of their verses: with the words that follow alone, with the teacher's answers, or
 //! with both; from random weights, or from the first and the third of the teacher's layers. The table
-//! is about 23 chapters that nobody has read:
+//! is about 23 chapters that nobody has read (with `--features x86-v4`; other kernels round otherwise):
 //!
 //! ```text
 //!                                             perplexity of a       agreement
 //!                                   parameters   token   character   with teacher
 //! -------------------------------------------------------------------------------
 //! teacher                              1088256   24.74       2.745       100.00 %
-//! its layers 1 and 3, untrained         691712   28.75       2.878        73.90 %
-//! labels alone, random start            691712   42.45       3.253        54.61 %
-//! labels alone, teacher's layers        691712   26.23       2.796        77.52 %
-//! distilled, random start               691712   31.54       2.963        67.11 %
-//! distilled, teacher's layers           691712   25.29       2.764        90.66 %
-//! both, teacher's layers                691712   23.96       2.717        80.71 %
+//! its layers 1 and 3, untrained         691712   28.78       2.879        74.99 %
+//! labels alone, random start            691712   42.49       3.254        54.43 %
+//! labels alone, teacher's layers        691712   26.29       2.798        77.38 %
+//! distilled, random start               691712   31.61       2.965        66.54 %
+//! distilled, teacher's layers           691712   25.28       2.764        90.44 %
+//! both, teacher's layers                691712   24.00       2.719        80.19 %
 //! ```
 //!
 //! Perplexity is how many tokens, or characters, a model wavers between, as if all were equally
