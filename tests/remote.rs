@@ -196,11 +196,17 @@ fn two_served_devices_train_what_one_here_does() {
         MultiDeviceOptim::OptimMainDevice,
         MultiDeviceOptim::OptimSharded,
     ] {
-        let two = run(quiet()
-            .with_batch_size(8)
-            .with_devices(devices.clone(), optim));
-        let difference = common::net::largest_difference(&one, &two);
-        assert!(difference < 1e-5, "{difference} with {optim:?}");
+        // The second time, one of the two is in this process.
+        let mixed = vec![Device::flex(), devices[0].clone()];
+        for devices in [devices.clone(), mixed] {
+            let config = quiet().with_batch_size(8);
+            let two = run(config.with_devices(devices.clone(), optim));
+            let difference = common::net::largest_difference(&one, &two);
+            assert!(
+                difference < 1e-5,
+                "{difference} with {optim:?} on {devices:?}"
+            );
+        }
     }
 }
 
