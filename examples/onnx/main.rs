@@ -12,9 +12,9 @@
 //! onnx2burn --no-development examples/data/teacher/digits_cnn.onnx examples/onnx
 //! ```
 //!
-//! `digits_cnn.rs` is what came out, untouched. Its `Model` is an ordinary module, and ten lines make it a
-//! teacher, here of a network with a fourth of its channels. A graph that the program does not understand can be run by whatever does, behind a closure:
-//! see the example `any_teacher`.
+//! `digits_cnn.rs` is what came out, but for its paths. Its `Model` is an ordinary module, and ten lines make it a
+//! teacher, here of a network with a fourth of its channels. A graph that the program does not understand can be
+//! run by whatever does, behind a closure: see the example `any_teacher`.
 //!
 //! ```text
 //! Logits of 16 digits differ from PyTorch's by at most 5.7e-6.
