@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::measure::{read, unreadable};
 use super::picture::pictures;
-use crate::ops::divergence;
 use crate::{DistillData, Result};
 
 /// How many disagreements are kept.
@@ -63,8 +62,10 @@ pub(super) struct Comparer {
     comparison: Comparison,
 }
 
-/// What a batch says beside its logits.
+/// What is known of a batch beside its logits.
 pub(super) struct Place<'a> {
+    /// `KL(teacher || student)` of each row.
+    pub divergence: &'a Tensor<1>,
     pub labels: Option<&'a Tensor<1, Int>>,
     pub mask: Option<&'a Tensor<1, Bool>>,
     /// The samples of the batch, by their place in the data.
@@ -82,7 +83,7 @@ impl Comparer {
         let [rows, classes] = student.dims();
         let (sure, theirs) = softmax(teacher.clone(), 1).max_dim_with_indices(1);
         let (own_sure, ours) = softmax(student.clone(), 1).max_dim_with_indices(1);
-        let kl = divergence(student, teacher, 1.0).value.unsqueeze_dim(1);
+        let kl = place.divergence.clone().unsqueeze_dim(1);
         let column = |classes: Tensor<2, Int>| classes.float().cast(DType::F32);
         let none = || Tensor::<2>::full([rows, 1], -1.0, &student.device()).cast(DType::F32);
         let labels = place
@@ -172,6 +173,7 @@ impl Comparer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::divergence;
 
     #[test]
     fn rows_that_count_are_counted_and_the_worst_come_first() {
@@ -182,6 +184,7 @@ mod tests {
         let mask = Tensor::<1, Bool>::from_data([true, true, true, false], &device);
         let mut comparer = Comparer::default();
         let place = Place {
+            divergence: &divergence(&student, &teacher, 1.0).value,
             labels: Some(&labels),
             mask: Some(&mask),
             samples: 10..12,

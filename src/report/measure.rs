@@ -203,16 +203,16 @@ impl Sums {
             let (ours, theirs) = (&student.logits, &teacher.logits);
             values.push((&mut self.agreeing, agreeing(ours, theirs)));
             let forward = divergence(ours, theirs, 1.0).value;
-            values.push((&mut self.kl_teacher_student, forward));
-            let backward = divergence(theirs, ours, 1.0).value;
-            values.push((&mut self.kl_student_teacher, backward));
-            let labels = batch.targets.classes();
             let place = Place {
-                labels,
+                divergence: &forward,
+                labels: batch.targets.classes(),
                 mask,
                 samples,
             };
             self.comparer.add(ours, theirs, &place)?;
+            values.push((&mut self.kl_teacher_student, forward));
+            let backward = divergence(theirs, ours, 1.0).value;
+            values.push((&mut self.kl_student_teacher, backward));
         }
 
         let (means, tensors): (Vec<_>, Vec<_>) = values.into_iter().unzip();
