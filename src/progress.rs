@@ -81,8 +81,9 @@ struct Renderer {
     is_training: bool,
     train_items: usize,
     items: usize,
-    /// Training samples of all epochs so far, and of all epochs to come with them.
+    /// Training samples of the epochs that have been trained, and how many these are.
     trained: usize,
+    trained_epochs: usize,
     started: Instant,
     last_line: Option<Instant>,
 }
@@ -129,6 +130,7 @@ impl Renderer {
             train_items: 0,
             items: 0,
             trained: 0,
+            trained_epochs: 0,
             started: Instant::now(),
             last_line: None,
         }
@@ -150,9 +152,9 @@ impl Renderer {
         if done == 0.0 {
             return String::new();
         }
-        let per_epoch = match self.epoch - self.first_epoch {
+        let per_epoch = match self.trained_epochs {
             0 => self.train_items as f64,
-            full => self.trained as f64 / full as f64,
+            epochs => self.trained as f64 / epochs as f64,
         };
         let all = per_epoch * (self.epochs + 1 - self.first_epoch) as f64;
         let left = elapsed * ((all - done) / done).max(0.0);
@@ -245,6 +247,7 @@ impl TrainingProgressLogger for Renderer {
     fn end_split(&mut self) {
         if self.is_training {
             self.trained += self.train_items;
+            self.trained_epochs += 1;
             self.items = 0;
         }
     }
@@ -358,5 +361,25 @@ mod tests {
         );
         assert!(text.trim_end().ends_with(" left"), "{text}");
         assert!(text.contains(" samples/s"), "{text}");
+    }
+
+    #[test]
+    fn the_time_left_counts_the_epoch_that_has_just_ended() {
+        let written = Written::default();
+        let mut renderer = Renderer::new(Output::Lines(Box::new(written.clone())));
+        renderer.start(4, 1, None, None);
+        let epoch = |renderer: &mut Renderer, number| {
+            renderer.start_split("train", 10);
+            renderer.update_split(10);
+            renderer.end_split();
+            renderer.update_epoch(number);
+        };
+        epoch(&mut renderer, 1);
+        // Two of four epochs take an hour: the other two take one more.
+        renderer.started = Instant::now() - Duration::from_secs(3600);
+        renderer.last_line = None;
+        epoch(&mut renderer, 2);
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.trim_end().ends_with("  60 minutes left"), "{text}");
     }
 }
