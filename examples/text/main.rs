@@ -67,7 +67,7 @@ const BOTH: HeadLoss = HeadLoss::HardAndSoft {
 const PROMPT: &str = "And Moses said unto the people,";
 
 /// The ways to train a student: title, whether it starts from the teacher's layers, what is
-/// compared, and the learning rate, each way's best with `--valid`.
+/// compared, and the learning rate, each way's best with `--validate`.
 const STUDENTS: [(&str, bool, HeadLoss, f64); 5] = [
     ("labels alone, random start", false, LABELS, 2e-3),
     ("labels alone, teacher's layers", true, LABELS, 3e-4),
@@ -90,7 +90,7 @@ struct Args {
     quick: bool,
     /// Measures on the chapters that settings were chosen on, instead of those of the table.
     #[arg(long)]
-    valid: bool,
+    validate: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -110,7 +110,7 @@ where
         valid,
         test,
     } = Corpus::read()?;
-    let mut held_out = if args.valid { valid } else { test };
+    let mut held_out = if args.validate { valid } else { test };
     if args.quick {
         train.truncate(128);
         held_out.truncate(16);
