@@ -50,6 +50,7 @@ use burn::backend::Backend;
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::optim::AdamConfig;
+use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_distill::knowledge::{
     KnowledgeBatcher, RecordOptions, Samples, Store, fingerprint, record,
@@ -83,15 +84,15 @@ struct Args {
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Sounds to learn from.
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 6000)]
     sounds: usize,
     /// Epochs of each student.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 20)]
     epochs: usize,
     /// Learning rate of both students.
     #[arg(long, default_value_t = 2e-3)]
     rate: f64,
-    /// Where to keep what the teacher says, for the next time.
+    /// Where to keep what the teacher says, for the next time, and student.safetensors.
     #[arg(long, default_value = "target/crepe")]
     out: PathBuf,
     /// Seed of weights, order and sounds.
@@ -202,6 +203,14 @@ where
     let from_labels = learn("labels alone", Objective::new().with(from_labels, 1.0)?)?;
     let from_teacher = loss_fn("from_teacher", pitch::from_teacher);
     let distilled = learn("distilled", Objective::new().with(from_teacher, 1.0)?)?;
+
+    // A quick run leaves the student of a long one where it is.
+    if !args.quick {
+        let path = args.out.join("student.safetensors");
+        let mut file = SafetensorsStore::from_file(&path).overwrite(true);
+        distilled.save_into(&mut file)?;
+        println!("\nThe distilled student is in {}.", path.display());
+    }
 
     let networks = [
         ("full", &models.full),
