@@ -38,8 +38,34 @@
 //!
 //! Nearly all of the gain is more images. This teacher was trained on the labels of these same 10,000,
 //! so that its guesses are hardly less than those labels and its soft answers hardly more: the three
-//! ways differ by less than their spread. With MNIST's own files (`--data DIR --seeds 1`) the teacher has
-//! 20,000 digits and 97.69 %; the four lines are then 89.05, 96.07, 96.35 and 95.83.
+//! ways differ by less than their spread.
+//!
+//! **With all of MNIST.** The files that come with the repository have 10,000 digits for training and
+//! 2,000 for tests. With MNIST's own files (`--data DIR`) the teacher has 20,000 and is asked for 10,000:
+//!
+//! ```text
+//! | learns from | 3s recognised % | all digits % |
+//! |---|---|---|
+//! | their labels | 0.00 ± 0.00 | 87.37 ± 0.05 |
+//! | the teacher's answers, τ = 1 | 58.51 ± 2.73 | 93.11 ± 0.29 |
+//! | the teacher's answers, τ = 4 | 72.64 ± 1.90 | 94.53 ± 0.19 |
+//! | the teacher's answers, τ = 8 | 74.19 ± 2.61 | 94.54 ± 0.25 |
+//! | the teacher's answers, τ = 20 | 75.35 ± 1.05 | 94.61 ± 0.12 |
+//! | the teacher itself | 97.33 | 97.27 |
+//!
+//! | learns from | images | labels | accuracy % |
+//! |---|---|---|---|
+//! | 1,000 labels alone | 1000 | 1000 | 89.30 ± 0.22 |
+//! | the teacher's best guesses | 10000 | 0 | 95.62 ± 0.09 |
+//! | the teacher's answers, τ = 2 | 10000 | 0 | 96.48 ± 0.17 |
+//! | all true labels | 10000 | 10000 | 95.89 ± 0.08 |
+//! | the teacher itself | 20000 | 20000 | 97.27 |
+//! ```
+//!
+//! Here the teacher knows more than the labels of the 10,000, and soft answers do better than both its
+//! guesses and those labels. How long it was trained counts too: after twice as many epochs 97.69 % of its
+//! answers are right, but it is surer of them and says less about the other classes, and at τ = 8 a
+//! student recognises only 52 % of the 3s.
 //!
 //! All students have one teacher; numbers are means over three seeds ± standard deviation. Epochs and
 //! learning rates of the second table, and its temperature, were chosen on 1,000 training digits that
