@@ -65,7 +65,7 @@
 //! Here the teacher knows more than the labels of the 10,000, and soft answers do better than both its
 //! guesses and those labels. How long it was trained counts too: after twice as many epochs 97.69 % of its
 //! answers are right, but it is surer of them and says less about the other classes, and at τ = 8 a
-//! student recognises only 52 % of the 3s.
+//! student recognises only 52 % of the 3s (one seed).
 //!
 //! All students have one teacher; numbers are means over three seeds ± standard deviation. Epochs and
 //! learning rates of the second table, and its temperature, were chosen on 1,000 training digits that
