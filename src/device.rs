@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Runs one tiny operation on a device.
 ///

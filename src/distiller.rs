@@ -7,15 +7,23 @@ use burn::backend::Backend;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 
+use crate::data::dataset::DistillData;
+use crate::data::outputs::{Distillable, Outputs};
 use crate::device::attended;
-use crate::loss::HardLabelConfig;
-use crate::metric::parameter_distance;
-use crate::report::{Measured, ModelReport, TrainingSummary, measure, measure_beside};
-use crate::training::Training;
-use crate::{
-    ClassPolicy, DistillData, Distillable, Error, FitConfig, Frozen, IntoLoss, Objective,
-    ObjectiveConfig, OptimizerState, Outputs, Preflight, Report, Result, Schedule, check_device,
-};
+use crate::device::check_device;
+use crate::error::{Error, Result};
+use crate::loss::logits::hard_label::HardLabelConfig;
+use crate::metric::distance::parameter_distance;
+use crate::objective::classes::ClassPolicy;
+use crate::objective::{IntoLoss, Objective, ObjectiveConfig};
+use crate::report::Report;
+use crate::report::measure::{Measured, measure_beside};
+use crate::report::{ModelReport, TrainingSummary, measure};
+use crate::schedule::Schedule;
+use crate::teacher::frozen::Frozen;
+use crate::train::Training;
+use crate::train::config::{FitConfig, OptimizerState};
+use crate::train::preflight::Preflight;
 
 /// Trains a small module, the student, to imitate a large one, the teacher.
 ///

@@ -179,7 +179,7 @@ pub enum Error {
     },
     /// A strict transfer found parameters that it could not copy.
     #[error("strict transfer left parameters behind:\n{0}")]
-    Transfer(Box<crate::TransferSummary>),
+    Transfer(Box<crate::transfer::TransferSummary>),
     /// A teacher made of a closure did not answer.
     #[error("teacher {name:?} did not answer: {reason}")]
     Teacher {

@@ -53,69 +53,43 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
-mod top_k;
-mod ops;
-
-mod model;
-mod batch;
-mod data;
-mod device;
-
-mod maps;
-mod features;
-mod kernel;
-mod projector;
 mod schedule;
-
-mod contrast;
-pub mod loss;
-
-mod classes;
-mod objective;
-
-pub mod knowledge;
-mod teacher;
-mod transfer;
-
-pub mod metric;
-
-mod loader;
-mod fit;
-
-mod learner;
-
-mod history;
-
 mod progress;
-
-mod checkpoint;
-mod preflight;
+mod device;
+mod data;
+mod ops;
+mod transfer;
+pub mod loss;
+mod teacher;
+pub mod knowledge;
+mod objective;
+pub mod metric;
+mod train;
 pub mod report;
-
-mod training;
-
 mod distiller;
-
 pub mod recipe;
 
-pub use batch::{DistillBatch, Targets};
-pub use classes::ClassPolicy;
-pub use contrast::Contrast;
-pub use data::{BatchFn, DistillData, batch_fn};
-pub use device::check_device;
-pub use distiller::{Distilled, Distiller, Trained, train_on_labels};
-pub use error::{Error, Result, Side};
-pub use fit::{FitConfig, OptimizerState};
-pub use history::History;
-pub use model::{Distillable, Feature, Outputs, Recalled};
-pub use objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
-pub use preflight::{Preflight, PreflightLine};
-pub use progress::ProgressMode;
-pub use projector::{ConvBnRelu, Mlp, Projector, Regressor};
-pub use report::Report;
-pub use schedule::{Changing, Schedule};
-pub use teacher::{Answer, Combine, Ensemble, Frozen, Recorded, TeacherFn, teacher_fn};
-pub use transfer::{Copied, Mismatch, Transfer, TransferSummary};
+pub use crate::data::batch::{DistillBatch, Targets};
+pub use crate::data::dataset::{BatchFn, DistillData, batch_fn};
+pub use crate::data::outputs::{Distillable, Feature, Outputs, Recalled};
+pub use crate::device::check_device;
+pub use crate::distiller::{Distilled, Distiller, Trained, train_on_labels};
+pub use crate::error::{Error, Result, Side};
+pub use crate::knowledge::recorded::Recorded;
+pub use crate::loss::modules::contrast::Contrast;
+pub use crate::loss::modules::projector::{ConvBnRelu, Mlp, Projector, Regressor};
+pub use crate::objective::classes::ClassPolicy;
+pub use crate::objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
+pub use crate::progress::ProgressMode;
+pub use crate::report::Report;
+pub use crate::schedule::{Changing, Schedule};
+pub use crate::teacher::closure::{Answer, TeacherFn, teacher_fn};
+pub use crate::teacher::ensemble::{Combine, Ensemble};
+pub use crate::teacher::frozen::Frozen;
+pub use crate::train::config::{FitConfig, OptimizerState};
+pub use crate::train::history::History;
+pub use crate::train::preflight::{Preflight, PreflightLine};
+pub use crate::transfer::{Copied, Mismatch, Transfer, TransferSummary};
 
 /// The README's code compiles.
 #[cfg(doctest)]

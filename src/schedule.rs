@@ -4,7 +4,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A number that may change while training runs.
 ///

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::store::ModuleSnapshot;
 use burn::store::burn_pack::Tensor as Packed;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Which parameters a student takes over from its teacher.
 ///
@@ -271,4 +271,5 @@ impl std::fmt::Display for TransferSummary {
 }
 
 #[cfg(test)]
+#[path = "tests/transfer.rs"]
 mod tests;

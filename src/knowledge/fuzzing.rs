@@ -1,13 +1,13 @@
 //! What reads bytes of files, as plain functions: whatever the bytes, they return.
 
-use super::form::Form;
-use super::header::{
+use crate::knowledge::format::form::Form;
+use crate::knowledge::format::header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-use super::manifest::{Manifest, seal};
-use super::rows::Rows;
-use super::shard::{Layout, Scratch};
-use super::sparse::Row;
+use crate::knowledge::format::manifest::{Manifest, seal};
+use crate::knowledge::format::rows::Rows;
+use crate::knowledge::format::sparse::Row;
+use crate::knowledge::store::shard::{Layout, Scratch};
 
 /// Reads a manifest, as it is and with its checksum put right.
 pub fn manifest(bytes: &[u8]) {
@@ -70,7 +70,7 @@ pub fn sparse_row(bytes: &[u8]) {
 }
 
 /// One header for each way in which shards differ.
-pub(super) fn headers() -> Vec<Header> {
+pub(crate) fn headers() -> Vec<Header> {
     let top = |k, precision| LogitsFormat::TopK {
         k,
         temperature: 2.0,
@@ -111,4 +111,5 @@ pub(super) fn headers() -> Vec<Header> {
 }
 
 #[cfg(test)]
+#[path = "tests/fuzzing.rs"]
 mod tests;

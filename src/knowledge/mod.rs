@@ -45,54 +45,29 @@
 //! # }
 //! ```
 
-mod bits;
-mod ints;
-
-mod key;
-mod header;
-mod sample;
-mod rows;
-
-mod sparse;
-mod values;
-mod numbers;
-mod reduce;
-mod form;
-
-mod files;
-mod map;
-mod tensors;
-mod ranks;
-
-mod feature_column;
-mod columns;
-mod shard;
-mod manifest;
-
-mod store;
-mod writer;
-
-mod fingerprint;
-mod samples;
-mod recall;
-mod record;
+pub(crate) mod format;
+pub(crate) mod recall;
+pub(crate) mod record;
+pub(crate) mod recorded;
+pub(crate) mod samples;
+pub(crate) mod store;
 
 #[doc(hidden)]
 pub mod fuzzing;
 
 #[cfg(test)]
+#[path = "tests/kit.rs"]
 mod testing;
 
-pub(crate) use fingerprint::NAMED;
-pub use fingerprint::fingerprint;
-pub use header::{
+pub use crate::knowledge::format::header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-pub use key::{DataFingerprint, Key, SampleId};
-pub use recall::{KnowledgeBatcher, KnowledgeDataset, Remembered, WithKnowledge};
-pub use record::{RecordFeature, RecordOptions, Recording, record};
-pub use rows::{BatchFeature, BatchLogits, Rows};
-pub use sample::{LogitsRecord, SampleRecord};
-pub use samples::{Sample, Samples, content_id};
-pub use store::Store;
-pub use writer::{RankChoice, Writer, WriterOptions};
+pub use crate::knowledge::format::key::{DataFingerprint, Key, SampleId};
+pub use crate::knowledge::format::rows::{BatchFeature, BatchLogits, Rows};
+pub use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
+pub use crate::knowledge::recall::{KnowledgeBatcher, KnowledgeDataset, Remembered, WithKnowledge};
+pub use crate::knowledge::record::{RecordFeature, RecordOptions, Recording, record};
+pub use crate::knowledge::samples::{Sample, Samples, content_id};
+pub use crate::knowledge::store::Store;
+pub use crate::knowledge::store::writer::{RankChoice, Writer, WriterOptions};
+pub use crate::teacher::fingerprint::fingerprint;

@@ -7,9 +7,14 @@ use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Serialize;
 
-use super::{BatchFeature, BatchLogits, Header, LogitsFormat, Rows, Sample, Samples, Store};
-use crate::top_k::TopK;
-use crate::{DistillBatch, Error, Feature, Outputs, Recalled, Result};
+use crate::data::batch::DistillBatch;
+use crate::data::outputs::{Feature, Outputs, Recalled};
+use crate::data::top_k::TopK;
+use crate::error::{Error, Result};
+use crate::knowledge::format::header::{Header, LogitsFormat};
+use crate::knowledge::format::rows::{BatchFeature, BatchLogits, Rows};
+use crate::knowledge::samples::{Sample, Samples};
+use crate::knowledge::store::Store;
 
 /// Any dataset whose items `serde` can write, with what was recorded of them.
 pub trait KnowledgeDataset<Item>: Dataset<Item> + Sized + 'static
@@ -52,7 +57,7 @@ pub struct Remembered<Item> {
 }
 
 impl<Item> WithKnowledge<Item> {
-    pub(super) fn new(samples: Samples<Item>, store: Store) -> Self {
+    pub(crate) fn new(samples: Samples<Item>, store: Store) -> Self {
         Self { samples, store }
     }
 }

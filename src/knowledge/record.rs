@@ -8,14 +8,19 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use indicatif::ProgressBar;
 
-use super::{
-    FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, LogitsRecord, Sample,
-    SampleRecord, Samples, Writer, WriterOptions, fingerprint,
+use crate::data::batch::DistillBatch;
+use crate::data::outputs::{Distillable, Feature, Outputs};
+use crate::device::check_device;
+use crate::error::{Error, Result, Side};
+use crate::knowledge::format::header::{
+    FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision,
 };
-use crate::{
-    DistillBatch, Distillable, Error, Feature, Frozen, Outputs, ProgressMode, Result, Side,
-    check_device,
-};
+use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
+use crate::knowledge::samples::{Sample, Samples};
+use crate::knowledge::store::writer::{Writer, WriterOptions};
+use crate::progress::ProgressMode;
+use crate::teacher::fingerprint::fingerprint;
+use crate::teacher::frozen::Frozen;
 
 /// What to record, and how.
 #[derive(Debug, Clone)]

@@ -6,7 +6,9 @@ use burn::data::dataset::{Dataset, DatasetError};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{Key, SampleId, Store, WithKnowledge};
+use crate::knowledge::format::key::{Key, SampleId};
+use crate::knowledge::recall::WithKnowledge;
+use crate::knowledge::store::Store;
 
 /// An item of a dataset with what names it.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Loss, LossContext};
+use crate::loss::{Loss, LossContext};
 
 /// A loss made of a closure; see [`loss_fn`].
 #[derive(Clone)]

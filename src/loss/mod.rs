@@ -57,137 +57,128 @@
 //! `f32`, and the gradient arrives at the logits in their own type. In an objective the same holds
 //! of features.
 
-mod activation_boundary;
-mod attention_map;
-mod attention_transfer;
-mod channel_wise;
-mod chunked_head;
-mod correlation_congruence;
-mod crd;
-mod custom;
-mod dist;
-mod dkd;
-mod factor_transfer;
-mod fsp;
-mod gram_mse;
-mod hard_and_soft;
-mod hard_label;
-mod hidden_cosine;
-mod hint;
-mod jensen_shannon;
-mod logit_cosine;
-mod logit_mse;
-mod mgd;
-mod mmd;
-mod nkd;
-mod nst;
-mod overhaul;
-mod pair;
-mod parts;
-mod patient_kd;
-mod pkt;
-mod reverse_kl;
-mod review_kd;
-mod rkd;
-mod scale;
-mod similarity_preserving;
-mod soft_cross_entropy;
-mod soft_target;
-mod sparse_soft_target;
-mod standardized;
-mod symmetric_kl;
-mod total_variation;
-mod vid;
-mod virtual_teacher;
+pub(crate) mod custom;
+pub(crate) mod features;
+pub(crate) mod head;
+pub(crate) mod logits;
+pub(crate) mod modules;
+pub(crate) mod relations;
+pub(crate) mod sequences;
 
 #[cfg(test)]
 mod testing;
 
-pub use crate::contrast::CrdMemory;
-pub use crate::kernel::Kernel;
-pub use crate::top_k::{MissingMass, TopK};
-pub use activation_boundary::{
+pub use crate::data::top_k::{MissingMass, TopK};
+pub use crate::loss::custom::{CustomLoss, loss_fn};
+pub use crate::loss::features::activation_boundary::{
     ActivationBoundary, ActivationBoundaryConfig, BoundaryReduction, activation_boundary,
     activation_boundary_no_reduction,
 };
-pub use attention_map::{
-    AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
-    attention_map, attention_map_no_reduction,
-};
-pub use attention_transfer::{
+pub use crate::loss::features::attention_transfer::{
     ActivationMap, AttentionReduction, AttentionTransfer, AttentionTransferConfig,
     attention_transfer, attention_transfer_no_reduction,
 };
-pub use channel_wise::{ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction};
-pub use chunked_head::{ChunkedHead, Head, HeadLoss};
-pub use correlation_congruence::{
-    Correlation, CorrelationCongruence, CorrelationCongruenceConfig, CorrelationReduction,
-    correlation_congruence,
+pub use crate::loss::features::channel_wise::{
+    ChannelWise, ChannelWiseConfig, channel_wise, channel_wise_no_reduction,
 };
-pub use crd::{Crd, CrdConfig, crd, crd_no_reduction, crd_normalisers};
-pub use custom::{CustomLoss, loss_fn};
-pub use dist::{Dist, DistConfig, dist};
-pub use dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
-pub use factor_transfer::{
-    FactorForm, FactorTransfer, FactorTransferConfig, Paraphraser, Translator, factor_transfer,
-    factor_transfer_no_reduction, reconstruction,
+pub use crate::loss::features::factor_transfer::{
+    FactorForm, FactorTransfer, FactorTransferConfig, factor_transfer, factor_transfer_no_reduction,
 };
-pub use fsp::{Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence};
-pub use gram_mse::{GramMse, GramMseConfig, gram_mse};
-pub use hard_and_soft::{
-    HardAndSoft, HardAndSoftConfig, hard_and_soft, hard_and_soft_no_reduction,
+pub use crate::loss::features::fsp::{
+    Fsp, FspConfig, FspForm, fsp, fsp_no_reduction, fsp_sequence,
 };
-pub use hard_label::{HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction};
-pub use hidden_cosine::{
-    CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
+pub use crate::loss::features::hint::{Hint, HintConfig, hint, hint_no_reduction};
+pub use crate::loss::features::mgd::{
+    Mgd, MgdConfig, MgdGenerator, MgdReduction, mgd, mgd_no_reduction,
 };
-pub use hint::{Hint, HintConfig, hint, hint_no_reduction};
-pub use jensen_shannon::{
-    JensenShannon, JensenShannonConfig, jensen_shannon, jensen_shannon_no_reduction,
-};
-pub use logit_cosine::{
-    Centring, LogitCosine, LogitCosineConfig, logit_cosine, logit_cosine_no_reduction,
-};
-pub use logit_mse::{LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction};
-pub use mgd::{Mgd, MgdConfig, MgdGenerator, MgdReduction, mgd, mgd_no_reduction};
-pub use mmd::{Mmd, MmdConfig, mmd};
-pub use nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
-pub use nst::{Nst, NstConfig, nst, nst_no_reduction};
-pub use overhaul::{
+pub use crate::loss::features::nst::{Nst, NstConfig, nst, nst_no_reduction};
+pub use crate::loss::features::overhaul::{
     Overhaul, OverhaulConfig, OverhaulReduction, OverhaulRegressor, margins, overhaul,
     overhaul_no_reduction,
 };
-pub use parts::Parts;
-pub use patient_kd::{PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction};
-pub use pkt::{Pkt, PktConfig, pkt};
-pub use reverse_kl::{ReverseKl, ReverseKlConfig, reverse_kl, reverse_kl_no_reduction};
-pub use review_kd::{ReviewKd, ReviewKdConfig, ReviewKdFusion, hcl, hcl_no_reduction};
-pub use rkd::{Rkd, RkdConfig, rkd_angle, rkd_distance};
-pub use scale::TemperatureScale;
-pub use similarity_preserving::{
-    SimilarityNorm, SimilarityPreserving, SimilarityPreservingConfig, similarity_preserving,
+pub use crate::loss::features::review_kd::{ReviewKd, ReviewKdConfig, hcl, hcl_no_reduction};
+pub use crate::loss::features::vid::{
+    Vid, VidConfig, VidParts, VidRegressor, vid, vid_no_reduction,
 };
-pub use soft_cross_entropy::{
+pub use crate::loss::head::head_loss::HeadLoss;
+pub use crate::loss::head::{ChunkedHead, Head};
+pub use crate::loss::logits::dist::{Dist, DistConfig, dist};
+pub use crate::loss::logits::dkd::{Dkd, DkdConfig, dkd, dkd_no_reduction};
+pub use crate::loss::logits::hard_and_soft::{
+    HardAndSoft, HardAndSoftConfig, hard_and_soft, hard_and_soft_no_reduction,
+};
+pub use crate::loss::logits::hard_label::{
+    HardLabel, HardLabelConfig, hard_label, hard_label_no_reduction,
+};
+pub use crate::loss::logits::jensen_shannon::{
+    JensenShannon, JensenShannonConfig, jensen_shannon, jensen_shannon_no_reduction,
+};
+pub use crate::loss::logits::logit_cosine::{
+    Centring, LogitCosine, LogitCosineConfig, logit_cosine, logit_cosine_no_reduction,
+};
+pub use crate::loss::logits::logit_mse::{
+    LogitMse, LogitMseConfig, LogitReduction, logit_mse, logit_mse_no_reduction,
+};
+pub use crate::loss::logits::nkd::{Nkd, NkdConfig, nkd, nkd_no_reduction};
+pub use crate::loss::logits::reverse_kl::{
+    ReverseKl, ReverseKlConfig, reverse_kl, reverse_kl_no_reduction,
+};
+pub use crate::loss::logits::scale::TemperatureScale;
+pub use crate::loss::logits::soft_cross_entropy::{
     SoftCrossEntropy, SoftCrossEntropyConfig, soft_cross_entropy, soft_cross_entropy_no_reduction,
 };
-pub use soft_target::{SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction};
-pub use sparse_soft_target::{
+pub use crate::loss::logits::soft_target::{
+    SoftTarget, SoftTargetConfig, soft_target, soft_target_no_reduction,
+};
+pub use crate::loss::logits::sparse_soft_target::{
     SparseSoftTarget, SparseSoftTargetConfig, sparse_soft_target, sparse_soft_target_no_reduction,
 };
-pub use standardized::{Standardized, StandardizedConfig, standardize};
-pub use symmetric_kl::{SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction};
-pub use total_variation::{
+pub use crate::loss::logits::standardized::{Standardized, StandardizedConfig, standardize};
+pub use crate::loss::logits::symmetric_kl::{
+    SymmetricKl, SymmetricKlConfig, symmetric_kl, symmetric_kl_no_reduction,
+};
+pub use crate::loss::logits::total_variation::{
     TotalVariation, TotalVariationConfig, total_variation, total_variation_no_reduction,
 };
-pub use vid::{Vid, VidConfig, VidParts, VidRegressor, vid, vid_no_reduction};
-pub use virtual_teacher::{
+pub use crate::loss::logits::virtual_teacher::{
     VirtualTeacher, VirtualTeacherConfig, virtual_teacher, virtual_teacher_no_reduction,
 };
+pub use crate::loss::modules::Parts;
+pub use crate::loss::modules::contrast::CrdMemory;
+pub use crate::loss::modules::fusion::ReviewKdFusion;
+pub use crate::loss::modules::translator::{Paraphraser, Translator, reconstruction};
+pub use crate::loss::relations::correlation_congruence::{
+    Correlation, CorrelationCongruence, CorrelationCongruenceConfig, CorrelationReduction,
+    correlation_congruence,
+};
+pub use crate::loss::relations::crd::{Crd, CrdConfig, crd, crd_no_reduction, crd_normalisers};
+pub use crate::loss::relations::mmd::{Mmd, MmdConfig, mmd};
+pub use crate::loss::relations::pkt::{Pkt, PktConfig, pkt};
+pub use crate::loss::relations::rkd::{Rkd, RkdConfig, rkd_angle, rkd_distance};
+pub use crate::loss::relations::similarity_preserving::{
+    SimilarityNorm, SimilarityPreserving, SimilarityPreservingConfig, similarity_preserving,
+};
+pub use crate::loss::sequences::attention_map::{
+    AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, AttentionMapConfig,
+    attention_map, attention_map_no_reduction,
+};
+pub use crate::loss::sequences::gram_mse::{GramMse, GramMseConfig, gram_mse};
+pub use crate::loss::sequences::hidden_cosine::{
+    CosineNorm, HiddenCosine, HiddenCosineConfig, hidden_cosine, hidden_cosine_no_reduction,
+};
+pub use crate::loss::sequences::patient_kd::{
+    PatientKd, PatientKdConfig, patient_kd, patient_kd_no_reduction,
+};
+pub use crate::ops::kernel::Kernel;
 
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::ops::{labels_that_count, mean_rows};
-use crate::{Error, Feature, Outputs, Result, Schedule, Side, Targets};
+use crate::data::batch::Targets;
+use crate::data::outputs::{Feature, Outputs};
+use crate::error::{Error, Result, Side};
+use crate::ops::classes::labels_that_count;
+use crate::ops::vectors::mean_rows;
+use crate::schedule::Schedule;
 
 /// One term of a distillation objective.
 ///

@@ -10,7 +10,7 @@ use burn::train::metric::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FidelityInput, correct};
+use crate::metric::fidelity::{FidelityInput, correct};
 
 /// The number of bins of Guo et al.
 const BINS: usize = 15;

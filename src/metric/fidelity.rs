@@ -9,7 +9,8 @@ use burn::train::metric::{
     SerializedEntry,
 };
 
-use crate::ops::{divergence, mean_rows};
+use crate::ops::divergence;
+use crate::ops::vectors::mean_rows;
 
 /// One per row where the largest logit is the label's, else zero.
 pub(crate) fn correct(logits: &Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {

@@ -12,14 +12,14 @@
 //! | what distillation gained | [`gap_recovered`] | |
 //! | how far weights are apart | [`parameter_distance`] | |
 
-mod calibration;
-mod distance;
-mod fidelity;
+pub(crate) mod calibration;
+pub(crate) mod distance;
+pub(crate) mod fidelity;
 
-pub(crate) use calibration::Bins;
-pub use calibration::{CalibrationErrorMetric, ReliabilityBin, expected_calibration_error};
-pub use distance::{ParameterDistance, parameter_distance};
-pub use fidelity::{
+pub use crate::metric::calibration::{
+    CalibrationErrorMetric, ReliabilityBin, expected_calibration_error,
+};
+pub use crate::metric::distance::{ParameterDistance, parameter_distance};
+pub use crate::metric::fidelity::{
     Fidelity, FidelityInput, FidelityMetric, accuracy, agreement, gap_recovered, kl_divergence,
 };
-pub(crate) use fidelity::{agreeing, correct};

@@ -8,8 +8,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::DType;
 
-use super::Formula;
-use super::extension::{Against, RowOps};
+use crate::ops::extension::{Against, RowOps};
+use crate::ops::formula::Formula;
 
 impl<B: Backend + RowOps, C: CheckpointStrategy> RowOps for Autodiff<B, C> {
     fn compare(

@@ -1,10 +1,15 @@
 use burn::backend::{Dispatch, DispatchTensorKind};
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 
-use super::{
-    Against, Formula, Known, RowOps, Rows, at_labels, cross_entropy, decoupled, divergence,
-    known_divergence, mask_rows, mean_rows, mixture_divergence, reverse_divergence, ruled_out,
-    single, squared_error, with_gradient,
+use crate::ops::classes::at_labels;
+use crate::ops::decoupled::decoupled;
+use crate::ops::extension::{Against, RowOps};
+use crate::ops::formula::Formula;
+use crate::ops::known::{Known, known_divergence};
+use crate::ops::vectors::{mask_rows, mean_rows};
+use crate::ops::{
+    Rows, cross_entropy, divergence, mixture_divergence, reverse_divergence, ruled_out, single,
+    squared_error, with_gradient,
 };
 
 /// Rows of logits on which a [`Formula`] is evaluated.
@@ -111,7 +116,7 @@ impl Comparison<'_> {
     }
 
     /// Whether the backend has the formulas as operations, and for logits of this type.
-    pub(super) fn is_native(&self) -> bool {
+    pub(crate) fn is_native(&self) -> bool {
         let student = self.student.clone().without_autodiff();
         let is_known = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
         // A choice of two is no choice where there is one.
@@ -326,4 +331,5 @@ fn has_row_ops(kind: &DispatchTensorKind) -> bool {
 }
 
 #[cfg(all(test, feature = "flex"))]
+#[path = "tests/comparison.rs"]
 mod tests;

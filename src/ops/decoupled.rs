@@ -1,7 +1,9 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
-use super::{Rows, divergence, log_sum_exp, lowest, mask_rows, without_classes};
+use crate::ops::classes::{log_sum_exp, lowest, without_classes};
+use crate::ops::vectors::mask_rows;
+use crate::ops::{Rows, divergence};
 
 /// `α·KL` of the true class against all others `+ β·KL` of the others among themselves, per row,
 /// and its gradient with respect to `z_s`.

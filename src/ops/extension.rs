@@ -6,11 +6,11 @@ use burn::backend::fusion::custom::TensorSpec;
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
 use burn::tensor::{DType, Shape};
 
-use super::Formula;
+use crate::ops::formula::Formula;
 
 /// The shape of a gradient that nobody asks for: not every GPU has tensors without numbers.
 #[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda", feature = "rocm"))]
-pub(super) const NO_GRADIENT: [usize; 2] = [1, 1];
+pub(crate) const NO_GRADIENT: [usize; 2] = [1, 1];
 
 /// What the student's logits are compared with.
 #[derive(ExtensionType)]

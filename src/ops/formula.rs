@@ -29,7 +29,7 @@ pub(crate) enum Formula {
 
 impl Formula {
     /// The temperature that logits are divided by.
-    pub(super) fn temperature(&self) -> f64 {
+    pub(crate) fn temperature(&self) -> f64 {
         match *self {
             Self::Divergence { temperature }
             | Self::Reverse { temperature }

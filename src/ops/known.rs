@@ -5,13 +5,13 @@ use std::ops::Range;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor};
 
-use super::{
-    Formula, LOG_OF_ZERO, Rows, divergence_of_logs, epsilon, log_sum_exp, lowest, ruled_out, single,
-};
-use crate::top_k::{MissingMass, TopK};
+use crate::data::top_k::{MissingMass, TopK};
+use crate::ops::classes::{epsilon, log_sum_exp, lowest};
+use crate::ops::formula::Formula;
+use crate::ops::{LOG_OF_ZERO, Rows, divergence_of_logs, ruled_out, single};
 
 /// The mass of all other classes counts as no less than this, on either side.
-pub(super) const LEAST_MASS: f64 = 1e-8;
+pub(crate) const LEAST_MASS: f64 = 1e-8;
 
 /// What is known.
 #[derive(Debug, Clone)]
@@ -105,7 +105,7 @@ impl Known {
 
 /// `KL(p ‖ q)` per row with `q = softmax(z_s / τ)`, and its gradient with respect to `z_s`, composed of
 /// tensor operations.
-pub(super) fn known_divergence(student: &Tensor<2>, known: &Known, temperature: f64) -> Rows {
+pub(crate) fn known_divergence(student: &Tensor<2>, known: &Known, temperature: f64) -> Rows {
     let Known {
         indices,
         log_p,
@@ -183,7 +183,7 @@ pub(super) fn known_divergence(student: &Tensor<2>, known: &Known, temperature: 
 
 /// What is left of a sum of probabilities in single precision above 1, where it is more than rounding.
 #[cfg(feature = "flex")]
-pub(super) fn surplus(sum: f32) -> f32 {
+pub(crate) fn surplus(sum: f32) -> f32 {
     let surplus = sum - 1.0;
     if surplus < 4.0 * f32::EPSILON {
         0.0

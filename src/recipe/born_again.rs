@@ -2,7 +2,12 @@ use burn::backend::Backend;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::{DistillData, Distillable, Distilled, Distiller, FitConfig, Objective, Result};
+use crate::data::dataset::DistillData;
+use crate::data::outputs::Distillable;
+use crate::distiller::{Distilled, Distiller};
+use crate::error::Result;
+use crate::objective::Objective;
+use crate::train::config::FitConfig;
 
 /// Born-again networks: every generation's student teaches the next.
 ///

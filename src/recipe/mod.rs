@@ -10,12 +10,12 @@
 //! | [`Distiller::mean_teacher`](crate::Distiller::mean_teacher) | a teacher that is the average of its student |
 //! | [`Ensemble`](crate::Ensemble) | several teachers that teach as one |
 
-mod born_again;
-mod mutual;
-mod preset;
-mod stages;
+pub(crate) mod born_again;
+pub(crate) mod mutual;
+pub(crate) mod preset;
+pub(crate) mod stages;
 
-pub use born_again::born_again;
-pub use mutual::{Mutual, MutualConfig, Peers, mutual_learning};
-pub use preset::Preset;
-pub use stages::{Stage, Stages, StagesConfig};
+pub use crate::recipe::born_again::born_again;
+pub use crate::recipe::mutual::{Mutual, MutualConfig, Peers, mutual_learning};
+pub use crate::recipe::preset::Preset;
+pub use crate::recipe::stages::{Stage, Stages, StagesConfig};

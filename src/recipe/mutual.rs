@@ -4,10 +4,16 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::dataset::DistillData;
+use crate::data::outputs::{Distillable, Feature, Outputs};
 use crate::distiller::train_alone;
-use crate::loss::{HardLabelConfig, Loss, LossContext, SoftTargetConfig};
+use crate::error::{Error, Result};
+use crate::loss::logits::hard_label::HardLabelConfig;
+use crate::loss::logits::soft_target::SoftTargetConfig;
+use crate::loss::{Loss, LossContext};
+use crate::objective::Objective;
 use crate::report::{ModelReport, TrainingSummary};
-use crate::{DistillData, Distillable, Error, Feature, FitConfig, Objective, Outputs, Result};
+use crate::train::config::FitConfig;
 
 /// How peers teach each other.
 ///
@@ -226,7 +232,7 @@ where
     let (peers, training) = train_alone(&device, peers, objective, config, &train, valid.as_ref())?;
     let data = valid.as_ref().unwrap_or(&train);
     let measured = peers.into_inner().into_iter().map(|peer| {
-        let nobody = None::<&crate::Frozen<S>>;
+        let nobody = None::<&crate::teacher::frozen::Frozen<S>>;
         let report = crate::report::measure(&peer, nobody, data, config.batch_size, &device)?;
         Ok((peer, report))
     });

@@ -1,13 +1,28 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Stage, StagesConfig};
-use crate::loss::{
-    AttentionReduction, AttentionTransferConfig, ChannelWiseConfig, CorrelationCongruenceConfig,
-    CrdConfig, DistConfig, DkdConfig, HardLabelConfig, HintConfig, MgdConfig, NkdConfig, NstConfig,
-    PktConfig, ReviewKdConfig, RkdConfig, SimilarityPreservingConfig, SoftTargetConfig,
-    StandardizedConfig, VidConfig, VirtualTeacherConfig,
-};
-use crate::{Error, ObjectiveConfig, Result, Schedule};
+use crate::error::{Error, Result};
+use crate::loss::features::attention_transfer::{AttentionReduction, AttentionTransferConfig};
+use crate::loss::features::channel_wise::ChannelWiseConfig;
+use crate::loss::features::hint::HintConfig;
+use crate::loss::features::mgd::MgdConfig;
+use crate::loss::features::nst::NstConfig;
+use crate::loss::features::review_kd::ReviewKdConfig;
+use crate::loss::features::vid::VidConfig;
+use crate::loss::logits::dist::DistConfig;
+use crate::loss::logits::dkd::DkdConfig;
+use crate::loss::logits::hard_label::HardLabelConfig;
+use crate::loss::logits::nkd::NkdConfig;
+use crate::loss::logits::soft_target::SoftTargetConfig;
+use crate::loss::logits::standardized::StandardizedConfig;
+use crate::loss::logits::virtual_teacher::VirtualTeacherConfig;
+use crate::loss::relations::correlation_congruence::CorrelationCongruenceConfig;
+use crate::loss::relations::crd::CrdConfig;
+use crate::loss::relations::pkt::PktConfig;
+use crate::loss::relations::rkd::RkdConfig;
+use crate::loss::relations::similarity_preserving::SimilarityPreservingConfig;
+use crate::objective::ObjectiveConfig;
+use crate::recipe::stages::{Stage, StagesConfig};
+use crate::schedule::Schedule;
 
 /// A method as its paper, or the code of its authors, sets it up: losses, weights and schedules.
 ///
@@ -209,7 +224,7 @@ impl Preset {
 }
 
 /// One term per pair of features.
-fn each<L: Into<crate::LossConfig>>(
+fn each<L: Into<crate::objective::LossConfig>>(
     objective: ObjectiveConfig,
     features: &[(&str, &str)],
     weight: f64,

@@ -3,9 +3,12 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DistillData, Distillable, Distilled, Distiller, Error, FitConfig, ObjectiveConfig, Result,
-};
+use crate::data::dataset::DistillData;
+use crate::data::outputs::Distillable;
+use crate::distiller::{Distilled, Distiller};
+use crate::error::{Error, Result};
+use crate::objective::ObjectiveConfig;
+use crate::train::config::FitConfig;
 
 /// One training of a sequence.
 ///

@@ -5,9 +5,10 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::measure::{read, unreadable};
-use super::picture::pictures;
-use crate::{DistillData, Result};
+use crate::data::dataset::DistillData;
+use crate::error::Result;
+use crate::report::measure::{read, unreadable};
+use crate::report::picture::pictures;
 
 /// How many disagreements are kept.
 const KEPT: usize = 12;
@@ -58,12 +59,12 @@ pub struct Answer {
 
 /// A comparison in the making.
 #[derive(Debug, Default)]
-pub(super) struct Comparer {
+pub(crate) struct Comparer {
     comparison: Comparison,
 }
 
 /// What is known of a batch beside its logits.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// `KL(teacher || student)` of each row.
     pub divergence: &'a Tensor<1>,
     pub labels: Option<&'a Tensor<1, Int>>,

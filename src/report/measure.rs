@@ -5,13 +5,19 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::comparison::{Comparer, Place};
-use super::{Comparison, ModelReport};
-use crate::metric::{Bins, agreeing, correct};
-use crate::ops::{cross_entropy, divergence, mean_rows};
-use crate::{
-    ClassPolicy, DistillBatch, DistillData, Distillable, Error, Frozen, Outputs, Result, Targets,
-};
+use crate::data::batch::{DistillBatch, Targets};
+use crate::data::dataset::DistillData;
+use crate::data::outputs::{Distillable, Outputs};
+use crate::error::{Error, Result};
+use crate::metric::calibration::Bins;
+use crate::metric::fidelity::{agreeing, correct};
+use crate::objective::classes::ClassPolicy;
+use crate::ops::vectors::mean_rows;
+use crate::ops::{cross_entropy, divergence};
+use crate::report::ModelReport;
+use crate::report::comparison::Comparison;
+use crate::report::comparison::{Comparer, Place};
+use crate::teacher::frozen::Frozen;
 
 /// How often a forward pass is timed, after one that is not.
 const TIMED_RUNS: usize = 11;
@@ -99,7 +105,7 @@ where
     Ok(Measured { report, comparison })
 }
 
-pub(super) fn read<I>(
+pub(crate) fn read<I>(
     data: &DistillData<I>,
     indices: &[usize],
     device: &Device,
@@ -132,7 +138,7 @@ fn seconds<I: Module, M: Distillable<I>>(
     Ok(times[TIMED_RUNS / 2])
 }
 
-pub(super) fn unreadable(error: &dyn std::fmt::Display) -> Error {
+pub(crate) fn unreadable(error: &dyn std::fmt::Display) -> Error {
     Error::NonFinite {
         what: "a measurement".into(),
         value: error.to_string(),

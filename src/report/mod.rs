@@ -1,24 +1,23 @@
 //! What came out: teacher, student on labels alone and distilled student, side by side.
 
-mod comparison;
-mod html;
-mod measure;
-mod origin;
-mod picture;
-mod table;
+pub(crate) mod comparison;
+pub(crate) mod html;
+pub(crate) mod measure;
+pub(crate) mod picture;
+pub(crate) mod table;
 
-pub use crate::metric::ReliabilityBin;
-pub use comparison::{Answer, Comparison, Disagreement};
-pub use measure::measure;
-pub(crate) use measure::{Measured, measure_beside};
-pub(crate) use origin::{BURN, command, hardware};
+pub use crate::metric::calibration::ReliabilityBin;
+pub use crate::report::comparison::{Answer, Comparison, Disagreement};
+pub use crate::report::measure::measure;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metric::{ParameterDistance, gap_recovered};
-use crate::{Error, History, Result};
+use crate::error::{Error, Result};
+use crate::metric::distance::ParameterDistance;
+use crate::metric::fidelity::gap_recovered;
+use crate::train::history::History;
 
 /// An honest account of a distillation: what was gained, what was lost, what it cost.
 ///

@@ -9,7 +9,7 @@ const SIDE: usize = 128;
 
 /// Each image of `[N, C, H, W]` as a bitmap in a `data:` URL, from its smallest number, black, to its
 /// largest, white. Gray with one channel, in colour with three, and nothing with others.
-pub(super) fn pictures(images: Tensor<4>) -> Result<Vec<Option<String>>, TensorReadError> {
+pub(crate) fn pictures(images: Tensor<4>) -> Result<Vec<Option<String>>, TensorReadError> {
     let [count, channels, height, width] = images.dims();
     let size = channels * height * width;
     if ![1, 3].contains(&channels) || size == 0 {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use indicatif::{DecimalBytes, HumanCount};
 
-use super::{ModelReport, Report};
+use crate::report::{ModelReport, Report};
 
 const NAME: usize = 26;
 const CELL: usize = 15;
@@ -51,7 +51,7 @@ fn decimal(value: f64) -> String {
 }
 
 /// The models that there are, each with its name.
-pub(super) fn columns(report: &Report) -> Vec<(&'static str, &ModelReport)> {
+pub(crate) fn columns(report: &Report) -> Vec<(&'static str, &ModelReport)> {
     let mut columns = Vec::new();
     columns.extend(report.teacher.as_ref().map(|m| ("teacher", m)));
     columns.extend(report.labels_alone.as_ref().map(|m| ("labels alone", m)));
@@ -60,7 +60,7 @@ pub(super) fn columns(report: &Report) -> Vec<(&'static str, &ModelReport)> {
 }
 
 /// The rows that say something of one of the models.
-pub(super) fn rows(columns: &[(&str, &ModelReport)]) -> Vec<(&'static str, Vec<Option<String>>)> {
+pub(crate) fn rows(columns: &[(&str, &ModelReport)]) -> Vec<(&'static str, Vec<Option<String>>)> {
     let row = |(name, cell): (&'static str, Cell)| {
         let cells: Vec<_> = columns.iter().map(|(_, model)| cell(model)).collect();
         cells.iter().any(Option::is_some).then_some((name, cells))
@@ -69,7 +69,7 @@ pub(super) fn rows(columns: &[(&str, &ModelReport)]) -> Vec<(&'static str, Vec<O
 }
 
 /// What stands below the table.
-pub(super) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
+pub(crate) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
     let mut notes = Vec::new();
     if let Some(gap) = report.gap_recovered {
         notes.push(("gap recovered", percent(gap)));
@@ -130,9 +130,9 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TrainingSummary;
     use super::*;
-    use crate::metric::ParameterDistance;
+    use crate::metric::distance::ParameterDistance;
+    use crate::report::TrainingSummary;
 
     #[test]
     fn the_table_shows_what_there_is() {

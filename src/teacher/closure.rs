@@ -5,8 +5,9 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::knowledge::NAMED;
-use crate::{Distillable, Error, Outputs, Recalled, Result};
+use crate::data::outputs::{Distillable, Outputs, Recalled};
+use crate::error::{Error, Result};
+use crate::teacher::fingerprint::NAMED;
 
 /// A teacher made of a closure; see [`teacher_fn`].
 pub struct TeacherFn<F> {

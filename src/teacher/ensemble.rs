@@ -3,7 +3,8 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{log_softmax, softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::{Distillable, Error, Outputs, Result};
+use crate::data::outputs::{Distillable, Outputs};
+use crate::error::{Error, Result};
 
 /// How several teachers' answers become one.
 ///

@@ -3,7 +3,9 @@ use burn::module::{
 };
 use burn::tensor::Device;
 
-use crate::{DistillBatch, Distillable, Outputs, Recalled, Result};
+use crate::data::batch::DistillBatch;
+use crate::data::outputs::{Distillable, Outputs, Recalled};
+use crate::error::Result;
 
 /// A module that teaches and never learns.
 ///

@@ -1,14 +1,7 @@
 //! Where knowledge comes from.
 
-mod average;
-mod closure;
-mod ensemble;
-mod frozen;
-mod recorded;
-
-pub(crate) use average::Average;
-pub use closure::{Answer, TeacherFn, teacher_fn};
-pub use ensemble::{Combine, Ensemble};
-pub(crate) use frozen::Asked;
-pub use frozen::Frozen;
-pub use recorded::Recorded;
+pub(crate) mod closure;
+pub(crate) mod ensemble;
+pub(crate) mod fingerprint;
+pub(crate) mod frozen;
+pub(crate) mod mean;

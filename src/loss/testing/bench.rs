@@ -6,10 +6,12 @@ use std::slice::from_ref;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
-pub(crate) use super::config::{assert_config, from_json as read};
-pub(crate) use super::numbers::{close_by_largest as assert_close, values};
-use crate::loss::{Loss, LossContext, Parts};
-use crate::{Feature, Outputs, Result};
+use crate::data::outputs::{Feature, Outputs};
+use crate::error::Result;
+use crate::loss::modules::Parts;
+pub(crate) use crate::loss::testing::config::{assert_config, from_json as read};
+pub(crate) use crate::loss::testing::numbers::{close_by_largest as assert_close, values};
+use crate::loss::{Loss, LossContext};
 
 pub(crate) fn vectors(shape: [usize; 2], seed: usize) -> Feature {
     tensor(values(shape.iter().product(), seed), shape).into()

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::LossConfig;
+use crate::objective::LossConfig;
 
 /// A config survives JSON and TOML, and refuses a key that it does not know.
 #[track_caller]

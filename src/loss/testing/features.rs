@@ -2,12 +2,13 @@
 
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::bench::filled;
-pub use super::config::{from_json, round_trip};
-pub use super::numbers::close_by_size as close;
-use super::numbers::{numbers, values};
-use crate::loss::{Loss, LossContext, Parts};
-use crate::{Feature, Outputs};
+use crate::data::outputs::{Feature, Outputs};
+use crate::loss::modules::Parts;
+use crate::loss::testing::bench::filled;
+pub use crate::loss::testing::config::{from_json, round_trip};
+pub use crate::loss::testing::numbers::close_by_size as close;
+use crate::loss::testing::numbers::{numbers, values};
+use crate::loss::{Loss, LossContext};
 
 /// The names of the two features in every test.
 pub const STUDENT: &str = "s";

@@ -3,10 +3,12 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
-pub use super::config::round_trip;
-pub use super::numbers::close as assert_close;
+use crate::data::batch::Targets;
+use crate::data::outputs::Outputs;
+use crate::error::Error;
+pub use crate::loss::testing::config::round_trip;
+pub use crate::loss::testing::numbers::close as assert_close;
 use crate::loss::{Loss, LossContext};
-use crate::{Error, Outputs, Targets};
 
 /// Logits of both sides, labels, and which rows count.
 #[derive(Debug, Clone)]

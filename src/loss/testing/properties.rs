@@ -3,9 +3,9 @@
 
 use burn::tensor::{Bool, Device, Tensor};
 
-pub use super::numbers::close_by_size as assert_close;
-use super::numbers::{noise, numbers};
-use crate::Outputs;
+use crate::data::outputs::Outputs;
+pub use crate::loss::testing::numbers::close_by_size as assert_close;
+use crate::loss::testing::numbers::{noise, numbers};
 use crate::loss::{Loss, LossContext};
 
 /// A value and the student's gradient, row after row.

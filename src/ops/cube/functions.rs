@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 /// What a class adds to `KL(a ‖ b)` with `r = log b − log a` and `rest = b − a`: `b − a − a·r`, by
 /// its series where that would cancel. Never negative.
 #[cube]
-pub(super) fn addend(a: f32, rest: f32, r: f32) -> f32 {
+pub(crate) fn addend(a: f32, rest: f32, r: f32) -> f32 {
     // At |r| = 0.25 what is left out is below 2e-8 of it.
     let mut series = r / 7.0f32 + 1.0f32;
     series = series * r / 6.0f32 + 1.0f32;
@@ -20,7 +20,7 @@ pub(super) fn addend(a: f32, rest: f32, r: f32) -> f32 {
 
 /// `e^x − 1` for `x ≤ 0`, without cancellation near zero.
 #[cube]
-pub(super) fn exp_less_one(x: f32) -> f32 {
+pub(crate) fn exp_less_one(x: f32) -> f32 {
     let mut series = x / 9.0f32 + 1.0f32;
     series = series * x / 8.0f32 + 1.0f32;
     series = series * x / 7.0f32 + 1.0f32;
@@ -34,7 +34,7 @@ pub(super) fn exp_less_one(x: f32) -> f32 {
 
 /// `log(1 + x)` for `−1 < x ≤ 1`. A GPU's own may be off by a part of the distance to 1.
 #[cube]
-pub(super) fn log_one_more(x: f32) -> f32 {
+pub(crate) fn log_one_more(x: f32) -> f32 {
     // 2 · artanh(t), |t| ≤ ⅓.
     let t = x / (x + 2.0f32);
     let t2 = t * t;
@@ -50,6 +50,6 @@ pub(super) fn log_one_more(x: f32) -> f32 {
 
 /// `log(1 + e^x)`
 #[cube]
-pub(super) fn softplus(x: f32) -> f32 {
+pub(crate) fn softplus(x: f32) -> f32 {
     max(x, 0.0) + log_one_more((-x.abs()).exp())
 }

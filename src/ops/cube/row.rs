@@ -10,13 +10,13 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::functions::{addend, exp_less_one, log_one_more, softplus};
-use super::sums::{Four, together};
 use crate::ops::LOG_OF_ZERO;
+use crate::ops::cube::functions::{addend, exp_less_one, log_one_more, softplus};
+use crate::ops::cube::sums::{Four, together};
 
 /// Which formula the kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Divergence,
     Reverse,
     Mixture,
@@ -42,7 +42,7 @@ impl Kind {
 
 /// The numbers of a formula. What it does not have is not read.
 #[derive(CubeType, CubeLaunch)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     /// One over the temperature.
     factor: f32,
     temperature: f32,
@@ -56,7 +56,7 @@ pub(super) struct Numbers {
 }
 
 /// The lowest finite number: a logit that is not above it rules its class out.
-pub(super) const LOWEST: f32 = f32::MIN;
+pub(crate) const LOWEST: f32 = f32::MIN;
 
 /// What a class that is ruled out adds to a sum of exponentials: `e^−87`, which is next to nothing
 /// but a normal number.
@@ -174,7 +174,7 @@ fn mixed(p: f32, q: f32, r: f32, beta: f32) -> Mixed {
 #[cube(launch, address_type = "dynamic")]
 // What is known when the kernel is compiled has an `if` of its own.
 #[allow(clippy::collapsible_if, clippy::too_many_arguments)]
-pub(super) fn rows<F: Float>(
+pub(crate) fn rows<F: Float>(
     student: &[F],
     // Read only where the kind has a teacher.
     teacher: &[F],

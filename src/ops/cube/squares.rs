@@ -3,14 +3,14 @@
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-use super::row::LOWEST;
-use super::sums::{Four, together};
+use crate::ops::cube::row::LOWEST;
+use crate::ops::cube::sums::{Four, together};
 
 /// The value of every row, `weight · Σ (s − t)²`, and its gradient, without the classes that either
 /// side rules out.
 #[cube(launch, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn squares<F: Float>(
+pub(crate) fn squares<F: Float>(
     student: &[F],
     teacher: &[F],
     weights: &[f32],

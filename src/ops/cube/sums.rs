@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 
 /// Four numbers of a unit, which share their barriers.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Four {
+pub(crate) struct Four {
     pub a: f32,
     pub b: f32,
     pub c: f32,
@@ -16,7 +16,7 @@ pub(super) struct Four {
 ///
 /// By halves, in shared memory: every GPU has it, which is not so of operations on planes.
 #[cube]
-pub(super) fn together(mine: Four, #[comptime] is_maximum: bool, #[comptime] units: usize) -> Four {
+pub(crate) fn together(mine: Four, #[comptime] is_maximum: bool, #[comptime] units: usize) -> Four {
     let mut room = Shared::<[f32]>::new_slice(4 * units);
     let unit = UNIT_POS as usize;
     room[unit] = mine.a;

@@ -1,10 +1,10 @@
 use pulp::Simd;
 
-use super::side::{NEXT_TO_NOTHING, Side};
 use crate::ops::LOG_OF_ZERO;
+use crate::ops::flex::side::{NEXT_TO_NOTHING, Side};
 
 /// The label against all other classes, in double precision: a row has only one.
-pub(super) struct Choice {
+pub(crate) struct Choice {
     pub label: f64,
     log_label: f64,
     others: f64,

@@ -7,7 +7,7 @@ use pulp::Simd;
 
 /// `a · b + c`.
 #[inline(always)]
-pub(super) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+pub(crate) fn fma<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(a, b, c)
 }
 
@@ -29,7 +29,7 @@ const ROUNDER: f32 = 12_582_912.0;
 
 /// `e^x` for `x ≤ 88`; at least `e^−87`, which is next to nothing but not zero.
 #[inline(always)]
-pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let x = simd.max_f32s(x, simd.splat_f32s(LEAST_EXPONENT));
     let rounded = fma(
         simd,
@@ -62,7 +62,7 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 /// `log(1 + x)` for `−1 < x ≤ 0`.
 #[inline(always)]
-pub(super) fn log_1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn log_1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
     let u = simd.add_f32s(one, x);
     // u = m · 2^n with √½ ≤ m < √2.
@@ -102,7 +102,7 @@ pub(super) fn log_1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// What a class adds to `KL(a ‖ b)` with `r = log b − log a` and `rest = b − a`: `b − a − a·r`,
 /// by its series where that would cancel. Never negative.
 #[inline(always)]
-pub(super) fn addend<S: Simd>(simd: S, a: S::f32s, rest: S::f32s, r: S::f32s) -> S::f32s {
+pub(crate) fn addend<S: Simd>(simd: S, a: S::f32s, rest: S::f32s, r: S::f32s) -> S::f32s {
     let far = simd.negate_mul_add_e_f32s(a, r, rest);
     // e^r − 1 − r; at |r| = 0.25 what is left out is below 2e-8 of it.
     let series = polynomial(

@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 
 use pulp::Simd;
 
-use super::lanes::fma;
+use crate::ops::flex::lanes::fma;
 
 /// Where a gradient goes, a vector at a time.
-pub(super) struct Out<'a, S: Simd> {
+pub(crate) struct Out<'a, S: Simd> {
     whole: &'a mut [MaybeUninit<S::f32s>],
     last: &'a mut [MaybeUninit<f32>],
 }
@@ -37,7 +37,7 @@ impl<'a, S: Simd> Out<'a, S> {
 }
 
 /// Fills the gradient with one number and hands the value on.
-pub(super) fn constant(gradient: &mut [MaybeUninit<f32>], x: f32, value: f32) -> f32 {
+pub(crate) fn constant(gradient: &mut [MaybeUninit<f32>], x: f32, value: f32) -> f32 {
     for out in gradient {
         out.write(x);
     }
@@ -45,7 +45,7 @@ pub(super) fn constant(gradient: &mut [MaybeUninit<f32>], x: f32, value: f32) ->
 }
 
 /// No gradient at these classes.
-pub(super) fn constants(gradient: &mut [MaybeUninit<f32>], classes: &[usize]) {
+pub(crate) fn constants(gradient: &mut [MaybeUninit<f32>], classes: &[usize]) {
     for &c in classes {
         gradient[c].write(0.0);
     }
@@ -53,12 +53,12 @@ pub(super) fn constants(gradient: &mut [MaybeUninit<f32>], classes: &[usize]) {
 
 /// What is added to the gradient of soft targets. A trait rather than a closure, because a closure is
 /// not always inlined, and is then compiled without the instruction set.
-pub(super) trait More<S: Simd> {
+pub(crate) trait More<S: Simd> {
     /// The sum of `g` and what there is for the vector `i`, where the student's exponentials are `e`.
     fn add(&self, simd: S, i: usize, e: S::f32s, g: S::f32s) -> S::f32s;
 }
 
-pub(super) struct Nothing;
+pub(crate) struct Nothing;
 
 impl<S: Simd> More<S> for Nothing {
     #[inline(always)]
@@ -68,7 +68,7 @@ impl<S: Simd> More<S> for Nothing {
 }
 
 /// These exponentials, times a factor.
-pub(super) struct Of<'a, S: Simd>(pub &'a [S::f32s], pub S::f32s);
+pub(crate) struct Of<'a, S: Simd>(pub &'a [S::f32s], pub S::f32s);
 
 impl<S: Simd> More<S> for Of<'_, S> {
     #[inline(always)]
@@ -78,7 +78,7 @@ impl<S: Simd> More<S> for Of<'_, S> {
 }
 
 /// The student's exponentials, times a factor.
-pub(super) struct OfStudent<S: Simd>(pub S::f32s);
+pub(crate) struct OfStudent<S: Simd>(pub S::f32s);
 
 impl<S: Simd> More<S> for OfStudent<S> {
     #[inline(always)]

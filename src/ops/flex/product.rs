@@ -10,7 +10,7 @@ const SHARE: usize = 1 << 20;
 /// `sum + lhs · rhs` in single precision, in the place of `sum` where nobody else holds it.
 ///
 /// Burn's product has a tensor of its own, which then has to be read, and added, as a whole.
-pub(super) fn add(mut sum: FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor) -> FlexTensor {
+pub(crate) fn add(mut sum: FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor) -> FlexTensor {
     if !(sum.is_contiguous() && sum.layout().start_offset() == 0) {
         sum = sum.to_contiguous();
     }
@@ -99,7 +99,7 @@ impl Matrix {
 mod tests {
     use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 
-    use crate::ops::add_product;
+    use crate::ops::comparison::add_product;
 
     fn random(rows: usize, columns: usize) -> Tensor<2> {
         let uniform = Distribution::Uniform(-1.0, 1.0);

@@ -3,11 +3,11 @@
 use burn::tensor::{bf16, f16};
 use pulp::Simd;
 
-use super::lanes::{exp, fma};
 use crate::ops::LOG_OF_ZERO;
+use crate::ops::flex::lanes::{exp, fma};
 
 /// A type that logits are stored in.
-pub(super) trait Logit: Copy + Send + Sync + burn::tensor::Element + bytemuck::Pod {
+pub(crate) trait Logit: Copy + Send + Sync + burn::tensor::Element + bytemuck::Pod {
     /// The row in single precision.
     fn read(row: &[Self], out: &mut [f32]);
 
@@ -45,7 +45,7 @@ impl Logit for bf16 {
 }
 
 /// One side of a row.
-pub(super) struct Side<'a, S: Simd> {
+pub(crate) struct Side<'a, S: Simd> {
     /// The logits over τ; from [`Side::exponentiate`] on, less their maximum. What stands for
     /// nothing, a class ruled out or left out and the lanes past the last class, is at −∞ before
     /// and at a finite number after.
@@ -63,7 +63,7 @@ pub(super) struct Side<'a, S: Simd> {
 }
 
 /// A row with a number that is none, or infinite.
-pub(super) struct NotANumber;
+pub(crate) struct NotANumber;
 
 impl<'a, S: Simd> Side<'a, S> {
     #[inline(always)]
@@ -207,4 +207,4 @@ impl<'a, S: Simd> Side<'a, S> {
 }
 
 /// A logarithm of what is nothing next to 1.
-pub(super) const NEXT_TO_NOTHING: f32 = -100.0;
+pub(crate) const NEXT_TO_NOTHING: f32 = -100.0;

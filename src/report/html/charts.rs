@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::plane::{Axis, Plane, Unit, svg};
-use super::text::{escape, number, numbers};
-use crate::report::{ModelReport, ReliabilityBin};
-use crate::{History, Report};
+use crate::metric::calibration::ReliabilityBin;
+use crate::report::ModelReport;
+use crate::report::Report;
+use crate::report::html::plane::{Axis, Plane, Unit, svg};
+use crate::report::html::text::{escape, number, numbers};
+use crate::train::history::History;
 
 /// Up to so many classes a confusion matrix has its numbers written in.
 const WRITTEN: usize = 20;

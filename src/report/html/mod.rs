@@ -6,11 +6,11 @@ mod text;
 
 use std::path::Path;
 
-use super::Report;
-use super::comparison::Disagreement;
-use super::table::{columns, footnotes, rows};
-use crate::{Error, Result};
-use text::{escape, number};
+use crate::error::{Error, Result};
+use crate::report::Report;
+use crate::report::comparison::Disagreement;
+use crate::report::html::text::{escape, number};
+use crate::report::table::{columns, footnotes, rows};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -202,4 +202,5 @@ fn samples(disagreements: &[Disagreement]) -> String {
 }
 
 #[cfg(test)]
+#[path = "../tests/html.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::{escape, number};
+use crate::report::html::text::{escape, number};
 
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 240.0;

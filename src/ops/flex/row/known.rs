@@ -2,8 +2,10 @@
 
 use pulp::Simd;
 
-use super::{Known, Out, Work, addend, constants, exp};
 use crate::ops::LOG_OF_ZERO;
+use crate::ops::flex::lanes::{addend, exp};
+use crate::ops::flex::out::{Out, constants};
+use crate::ops::flex::row::{Known, Work};
 use crate::ops::flex::side::NEXT_TO_NOTHING;
 use crate::ops::known::{LEAST_MASS, surplus};
 
@@ -11,7 +13,7 @@ impl<S: Simd> Work<'_, S> {
     /// `KL(p ‖ q)` and its gradient, with `p` known at a few classes. In the rooms, as in
     /// [`Side`](super::Side), a logarithm becomes its exponential.
     #[inline(always)]
-    pub(super) fn known(
+    pub(crate) fn known(
         mut self,
         known: Known<'_>,
         has_rest: bool,

@@ -2,12 +2,15 @@
 
 use pulp::Simd;
 
-use super::{Logit, Out, Row, Teacher, fma};
+use crate::ops::flex::lanes::fma;
+use crate::ops::flex::out::Out;
+use crate::ops::flex::row::{Row, Teacher};
+use crate::ops::flex::side::Logit;
 
 /// `weight · Σ (s − t)²`, and its gradient, `2 · weight · (s − t)`, without the classes that either
 /// side rules out.
 #[inline(always)]
-pub(super) fn squared_error<S: Simd, T: Logit>(
+pub(crate) fn squared_error<S: Simd, T: Logit>(
     simd: S,
     row: Row<'_, T>,
     s_room: &mut [S::f32s],

@@ -1,0 +1,397 @@
+//! Recording: one shard in memory, the ones before it on disk.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::knowledge::format::files::{Written, write_whole};
+use crate::knowledge::format::form::Form;
+use crate::knowledge::format::header::Header;
+use crate::knowledge::format::key::{DataFingerprint, Key};
+use crate::knowledge::format::manifest::{Manifest, NAME, ShardEntry};
+use crate::knowledge::format::ranks::Ranks;
+use crate::knowledge::format::sample::SampleRecord;
+use crate::knowledge::format::tensors::serialize;
+use crate::knowledge::store::columns::Columns;
+use crate::knowledge::store::{open_shard, read_manifest, read_ranks};
+
+const LOCK: &str = ".lock";
+const RANKS: &str = "ranks.safetensors";
+
+/// How a store is written; nothing of it changes what is read.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WriterOptions {
+    /// A shard is closed once it holds this many bytes, 64 MiB unless said otherwise. With one sample
+    /// more it is what a writer needs of memory, twice that for the first shard of packed rows.
+    pub shard_bytes: usize,
+    /// In which numbers packed rows name classes.
+    pub ranks: RankChoice,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            shard_bytes: 64 << 20,
+            ranks: RankChoice::Auto,
+        }
+    }
+}
+
+/// In which numbers packed rows name classes. What is read is the same; frequent classes with small
+/// numbers take fewer bits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RankChoice {
+    /// By how often classes occur in the first shard, where that saves more there than the list of
+    /// numbers takes.
+    #[default]
+    Auto,
+    /// Their own numbers.
+    Off,
+    /// The class of each number, the most frequent first: for teachers whose frequencies are known.
+    Given(Vec<u32>),
+}
+
+/// Records samples into a directory, each once, and goes on where an interrupted writer ended.
+///
+/// A shard is there whole or not at all, and counts once the manifest names it: a writer that is
+/// killed loses the samples since the last shard and nothing else. The manifest is written again with
+/// each shard. One writer at a time holds a directory; readers of finished shards are not disturbed.
+///
+/// A key that comes twice is recorded twice, and the first is what is read: samples of a dataset that
+/// are the same need no care. Two different samples under one id are a mistake that this cannot see.
+#[derive(Debug)]
+pub struct Writer {
+    directory: PathBuf,
+    form: Form,
+    options: WriterOptions,
+    manifest: Manifest,
+    ranks: Option<Ranks>,
+    columns: Columns,
+    data: DataFingerprint,
+    recorded: Recorded,
+    /// Holds the lock, which the system lets go of with the process if need be.
+    _lock: File,
+}
+
+/// The samples that were there when the writer was made, and how many of them `expect` has seen again.
+#[derive(Debug)]
+struct Recorded {
+    all: u64,
+    seen: u64,
+    shard: usize,
+    keys: std::vec::IntoIter<(Key, u64)>,
+}
+
+impl Writer {
+    /// Begins to record into a directory, or goes on with what an interrupted writer left there.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the header is not valid or differs from the one recorded, if another
+    /// writer is at work there, or if the directory cannot be written or holds something else.
+    pub fn create_or_resume(directory: impl AsRef<Path>, header: &Header) -> Result<Self> {
+        Self::create_or_resume_with(directory, header, WriterOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_or_resume`](Self::create_or_resume), and if ranks given are not those recorded.
+    pub fn create_or_resume_with(
+        directory: impl AsRef<Path>,
+        header: &Header,
+        options: WriterOptions,
+    ) -> Result<Self> {
+        let directory = directory.as_ref().to_path_buf();
+        let form = Form::new(header.clone())?;
+        let lock = lock(&directory)?;
+        let given = match &options.ranks {
+            RankChoice::Given(classes) => Some(given_ranks(classes, &form)?),
+            RankChoice::Auto | RankChoice::Off => None,
+        };
+
+        let path = directory.join(NAME);
+        let exists = path.try_exists().map_err(|error| Error::io(&path, error))?;
+        let (manifest, ranks) = match exists {
+            true => {
+                let manifest = read_manifest(&directory)?;
+                check_same(&directory, &manifest, header)?;
+                let ranks = read_ranks(&directory, &manifest)?;
+                check_ranks(&directory, ranks.as_ref(), given)?;
+                (manifest, ranks)
+            }
+            false => {
+                let mut manifest = Manifest::new(header.clone());
+                if let Some(ranks) = &given {
+                    manifest.ranks = Some(write_ranks(&directory, ranks)?);
+                }
+                write_manifest(&directory, &manifest)?;
+                (manifest, given)
+            }
+        };
+        let recorded = Recorded {
+            all: manifest.samples(),
+            seen: 0,
+            shard: 0,
+            keys: Vec::new().into_iter(),
+        };
+        Ok(Self {
+            form,
+            options,
+            data: manifest.data,
+            manifest,
+            ranks,
+            columns: Columns::default(),
+            recorded,
+            directory,
+            _lock: lock,
+        })
+    }
+
+    /// How many samples were recorded when this writer was made, views counted one by one.
+    pub fn recorded(&self) -> u64 {
+        self.recorded.all
+    }
+
+    /// How many samples are on disk now.
+    pub fn written(&self) -> u64 {
+        self.manifest.samples()
+    }
+
+    /// Whether the recording is finished; then there is nothing to write.
+    pub fn is_complete(&self) -> bool {
+        self.manifest.complete
+    }
+
+    /// Says which samples the data begins with, in order, before new ones are written: all that are
+    /// [recorded](Self::recorded), in one call or several, each with its seed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first sample that is another than the one recorded, or more
+    /// samples than there are; and one that names the file if a shard is missing or damaged.
+    pub fn expect(&mut self, samples: &[(Key, u64)]) -> Result<()> {
+        for given in samples {
+            let number = self.recorded.seen;
+            let recorded = loop {
+                if let Some(next) = self.recorded.keys.next() {
+                    break next;
+                }
+                let at = self.recorded.shard;
+                let Some(entry) = self.manifest.shards.get(at) else {
+                    return Err(self.mismatch("samples", self.recorded.all, "more"));
+                };
+                let (map, layout) = open_shard(&self.directory, entry, &self.form)?;
+                let keys: Vec<_> = layout.keys(&map).collect();
+                self.recorded.keys = keys.into_iter();
+                self.recorded.shard += 1;
+            };
+            if recorded != *given {
+                let text = |(key, seed): (Key, u64)| format!("{key} with seed {seed}");
+                let what = format!("sample number {number}");
+                return Err(self.mismatch(&what, text(recorded), text(*given)));
+            }
+            self.recorded.seen += 1;
+        }
+        Ok(())
+    }
+
+    /// Records a sample. It is on disk once its shard is full, or after [`flush`](Self::flush) or
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the sample does not have the form of the header, if the samples recorded
+    /// before were not [expected](Self::expect) or the recording is finished, and if a shard cannot be
+    /// written. In each case the sample is not recorded, and the writer can be used on.
+    pub fn write(&mut self, sample: &SampleRecord) -> Result<()> {
+        let refused = |reason: String| Error::InvalidSample {
+            sample: sample.key().to_string(),
+            reason,
+        };
+        if self.manifest.complete {
+            return Err(refused("the recording is finished".into()));
+        }
+        if self.recorded.seen < self.recorded.all {
+            return Err(refused(format!(
+                "{} samples are recorded before it, of which `expect` was told {}",
+                self.recorded.all, self.recorded.seen
+            )));
+        }
+        if sample.view >= self.form.header.views {
+            let views = self.form.header.views;
+            return Err(refused(format!("the store keeps {views} views, from 0")));
+        }
+        if self.columns.bytes() >= self.options.shard_bytes {
+            self.flush()?;
+        }
+        self.columns
+            .push(sample, &self.form, self.ranks.as_ref())
+            .map_err(refused)?;
+        if sample.view == 0 {
+            self.data.add(sample.id);
+        }
+        Ok(())
+    }
+
+    /// Closes the shard, if it holds a sample, and puts it on disk.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the file that cannot be written. Nothing is lost: once there is
+    /// room, the next call writes the same shard.
+    pub fn flush(&mut self) -> Result<()> {
+        if self.columns.samples == 0 {
+            return Ok(());
+        }
+        if self.manifest.shards.is_empty() && self.options.ranks == RankChoice::Auto {
+            self.find_ranks()?;
+        }
+        let name = format!("shard-{:05}.safetensors", self.manifest.shards.len());
+        let file = serialize(&self.columns.tensors(&self.form));
+        let file = write_whole(&self.directory, &name, file.parts())?;
+        let mut manifest = self.manifest.clone();
+        manifest.shards.push(ShardEntry {
+            file,
+            samples: self.columns.samples as u64,
+            rows: self.columns.rows as u64,
+            keys: self.columns.keys(),
+        });
+        manifest.data = self.data;
+        write_manifest(&self.directory, &manifest)?;
+        self.manifest = manifest;
+        self.columns.clear();
+        Ok(())
+    }
+
+    /// Numbers classes by how often they occur in the first shard, if that pays.
+    fn find_ranks(&mut self) -> Result<()> {
+        if self.form.packed.is_none() || self.manifest.ranks.is_some() {
+            return Ok(());
+        }
+        let own = |reason: String| Error::KnowledgeFile {
+            path: self.directory.clone(),
+            reason: format!("its rows in memory cannot be read: {reason}"),
+            remedy: "report this with the header".into(),
+        };
+        let ranks = Ranks::by_count(&self.columns.class_counts(&self.form).map_err(own)?);
+        let price = ranks.to_bytes().len();
+        let packed = self.columns.renumber(&self.form, &ranks).map_err(own)?;
+        if packed.bytes() + price < self.columns.logit_bytes() {
+            self.manifest.ranks = Some(write_ranks(&self.directory, &ranks)?);
+            self.columns.adopt(packed);
+            self.ranks = Some(ranks);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and marks the recording as finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`flush`](Self::flush), and if samples recorded before were not [expected](Self::expect):
+    /// then the data has become shorter.
+    pub fn finish(mut self) -> Result<()> {
+        if self.manifest.complete {
+            return Ok(());
+        }
+        if self.recorded.seen < self.recorded.all {
+            let seen = self.recorded.seen;
+            return Err(self.mismatch("samples", self.recorded.all, seen));
+        }
+        self.flush()?;
+        self.manifest.complete = true;
+        write_manifest(&self.directory, &self.manifest)
+    }
+
+    fn mismatch(
+        &self,
+        what: &str,
+        recorded: impl std::fmt::Display,
+        given: impl std::fmt::Display,
+    ) -> Error {
+        Error::KnowledgeMismatch {
+            directory: self.directory.clone(),
+            what: what.into(),
+            recorded: recorded.to_string(),
+            given: given.to_string(),
+        }
+    }
+}
+
+/// Makes the directory and holds it for one writer.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK);
+    let failed = |path: &Path, error: std::io::Error| Error::KnowledgeFile {
+        path: path.to_path_buf(),
+        reason: format!("cannot be written: {error}"),
+        remedy: "name a directory that can be made and written".into(),
+    };
+    std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| failed(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::KnowledgeLocked {
+            directory: directory.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed(&path, error)),
+    }
+}
+
+fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<()> {
+    write_whole(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
+}
+
+fn write_ranks(directory: &Path, ranks: &Ranks) -> Result<Written> {
+    write_whole(directory, RANKS, [ranks.to_bytes().as_slice()])
+}
+
+fn given_ranks(classes: &[u32], form: &Form) -> Result<Ranks> {
+    if classes.len() != form.header.classes {
+        let expected = "one class per logit";
+        let found = format!("{} for {} classes", classes.len(), form.header.classes);
+        return Err(Error::invalid("knowledge.ranks", found, expected));
+    }
+    Ranks::new(classes.to_vec())
+        .map_err(|_| Error::invalid("knowledge.ranks", "a list", "every class once"))
+}
+
+fn check_same(directory: &Path, manifest: &Manifest, header: &Header) -> Result<()> {
+    match manifest.header.difference(header) {
+        None => Ok(()),
+        Some((what, recorded, given)) => Err(Error::KnowledgeMismatch {
+            directory: directory.to_path_buf(),
+            what: what.into(),
+            recorded,
+            given,
+        }),
+    }
+}
+
+fn check_ranks(directory: &Path, recorded: Option<&Ranks>, given: Option<Ranks>) -> Result<()> {
+    match (recorded, given) {
+        (_, None) => Ok(()),
+        (Some(recorded), Some(given)) if *recorded == given => Ok(()),
+        (recorded, Some(_)) => Err(Error::KnowledgeMismatch {
+            directory: directory.to_path_buf(),
+            what: "classes numbered".into(),
+            recorded: match recorded {
+                Some(_) => "by other ranks".into(),
+                None => "as they are".into(),
+            },
+            given: "by ranks given".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/writer.rs"]
+mod tests;

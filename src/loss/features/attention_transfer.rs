@@ -1,0 +1,288 @@
+use burn::tensor::{Bool, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::data::outputs::Feature;
+use crate::error::{Error, Result};
+use crate::loss::features::pair::{Common, FeaturePair};
+use crate::loss::{Loss, LossContext};
+use crate::ops::features::{Samples, Scaled, at_scale, channels, length, unit};
+
+/// How the channels of one place become its attention.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ActivationMap {
+    /// `|f|^p`, as the paper writes it. The default.
+    #[default]
+    Absolute,
+    /// `f^p`, as most code computes it: an odd power keeps the sign, an even one makes no difference.
+    Signed,
+}
+
+/// How the difference of two attention maps becomes the value of one sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AttentionReduction {
+    /// Its length, not squared, as the paper writes it. The default.
+    #[default]
+    Norm,
+    /// The mean of its squares over the places, as the authors' code computes it.
+    MeanSquare,
+}
+
+/// Attention transfer: where in the image, or on which tokens, a layer is active.
+///
+/// The student learns which places the teacher looks at and is free in what its channels say
+/// there, so widths may differ and nothing is trained along. Useful between convolutional networks
+/// of one family; the maps of a layer must have places, so it is of no use on a single vector.
+///
+/// ```text
+/// L(f_s, f_t) = (1/N) Σ_n       ‖ A(f_s) − A(f_t) ‖       Norm
+///               (1/N) Σ_n (1/P) ‖ A(f_s) − A(f_t) ‖²      MeanSquare
+///
+/// A(f) = a / ‖a‖,   a_i = (1/C) Σ_c |f_ci|^p       (f_ci^p for Signed)
+///
+/// f_s, f_t   features of student and teacher      N   samples that count
+/// p   power                                       C   channels      P   places, H·W or T
+/// ```
+///
+/// torchdistill computes `Norm` in its mode `paper`. `MeanSquare` is what the authors' code,
+/// RepDistiller, mdistiller and torchdistill's mode `code` compute, and KDZoo but for 1e-6 that it
+/// adds to the norm. Its value is smaller by orders of magnitude: those libraries weight it with
+/// 1000. Feature maps of different height or width are first brought to the smaller of the two by
+/// adaptive average pooling.
+///
+/// # Shapes
+///
+/// - student, teacher: both `[N, C, H, W]` or both `[N, T, C]`; `C` may differ
+/// - output: `[1]`
+///
+/// # Gradient
+///
+/// Of `Norm` with respect to the student's map: the direction of the difference, divided by `N`,
+/// whatever its length; zero where the maps are equal. None for a sample whose feature is zero
+/// everywhere, and none towards the teacher.
+///
+/// # Panics
+///
+/// Panics if the ranks, the numbers of samples or of tokens differ, or if the rank is 2.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_distill::loss::{ActivationMap, AttentionReduction, attention_transfer};
+///
+/// let device = Device::flex();
+/// // One channel over two places: attention [1, 0] and [0, 1].
+/// let student = Tensor::<4>::from_floats([[[[3.0, 0.0]]]], &device);
+/// let teacher = Tensor::<4>::from_floats([[[[0.0, 5.0]]]], &device);
+/// let (map, reduction) = (ActivationMap::Absolute, AttentionReduction::Norm);
+/// let loss = attention_transfer(student.into(), teacher.into(), 2, map, reduction);
+/// assert!((loss.into_scalar::<f32>() - 2f32.sqrt()).abs() < 1e-6);
+/// ```
+///
+/// # References
+///
+/// Zagoruyko, Komodakis: Paying More Attention to Attention: Improving the Performance of
+/// Convolutional Neural Networks via Attention Transfer, 2017, arXiv:1612.03928.
+#[must_use]
+pub fn attention_transfer(
+    student: Feature,
+    teacher: Feature,
+    power: u32,
+    map: ActivationMap,
+    reduction: AttentionReduction,
+) -> Tensor<1> {
+    attention_transfer_no_reduction(student, teacher, power, map, reduction).mean()
+}
+
+/// [`attention_transfer`] with one value per sample, `[N]`, instead of their mean.
+///
+/// # Panics
+///
+/// Panics if the ranks, the numbers of samples or of tokens differ, or if the rank is 2.
+#[must_use]
+pub fn attention_transfer_no_reduction(
+    student: Feature,
+    teacher: Feature,
+    power: u32,
+    map: ActivationMap,
+    reduction: AttentionReduction,
+) -> Tensor<1> {
+    per_sample(student, teacher, None, power, map, reduction).0
+}
+
+fn per_sample(
+    student: Feature,
+    teacher: Feature,
+    mask: Option<&Tensor<1, Bool>>,
+    power: u32,
+    map: ActivationMap,
+    reduction: AttentionReduction,
+) -> (Tensor<1>, Samples) {
+    let (student, teacher, samples) = channels(student, teacher, mask);
+    let difference = attention(student, power, map) - attention(teacher, power, map);
+    let value = match reduction {
+        AttentionReduction::Norm => length(difference, 1),
+        AttentionReduction::MeanSquare => difference.square().mean_dim(1),
+    };
+    (value.squeeze_dim(1), samples)
+}
+
+/// The attention map of each sample at length 1, `[N, P]` from `[N, C, P]`.
+fn attention(feature: Tensor<3>, power: u32, map: ActivationMap) -> Tensor<2> {
+    let shape = feature.dims();
+    // Its scale leaves the map as it is, and powers of what is at most 1 do not overflow.
+    let Scaled { x, .. } = at_scale::<2>(feature.flatten(1, 2), 1);
+    let powers: Tensor<3> = x.reshape(shape).powi_scalar(power as i32);
+    let powers = match map {
+        ActivationMap::Absolute => powers.abs(),
+        ActivationMap::Signed => powers,
+    };
+    unit(powers.mean_dim(1).squeeze_dim(1), 1)
+}
+
+/// Config of [`AttentionTransfer`].
+///
+/// | field | default | range | meaning |
+/// |---|---|---|---|
+/// | `student` | required | a feature of the student | the name its `outputs` gives |
+/// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
+/// | `power` | 2 | at least 1 | the higher, the more the strongest place outweighs the others |
+/// | `map` | `absolute` | `absolute`, `signed` | how channels become attention |
+/// | `reduction` | `norm` | `norm`, `mean_square` | how maps are compared |
+///
+/// # Example
+///
+/// ```
+/// use burn_distill::loss::{AttentionReduction, AttentionTransferConfig};
+///
+/// let config = AttentionTransferConfig::new("block2", "block4")
+///     .with_reduction(AttentionReduction::MeanSquare);
+/// assert!(config.init().is_ok());
+/// assert!(config.with_power(0).init().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct AttentionTransferConfig {
+    /// The student's feature.
+    pub student: String,
+    /// The teacher's feature.
+    pub teacher: String,
+    /// The power of the activations.
+    #[serde(default = "default_power")]
+    pub power: u32,
+    /// How channels become attention.
+    #[serde(default)]
+    pub map: ActivationMap,
+    /// How maps are compared.
+    #[serde(default)]
+    pub reduction: AttentionReduction,
+}
+
+fn default_power() -> u32 {
+    2
+}
+
+impl AttentionTransferConfig {
+    /// The paper's attention transfer from the teacher's feature of one name to the student's of
+    /// another, with squared activations.
+    pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
+        Self {
+            student: student.into(),
+            teacher: teacher.into(),
+            power: default_power(),
+            map: ActivationMap::default(),
+            reduction: AttentionReduction::default(),
+        }
+    }
+
+    /// Sets the power of the activations.
+    #[must_use]
+    pub fn with_power(mut self, power: u32) -> Self {
+        self.power = power;
+        self
+    }
+
+    /// Sets how channels become attention.
+    #[must_use]
+    pub fn with_map(mut self, map: ActivationMap) -> Self {
+        self.map = map;
+        self
+    }
+
+    /// Sets how maps are compared.
+    #[must_use]
+    pub fn with_reduction(mut self, reduction: AttentionReduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidParameter`] if a name is empty or the power is 0.
+    pub fn init(&self) -> Result<AttentionTransfer> {
+        if self.power == 0 {
+            return Err(Error::invalid(
+                "attention_transfer.power",
+                self.power,
+                "a whole number of at least 1",
+            ));
+        }
+        Ok(AttentionTransfer {
+            pair: FeaturePair::new("attention_transfer", &self.student, &self.teacher)?,
+            power: self.power,
+            map: self.map,
+            reduction: self.reduction,
+        })
+    }
+}
+
+/// Attention transfer as a term of an objective; see [`attention_transfer`] for the formula.
+///
+/// A mask of tokens leaves tokens out of the maps, and samples without any out of the mean.
+#[derive(Debug, Clone)]
+pub struct AttentionTransfer {
+    pair: FeaturePair,
+    power: u32,
+    map: ActivationMap,
+    reduction: AttentionReduction,
+}
+
+impl Loss for AttentionTransfer {
+    fn name(&self) -> String {
+        self.pair.name()
+    }
+
+    fn feature_pairs(&self) -> Vec<(String, String)> {
+        vec![self.pair.names()]
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        let expected = "[N, C, H, W] or [N, T, D]";
+        self.pair.check_ranks(context, &[3, 4], expected)?;
+        self.pair.check(context, Common::AllButWidth)
+    }
+
+    fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
+        let (student, teacher) = self.pair.features(context);
+        let (values, samples) = per_sample(
+            student,
+            teacher,
+            context.mask,
+            self.power,
+            self.map,
+            self.reduction,
+        );
+        samples.mean(values)
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/attention_transfer.rs"]
+mod tests;

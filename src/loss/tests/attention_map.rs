@@ -1,0 +1,316 @@
+use burn::tensor::Device;
+
+use super::*;
+use crate::data::outputs::Feature;
+use crate::loss::sequences::attention_map::AttentionInput::{Probabilities, Scores};
+use crate::loss::testing::features::outputs;
+use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
+use crate::objective::LossConfig;
+
+const DISTANCES: [AttentionDistance; 3] = [
+    AttentionDistance::Mse,
+    AttentionDistance::Kl(Probabilities),
+    AttentionDistance::Kl(Scores),
+];
+
+fn loss(distance: AttentionDistance, heads: AttentionHeads) -> AttentionMap {
+    let config = AttentionMapConfig::new("s", "t");
+    config
+        .with_distance(distance)
+        .with_heads(heads)
+        .init()
+        .unwrap()
+}
+
+/// One sample and one head of two tokens.
+fn map(rows: [[f32; 2]; 2]) -> Tensor<4> {
+    Tensor::from_floats([[rows]], &Device::flex().autodiff()).require_grad()
+}
+
+/// Random probabilities or scores on an autodiff device.
+fn random(shape: [usize; 4], seed: usize, distance: AttentionDistance) -> Tensor<4> {
+    let scores = Tensor::from_data(noise(shape, seed), &Device::flex().autodiff());
+    let map = match distance {
+        AttentionDistance::Kl(Probabilities) => softmax(scores, 3),
+        _ => scores,
+    };
+    map.detach().require_grad()
+}
+
+fn each(student: Tensor<4>, teacher: Tensor<4>, distance: AttentionDistance) -> Tensor<1> {
+    attention_map(student, teacher, distance, AttentionHeads::Each)
+}
+
+#[test]
+fn squared_error_by_hand() {
+    let (student, teacher) = (map([[1.0, 2.0], [0.0, 1.0]]), map([[4.0, 6.0], [0.0, 2.0]]));
+    let value = each(student.clone(), teacher, AttentionDistance::Mse);
+    let gradients = value.backward();
+    assert_close(value, &[26.0 / 4.0], 1e-6); // (3² + 4² + 0 + 1²) / 4
+    assert_close(
+        student.grad(&gradients).unwrap(),
+        &[-1.5, -2.0, 0.0, -0.5],
+        1e-6,
+    );
+}
+
+#[test]
+fn divergence_of_scores_by_hand() {
+    // Probabilities 1/2, 1/2 and 3/4, 1/4 for the first query, equal ones for the second.
+    let student = map([[0.0, 0.0], [5.0, 5.0]]);
+    let teacher = map([[3f32.ln(), 0.0], [0.0, 0.0]]);
+    let distance = AttentionDistance::Kl(Scores);
+    let value = each(student.clone(), teacher.clone(), distance);
+    let gradients = value.backward();
+    // 3/4·ln(3/2) + 1/4·ln(1/2), halved
+    assert_close(value, &[0.130_812 / 2.0], 1e-6);
+    assert_close(
+        student.grad(&gradients).unwrap(),
+        &[-0.125, 0.125, 0.0, 0.0],
+        1e-6,
+    );
+    // The other way round it is 1/2·ln(2/3) + 1/2·ln 2.
+    assert_close(each(teacher, student, distance), &[0.143_841 / 2.0], 1e-6);
+}
+
+#[test]
+fn divergence_of_probabilities_by_hand() {
+    let student = map([[0.5, 0.5], [0.25, 0.75]]);
+    let teacher = map([[0.75, 0.25], [0.25, 0.75]]);
+    let value = each(
+        student.clone(),
+        teacher,
+        AttentionDistance::Kl(Probabilities),
+    );
+    let gradients = value.backward();
+    assert_close(value, &[0.130_812 / 2.0], 1e-6);
+    // (q − p) / q / 2: the rows are normalised, so that the gradient is orthogonal to them.
+    assert_close(
+        student.grad(&gradients).unwrap(),
+        &[-0.25, 0.25, 0.0, 0.0],
+        1e-6,
+    );
+}
+
+#[test]
+fn scores_and_their_probabilities_agree() {
+    let (s, t) = (noise([2, 3, 4, 4], 1), noise([2, 3, 4, 4], 2));
+    let [s, t] = [s, t].map(|data| Tensor::<4>::from_data(data, &Device::flex()) * 3.0);
+    let scores = each(s.clone(), t.clone(), AttentionDistance::Kl(Scores));
+    let (s, t) = (softmax(s, 3), softmax(t, 3));
+    let probabilities = each(s, t, AttentionDistance::Kl(Probabilities));
+    assert_close(probabilities, &numbers(scores), 1e-6);
+}
+
+#[test]
+fn zero_where_the_student_is_the_teacher() {
+    for distance in DISTANCES {
+        let student = random([2, 3, 4, 4], 1, distance);
+        let value = each(student.clone(), student.clone(), distance);
+        let gradients = value.backward();
+        assert_close(value, &[0.0], 0.0);
+        assert_close(student.grad(&gradients).unwrap(), &[0.0; 96], 0.0);
+    }
+}
+
+#[test]
+fn sharp_attention_tends_to_the_logarithm_of_one_probability() {
+    let student = map([[0.2, 0.8], [0.6, 0.4]]);
+    let teacher = map([[1.0, 0.0], [0.0, 1.0]]);
+    let value = each(student, teacher, AttentionDistance::Kl(Probabilities));
+    assert_close(value, &[-(0.2f32.ln() + 0.4f32.ln()) / 2.0], 1e-6);
+}
+
+#[test]
+fn extremes_stay_finite() {
+    let cases = [
+        (
+            [[1e4, -1e4], [-1e4, 1e4]],
+            [[-1e4, 1e4], [-1e4, 1e4]],
+            DISTANCES[2],
+        ),
+        (
+            [[1e4, -1e4], [-1e4, 1e4]],
+            [[-1e4, 1e4], [-1e4, 1e4]],
+            DISTANCES[0],
+        ),
+        (
+            [[1.0, 0.0], [0.0, 1.0]],
+            [[0.0, 1.0], [0.0, 1.0]],
+            DISTANCES[1],
+        ),
+    ];
+    for (student, teacher, distance) in cases {
+        let student = map(student);
+        let value = each(student.clone(), map(teacher), distance);
+        let gradients = value.backward();
+        let (value, gradient) = (numbers(value), numbers(student.grad(&gradients).unwrap()));
+        assert!(value[0].is_finite() && value[0] > 1.0, "{value:?}");
+        assert!(gradient.iter().all(|g| g.is_finite()), "{gradient:?}");
+    }
+}
+
+#[test]
+fn a_constant_on_the_scores_of_a_query_changes_nothing() {
+    let distance = AttentionDistance::Kl(Scores);
+    let (student, teacher) = (
+        random([1, 2, 3, 3], 1, distance),
+        random([1, 2, 3, 3], 2, distance),
+    );
+    let shift = Tensor::<4>::from_data(noise([1, 2, 3, 1], 3), &Device::flex()) * 5.0;
+    let shifted = each(student.clone() + shift, teacher.clone(), distance);
+    assert_close(shifted, &numbers(each(student, teacher, distance)), 1e-6);
+}
+
+#[test]
+fn nothing_flows_into_the_teacher() {
+    for distance in DISTANCES {
+        let student = random([1, 2, 3, 3], 1, distance);
+        let teacher = random([1, 2, 3, 3], 2, distance);
+        let gradients = each(student, teacher.clone(), distance).backward();
+        assert!(teacher.grad(&gradients).is_none());
+    }
+}
+
+/// A masked last token is as if the map had been made without it, for queries and for keys.
+#[test]
+fn masked_tokens_count_neither_as_queries_nor_as_keys() {
+    for distance in DISTANCES {
+        let (student, teacher) = (
+            random([1, 2, 3, 3], 1, distance),
+            random([1, 2, 3, 3], 2, distance),
+        );
+        let kept = |x: &Tensor<4>| {
+            let kept = x.clone().detach().slice([0..1, 0..2, 0..2, 0..2]);
+            match distance {
+                AttentionDistance::Kl(Probabilities) => kept.clone() / kept.sum_dim(3),
+                _ => kept,
+            }
+        };
+        let expected = each(kept(&student), kept(&teacher), distance);
+
+        // Whatever the token holds, as a query and as a key.
+        let hole = Tensor::<1>::from_floats([0.0, 0.0, f32::NAN], &Device::flex());
+        let holes = hole.clone().reshape([1, 1, 3, 1]) + hole.reshape([1, 1, 1, 3]);
+        let (student, teacher) = (student + holes.clone(), teacher + holes);
+        let student = student.detach().require_grad();
+        let (s, t) = (outputs(3, "s", student.clone()), outputs(3, "t", teacher));
+        let mask = Tensor::<1, Bool>::from_data([true, true, false], &Device::flex());
+        let context = LossContext::new(&s, &t).with_mask(&mask);
+        let loss = loss(distance, AttentionHeads::Each);
+        loss.check(&context).unwrap();
+        let value = loss.forward(&context);
+        let gradients = value.backward();
+        assert_close(value, &numbers(expected), 1e-6);
+        let gradient = student.grad(&gradients).unwrap();
+        assert!(numbers(gradient.clone()).iter().all(|g| g.is_finite()));
+        assert_close(gradient.clone().narrow(3, 2, 1), &[0.0; 6], 0.0);
+        assert_close(gradient.clone().narrow(2, 2, 1), &[0.0; 6], 0.0);
+        assert!(numbers(gradient).iter().any(|g| *g != 0.0));
+    }
+}
+
+#[test]
+fn a_masked_sample_leaves_out_all_its_tokens() {
+    for distance in DISTANCES {
+        let (student, teacher) = (
+            random([2, 2, 3, 3], 1, distance),
+            random([2, 2, 3, 3], 2, distance),
+        );
+        let rows = attention_map_no_reduction(
+            student.clone(),
+            teacher.clone(),
+            distance,
+            AttentionHeads::Each,
+        );
+        let (s, t) = (outputs(2, "s", student), outputs(2, "t", teacher));
+        let mask = Tensor::<1, Bool>::from_data([false, true], &Device::flex());
+        let value = loss(distance, AttentionHeads::Each)
+            .forward(&LossContext::new(&s, &t).with_mask(&mask));
+        assert_close(value, &numbers(rows)[1..], 1e-6);
+    }
+}
+
+#[test]
+fn heads_of_different_number_are_averaged_on_request() {
+    let device = Device::flex();
+    let mean = AttentionHeads::Mean;
+    let distance = AttentionDistance::Kl(Probabilities);
+    // Two student heads that are together what the one of the teacher is.
+    let student = [[[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]];
+    let student = Tensor::<4>::from_floats(student, &device);
+    let teacher = Tensor::<4>::from_floats([[[[0.75, 0.25], [0.5, 0.5]]]], &device);
+    for distance in [distance, AttentionDistance::Mse] {
+        let value = attention_map(student.clone(), teacher.clone(), distance, mean);
+        assert_close(value, &[0.0], 1e-6);
+    }
+    // Of scores the probabilities are averaged.
+    let scores = student.clamp_min(1e-12).log() + 3.0;
+    let value = attention_map(scores, teacher.log(), AttentionDistance::Kl(Scores), mean);
+    assert_close(value, &[0.0], 1e-6);
+}
+
+#[test]
+fn errors_say_what_does_not_fit() {
+    let device = Device::flex();
+    let text = |student: Feature, teacher: Feature, heads: AttentionHeads, is_masked: bool| {
+        let (s, t) = (outputs(6, "s", student), outputs(6, "t", teacher));
+        let mask = Tensor::<1>::ones([6], &device).bool();
+        let mut context = LossContext::new(&s, &t);
+        context.mask = is_masked.then_some(&mask);
+        let checked = loss(AttentionDistance::Mse, heads).check(&context);
+        checked.map_err(|error| error.to_string())
+    };
+    let map = |shape: [usize; 4]| Feature::from(Tensor::<4>::zeros(shape, &device));
+    let (each, mean) = (AttentionHeads::Each, AttentionHeads::Mean);
+    assert_eq!(
+        text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), each, false).unwrap_err(),
+        r#"term "attention_map_s": features "s" and "t" differ: student has [2, 4, 3, 3], teacher has [2, 12, 3, 3]"#
+    );
+    assert!(text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), mean, true).is_ok());
+    assert!(text(map([2, 4, 3, 5]), map([2, 4, 3, 5]), each, false).is_ok());
+    assert_eq!(
+        text(map([2, 4, 3, 5]), map([2, 4, 3, 5]), each, true).unwrap_err(),
+        r#"term "attention_map_s": feature "s" of the student has shape [2, 4, 3, 5], expected as many queries as keys, since there is a mask"#
+    );
+    let rank3 = Feature::from(Tensor::<3>::zeros([2, 3, 3], &device));
+    assert_eq!(
+        text(rank3, map([2, 4, 3, 3]), each, false).unwrap_err(),
+        r#"term "attention_map_s": feature "s" of the student has shape [2, 3, 3], expected [N, heads, T, T]"#
+    );
+}
+
+#[test]
+fn the_config_is_checked_and_survives_a_round_trip() {
+    let config = AttentionMapConfig::new("s", "t");
+    assert_eq!(
+        (config.distance, config.heads),
+        (AttentionDistance::Mse, AttentionHeads::Each)
+    );
+    let json = r#"{"attention_map":{"student":"s","teacher":"t","distance":{"kl":"scores"},"heads":"mean"}}"#;
+    let read: LossConfig = serde_json::from_str(json).unwrap();
+    let changed = config
+        .with_distance(AttentionDistance::Kl(Scores))
+        .with_heads(AttentionHeads::Mean);
+    assert_eq!(read, changed.into());
+    assert_eq!(serde_json::to_string(&read).unwrap(), json);
+    let toml = r#"
+        [[terms]]
+        loss = { attention_map = { student = "s", teacher = "t", distance = { kl = "probabilities" } } }
+        [[terms]]
+        loss = { attention_map = { student = "s", teacher = "t", distance = "mse" } }
+    "#;
+    assert!(crate::objective::ObjectiveConfig::from_toml(toml).is_ok());
+
+    let unknown = r#"{"student":"s","teacher":"t","layers":2}"#;
+    let error = serde_json::from_str::<AttentionMapConfig>(unknown).unwrap_err();
+    assert!(
+        error.to_string().starts_with("unknown field `layers`"),
+        "{error}"
+    );
+    let error = AttentionMapConfig::new("", "t").init().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"attention_map.student is "", expected the name of a feature"#
+    );
+}

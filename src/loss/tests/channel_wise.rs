@@ -1,0 +1,160 @@
+use std::slice::from_ref;
+
+use super::*;
+use crate::data::outputs::Feature;
+use crate::loss::testing::bench::*;
+
+fn loss() -> ChannelWise {
+    ChannelWiseConfig::new("f0", "f0").init().unwrap()
+}
+
+fn value(student: &Feature, teacher: &Feature, temperature: f64) -> f32 {
+    channel_wise(expect_maps(student), expect_maps(teacher), temperature).into_scalar()
+}
+
+#[test]
+fn value_and_gradient_by_hand() {
+    // Two channels of two places: [3/4, 1/4] against [1/2, 1/2], and nothing to learn.
+    let student = leaf(&tensor(vec![0.0, 0.0, 5.0, 5.0], [1, 2, 1, 2]).into());
+    let teacher: Feature = tensor(vec![3f32.ln(), 0.0, -1.0, -1.0], [1, 2, 1, 2]).into();
+    let loss = channel_wise(expect_maps(&student), expect_maps(&teacher), 1.0);
+    let gradients = loss.backward();
+    let kl = 0.75 * 1.5f32.ln() + 0.25 * 0.5f32.ln();
+    assert_close(&[loss.into_scalar()], &[kl / 2.0], 1e-5);
+    // τ (p_s − p_t) / C
+    let found = gradient(&student, &gradients).unwrap();
+    assert_close(&found, &[-0.125, 0.125, 0.0, 0.0], 1e-5);
+}
+
+#[test]
+fn the_temperature_scales_the_value() {
+    // At τ = 2 twice the logits are the distributions of the case above, and τ² = 4.
+    let student: Feature = tensor(vec![0.0, 0.0], [1, 1, 1, 2]).into();
+    let teacher: Feature = tensor(vec![2.0 * 3f32.ln(), 0.0], [1, 1, 1, 2]).into();
+    let kl = 0.75 * 1.5f32.ln() + 0.25 * 0.5f32.ln();
+    assert_close(&[value(&student, &teacher, 2.0)], &[4.0 * kl], 1e-5);
+}
+
+#[test]
+fn nothing_where_both_agree() {
+    let map = maps([2, 3, 2, 2], 1);
+    let step = Bench::new(&loss(), from_ref(&map), from_ref(&map)).step(
+        from_ref(&map),
+        from_ref(&map),
+        None,
+    );
+    assert_eq!(step.value, 0.0);
+    assert!(step.student[0].iter().all(|g| *g == 0.0));
+}
+
+#[test]
+fn a_high_temperature_leaves_the_squared_error() {
+    // τ → ∞: 1/(2·HW) of the squared error between the centred places of a channel.
+    let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
+    let difference = expect_maps(&student) - expect_maps(&teacher);
+    let difference: Tensor<3> = difference.flatten(2, 3);
+    let centred = difference.clone() - difference.mean_dim(2);
+    let expected: f32 = ((centred.clone() * centred).sum_dim(2).mean() / 8.0).into_scalar();
+    assert_close(&[value(&student, &teacher, 1e3)], &[expected], 1e-2);
+}
+
+#[test]
+fn a_shift_of_a_channel_changes_nothing() {
+    let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
+    let shifted = changed(&student, |i, v| v + (i / 4) as f32);
+    let before = value(&student, &teacher, 1.0);
+    assert_close(&[value(&shifted, &teacher, 1.0)], &[before], 1e-4);
+    // But who is student and who is teacher is not the same.
+    assert!((value(&teacher, &student, 1.0) - before).abs() > 1e-4);
+}
+
+#[test]
+fn finite_at_extremes() {
+    for temperature in [0.5, 1.0, 100.0] {
+        let loss = ChannelWiseConfig::new("f0", "f0").with_temperature(temperature);
+        let loss = loss.init().unwrap();
+        let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
+        assert_finite_at_extremes(&loss, from_ref(&student), &[teacher]);
+        assert_finite_at_extremes(&loss, &[student], &[maps([2, 4, 2, 2], 2)]);
+    }
+}
+
+#[test]
+fn the_teacher_gets_no_gradient() {
+    let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 4, 2, 2], 2));
+    assert_gradient_goes_to_the_student_alone(&loss(), &[student], &[teacher]);
+}
+
+#[test]
+fn masked_samples_do_not_count() {
+    let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 2, 2], 2));
+    assert_masked_samples_do_not_count(&loss(), from_ref(&student), &[teacher]);
+    assert_masked_samples_do_not_count(&loss(), &[student], &[maps([3, 3, 4, 4], 2)]);
+}
+
+#[test]
+fn the_temperature_follows_its_schedule() {
+    let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
+    let config = ChannelWiseConfig::new("f0", "f0").with_temperature(Schedule::linear(4.0, 2.0));
+    let loss = config.init().unwrap();
+    let (ours, theirs) = (
+        outputs(from_ref(&student), 2),
+        outputs(from_ref(&teacher), 2),
+    );
+    let at = |progress| {
+        let context = LossContext::new(&ours, &theirs).at(progress);
+        loss.forward(&context).into_scalar::<f32>()
+    };
+    assert_close(&[at(0.0)], &[value(&student, &teacher, 4.0)], 1e-6);
+    assert_close(&[at(1.0)], &[value(&student, &teacher, 2.0)], 1e-6);
+}
+
+#[test]
+fn features_that_do_not_fit_are_refused() {
+    assert_eq!(
+        check_error(
+            &loss(),
+            &[maps([2, 3, 4, 4], 1)],
+            &[maps([3, 3, 4, 4], 1)],
+            None
+        ),
+        "term \"channel_wise_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4, 4], teacher has [3, 3, 4, 4]"
+    );
+    assert_eq!(
+        check_error(&loss(), &[vectors([2, 3], 1)], &[vectors([2, 3], 1)], None),
+        "term \"channel_wise_f0\": feature \"f0\" of the student has shape [2, 3], expected feature maps [N, C, H, W]"
+    );
+}
+
+#[test]
+#[should_panic(expected = "student and teacher maps have one shape")]
+fn two_widths_panic() {
+    let _ = value(&maps([1, 1, 2, 2], 1), &maps([1, 2, 2, 2], 1), 1.0);
+}
+
+#[test]
+fn config() {
+    let config = ChannelWiseConfig::new("a", "b");
+    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
+    assert_eq!(config.temperature, Schedule::Constant(4.0));
+    assert_config("channel_wise", &config);
+    let changing = config.clone().with_temperature(Schedule::cosine(8.0, 2.0));
+    assert_config("channel_wise", &changing);
+    assert!(
+        config
+            .clone()
+            .with_temperature(f64::MIN_POSITIVE)
+            .init()
+            .is_ok()
+    );
+    for (temperature, text) in [(0.0, "0"), (-1.0, "-1")] {
+        assert_eq!(
+            error(config.clone().with_temperature(temperature).init()),
+            format!("channel_wise.temperature is {text}, expected a number greater than 0")
+        );
+    }
+    assert_eq!(
+        error(ChannelWiseConfig::new("", "b").init()),
+        "channel_wise.student is \"\", expected the name of a feature"
+    );
+}

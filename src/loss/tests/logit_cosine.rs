@@ -1,0 +1,168 @@
+use super::*;
+use crate::loss::testing::logits;
+use crate::loss::testing::numbers::close_by_size as assert_close;
+use crate::loss::testing::properties::{self, backward, random, tensor, value};
+
+fn with(centring: Centring) -> LogitCosine {
+    let config = LogitCosineConfig::new().with_centring(centring);
+    config.init().unwrap()
+}
+
+/// One minus the cosine as it is written, in double precision.
+fn formula(s: &[f64], t: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    1.0 - dot(s, t) / (dot(s, s) * dot(t, t)).sqrt()
+}
+
+fn centred(z: &[f64]) -> Vec<f64> {
+    let mean = z.iter().sum::<f64>() / z.len() as f64;
+    z.iter().map(|z| z - mean).collect()
+}
+
+#[test]
+fn follows_its_formula() {
+    properties::follows(&with(Centring::None), formula);
+    properties::follows(&with(Centring::Mean), |s, t| {
+        formula(&centred(s), &centred(t))
+    });
+}
+
+#[test]
+fn swapping_student_and_teacher_changes_the_gradient_alone() {
+    let (a, b) = (tensor([[3.0, 4.0]]), tensor([[8.0, 6.0]]));
+    let (one, towards_b) = backward(&with(Centring::None), a.clone(), b.clone(), None);
+    let (other, towards_a) = backward(&with(Centring::None), b, a, None);
+    // 1 − (3·8 + 4·6)/(5·10), and ((24/25)·[3, 4]/5 − [8, 6]/10)/5 with the roles of the two.
+    assert_close(&[one, other], &[0.04, 0.04], 1e-6);
+    assert_close(&towards_b, &[-0.0448, 0.0336], 1e-6);
+    assert_close(&towards_a, &[0.0168, -0.0224], 1e-6);
+}
+
+#[test]
+fn is_a_distance_of_directions() {
+    for loss in [with(Centring::None), with(Centring::Mean)] {
+        properties::is_zero_at_the_optimum(&loss);
+        properties::is_never_negative(&loss);
+        // The size of either side changes nothing, and opposite directions are 2 apart.
+        let (student, teacher) = (random(1, 3, 6), random(2, 3, 6));
+        let expected = value(&loss, student.clone(), teacher.clone());
+        let found = value(&loss, student.clone() * 1e-3, teacher * 300.0);
+        assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
+        let opposite = value(&loss, student.clone() * -2.0, student);
+        assert!((opposite - 2.0).abs() < 1e-6, "{opposite}");
+    }
+}
+
+#[test]
+fn the_level_matters_unless_it_is_taken_off() {
+    logits::level_does_not_matter(&with(Centring::Mean));
+    let (student, teacher) = (tensor([[3.0, 4.0]]), tensor([[4.0, 3.0]]));
+    let shifted = value(&with(Centring::None), student + 4.0, teacher + 4.0);
+    // 1 − (7·8 + 8·7)/(7² + 8²)
+    assert!((shifted - 1.0 / 113.0).abs() < 1e-6, "{shifted}");
+}
+
+#[test]
+fn a_high_level_tends_to_no_distance() {
+    // Far up the diagonal all rows point the same way.
+    let (student, teacher) = (random(1, 4, 10), random(2, 4, 10));
+    let found = value(&with(Centring::None), student + 1e4, teacher + 1e4);
+    assert!((0.0..1e-6).contains(&found), "{found}");
+}
+
+#[test]
+fn treats_rows_alone() {
+    for centring in [Centring::None, Centring::Mean] {
+        let loss = with(centring);
+        logits::rows_can_be_permuted(&loss);
+        logits::masked_rows_do_not_count(&loss);
+        let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
+        let rows = logit_cosine_no_reduction(student.clone(), teacher.clone(), centring);
+        assert_eq!(rows.dims(), [3]);
+        let mean: f32 = logit_cosine(student.clone(), teacher.clone(), centring).into_scalar();
+        assert_eq!(rows.mean().into_scalar::<f32>(), mean);
+        assert_eq!(mean, value(&loss, student, teacher));
+    }
+}
+
+#[test]
+fn extremes_stay_finite() {
+    for loss in [with(Centring::None), with(Centring::Mean)] {
+        logits::extremes_are_finite(&loss);
+        properties::shows_what_is_not_a_number(&loss);
+    }
+    let (student, teacher) = (tensor([[1e30, 1e30]]), tensor([[1e-30, 0.0]]));
+    let found = value(&with(Centring::None), student, teacher);
+    // 1 − cos 45°
+    assert!((found - 0.292_893).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn a_row_without_a_direction_is_at_a_distance_of_one() {
+    let (zero, some) = (tensor([[0.0, 0.0, 0.0]]), tensor([[1.0, 2.0, -1.0]]));
+    let flat = tensor([[0.1, 0.1, 0.1]]);
+    for (centring, without) in [(Centring::None, zero), (Centring::Mean, flat)] {
+        let loss = with(centring);
+        let pairs = [
+            (without.clone(), some.clone()),
+            (some.clone(), without.clone()),
+            (without.clone(), without),
+        ];
+        for (student, teacher) in pairs {
+            let (found, gradient) = backward(&loss, student, teacher, None);
+            assert_eq!((found, gradient), (1.0, vec![0.0; 3]));
+        }
+    }
+}
+
+#[test]
+fn a_class_that_one_side_rules_out_is_left_out() {
+    let out = f32::NEG_INFINITY;
+    for loss in [with(Centring::None), with(Centring::Mean)] {
+        logits::ruled_out_classes_do_not_count(&loss);
+        let (student, teacher) = (tensor([[1.0, 2.0, -1.0]]), tensor([[2.0, 1.0, 0.5]]));
+        let (expected, gradient) = backward(&loss, student, teacher, None);
+        let expected_gradient = [gradient[0], 0.0, gradient[1], gradient[2]];
+        for (s, t) in [(7.0, out), (out, 7.0)] {
+            let (student, teacher) = (tensor([[1.0, s, 2.0, -1.0]]), tensor([[2.0, t, 1.0, 0.5]]));
+            let (found, gradient) = backward(&loss, student, teacher, None);
+            assert_close(&[found], &[expected], 1e-6);
+            assert_close(&gradient, &expected_gradient, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn nothing_flows_into_the_teacher() {
+    logits::teacher_has_no_gradient(&with(Centring::None));
+}
+
+#[test]
+fn configs_round_trip_and_refuse() {
+    let config = LogitCosineConfig::new().with_centring(Centring::Mean);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(json, r#"{"centring":"mean"}"#);
+    assert_eq!(
+        serde_json::from_str::<LogitCosineConfig>(&json).unwrap(),
+        config
+    );
+    let default: LogitCosineConfig = serde_json::from_str("{}").unwrap();
+    assert_eq!(default.centring, Centring::None);
+    let error = |json: &str| {
+        let config = serde_json::from_str::<LogitCosineConfig>(json);
+        config.unwrap_err().to_string()
+    };
+    assert!(error(r#"{"temperature": 2}"#).contains("unknown field `temperature`"));
+    assert!(error(r#"{"centring": "median"}"#).contains("unknown variant `median`"));
+}
+
+#[test]
+fn widths_that_differ_are_named() {
+    properties::names_widths_that_differ(&with(Centring::None));
+}
+
+#[test]
+#[should_panic(expected = "student and teacher logits have one shape")]
+fn widths_that_differ_are_a_panic_of_the_function() {
+    let _ = logit_cosine(random(1, 2, 3), random(2, 2, 4), Centring::None);
+}

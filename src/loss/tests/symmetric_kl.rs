@@ -1,0 +1,173 @@
+use super::*;
+use crate::data::outputs::Outputs;
+use crate::loss::testing::logits;
+use crate::loss::testing::properties::{self, backward, kl, random, softmax, tensor, value};
+
+fn at(temperature: f64, scale: TemperatureScale) -> SymmetricKl {
+    let config = SymmetricKlConfig::new(temperature).with_scale(scale);
+    config.init().unwrap()
+}
+
+fn plain() -> SymmetricKl {
+    at(1.0, TemperatureScale::None)
+}
+
+#[test]
+fn follows_its_formula() {
+    for t in [0.5, 1.0, 4.0] {
+        let formula = |s: &[f64], z: &[f64]| {
+            let (q, p) = (softmax(s, t), softmax(z, t));
+            (kl(&p, &q) + kl(&q, &p)) / 2.0
+        };
+        properties::follows(&at(t, TemperatureScale::None), formula);
+        let scaled = |s: &[f64], z: &[f64]| t * t * formula(s, z);
+        properties::follows(&at(t, TemperatureScale::Squared), scaled);
+    }
+}
+
+#[test]
+fn swapping_student_and_teacher_changes_the_gradient_alone() {
+    let (a, b) = (tensor([[0.0, 0.0]]), tensor([[3f32.ln(), 0.0]]));
+    // ln(3)/8, the mean of 3/4·ln(3/2) + 1/4·ln(1/2) and 1/2·ln(2/3) + 1/2·ln(2).
+    let (one, towards_b) = backward(&plain(), a.clone(), b.clone(), None);
+    let (other, towards_a) = backward(&plain(), b, a, None);
+    assert!((one - 3f32.ln() / 8.0).abs() < 1e-6);
+    assert!((other - 3f32.ln() / 8.0).abs() < 1e-6);
+    // At a: 1/2·(1/2 − 3/4 + 1/2·(ln(2/3) − 1/2·ln(4/3))) = −1/8 − ln(3)/8.
+    assert!(
+        (towards_b[0] + (1.0 + 3f32.ln()) / 8.0).abs() < 1e-6,
+        "{towards_b:?}"
+    );
+    // At b: 1/2·(3/4 − 1/2 + 3/4·(ln(3/2) − 3/4·ln(3/2) − 1/4·ln(1/2))) = 1/8 + 3·ln(3)/32.
+    assert!(
+        (towards_a[0] - (0.125 + 3.0 * 3f32.ln() / 32.0)).abs() < 1e-6,
+        "{towards_a:?}"
+    );
+}
+
+#[test]
+fn is_a_divergence() {
+    for loss in [
+        plain(),
+        at(4.0, TemperatureScale::Squared),
+        at(100.0, TemperatureScale::None),
+    ] {
+        properties::is_zero_at_the_optimum(&loss);
+        properties::is_never_negative(&loss);
+        logits::level_does_not_matter(&loss);
+    }
+}
+
+#[test]
+fn treats_rows_alone() {
+    let loss = at(2.0, TemperatureScale::Squared);
+    logits::rows_can_be_permuted(&loss);
+    logits::masked_rows_do_not_count(&loss);
+    let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
+    let scale = TemperatureScale::Squared;
+    let rows = symmetric_kl_no_reduction(student.clone(), teacher.clone(), 2.0, scale);
+    assert_eq!(rows.dims(), [3]);
+    let mean = symmetric_kl(student.clone(), teacher.clone(), 2.0, scale);
+    assert_eq!(
+        rows.mean().into_scalar::<f32>(),
+        mean.clone().into_scalar::<f32>()
+    );
+    assert_eq!(mean.into_scalar::<f32>(), value(&loss, student, teacher));
+}
+
+#[test]
+fn a_high_temperature_tends_to_centred_logits() {
+    let (student, teacher) = (random(1, 4, 10), random(2, 4, 10));
+    let centred = |z: Tensor<2>| z.clone() - z.mean_dim(1);
+    let difference = centred(student.clone()) - centred(teacher.clone());
+    // 1/(2C) · ‖ẑ_s − ẑ_t‖², mean over rows: the second order is that of either direction.
+    let limit: f32 = (difference.powi_scalar(2).sum_dim(1).mean() / 20.0).into_scalar();
+    let found = value(&at(1e4, TemperatureScale::Squared), student, teacher);
+    assert!((found / limit - 1.0).abs() < 2e-3, "{found}, limit {limit}");
+}
+
+#[test]
+fn extremes_stay_finite() {
+    for temperature in [0.5, 1.0, 100.0] {
+        let loss = at(temperature, TemperatureScale::Squared);
+        logits::extremes_are_finite(&loss);
+        properties::shows_what_is_not_a_number(&loss);
+        let (student, teacher) = (tensor([[-1e4, 1e4, 0.0]]), tensor([[1e4, -1e4, 0.0]]));
+        // All of p_s is on class 1, where log p_t is −2e4/τ, and the other way round, times τ².
+        let expected = 2e4 * temperature as f32;
+        let found = value(&loss, student, teacher);
+        assert!((found / expected - 1.0).abs() < 1e-3, "{found}");
+    }
+}
+
+#[test]
+fn a_class_may_be_ruled_out() {
+    logits::ruled_out_classes_do_not_count(&plain());
+    properties::bears_a_class_ruled_out_by_one(&plain());
+
+    // p_s = [1/2, 1/2], p_t = [1, 0] with log 0 counted as −126·ln 2: the two orders are ln 2 and
+    // 62·ln 2.
+    let out = f32::NEG_INFINITY;
+    let (half, one) = (tensor([[0.0, 0.0]]), tensor([[0.0, out]]));
+    let found = value(&plain(), half, one);
+    assert!((found / (31.5 * 2f32.ln()) - 1.0).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn nothing_flows_into_the_teacher() {
+    logits::teacher_has_no_gradient(&plain());
+}
+
+#[test]
+fn a_scheduled_temperature_is_that_of_the_moment() {
+    let (student, teacher) = (Outputs::new(random(1, 2, 5)), Outputs::new(random(2, 2, 5)));
+    let config = SymmetricKlConfig::new(Schedule::linear(8.0, 2.0));
+    let context = LossContext::new(&student, &teacher).at(0.5);
+    let found: f32 = config.init().unwrap().forward(&context).into_scalar();
+    let expected = at(5.0, TemperatureScale::Squared);
+    assert_eq!(found, value(&expected, student.logits, teacher.logits));
+}
+
+#[test]
+fn configs_round_trip_and_refuse() {
+    let config = SymmetricKlConfig::new(2.0).with_scale(TemperatureScale::None);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(json, r#"{"temperature":2.0,"scale":"none"}"#);
+    assert_eq!(
+        serde_json::from_str::<SymmetricKlConfig>(&json).unwrap(),
+        config
+    );
+    let default: SymmetricKlConfig = serde_json::from_str("{}").unwrap();
+    assert_eq!(default, SymmetricKlConfig::new(1.0));
+    assert_eq!(default.scale, TemperatureScale::Squared);
+    let error = |json: &str| {
+        let config = serde_json::from_str::<SymmetricKlConfig>(json);
+        config.unwrap_err().to_string()
+    };
+    assert!(error(r#"{"tau": 2}"#).contains("unknown field `tau`"));
+    assert!(error(r#"{"scale": "cubed"}"#).contains("unknown variant `cubed`"));
+
+    assert!(SymmetricKlConfig::new(f64::MIN_POSITIVE).init().is_ok());
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = SymmetricKlConfig::new(bad).init().unwrap_err().to_string();
+        let expected =
+            format!("symmetric_kl.temperature is {bad}, expected a number greater than 0");
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn widths_that_differ_are_named() {
+    properties::names_widths_that_differ(&plain());
+}
+
+#[test]
+#[should_panic(expected = "student and teacher logits have one shape")]
+fn widths_that_differ_are_a_panic_of_the_function() {
+    let _ = symmetric_kl(
+        random(1, 2, 3),
+        random(2, 2, 4),
+        1.0,
+        TemperatureScale::None,
+    );
+}

@@ -1,0 +1,142 @@
+use super::*;
+use crate::data::outputs::Outputs;
+use crate::loss::testing::logits;
+use crate::loss::testing::properties::{self, backward, random, softmax, tensor, value};
+
+fn at(temperature: f64) -> TotalVariation {
+    TotalVariationConfig::new(temperature).init().unwrap()
+}
+
+fn plain() -> TotalVariation {
+    at(1.0)
+}
+
+#[test]
+fn follows_its_formula() {
+    for t in [0.5, 1.0, 4.0] {
+        properties::follows(&at(t), |s, z| {
+            let (q, p) = (softmax(s, t), softmax(z, t));
+            p.iter().zip(&q).map(|(p, q)| (p - q).abs()).sum::<f64>() / 2.0
+        });
+    }
+}
+
+#[test]
+fn swapping_student_and_teacher_changes_the_gradient_alone() {
+    let (a, b) = (tensor([[0.0, 0.0]]), tensor([[3f32.ln(), 0.0]]));
+    let (one, towards_b) = backward(&plain(), a.clone(), b.clone(), None);
+    let (other, towards_a) = backward(&plain(), b, a, None);
+    properties::assert_close(&[one, other], &[0.25, 0.25], 1e-6);
+    // At a the signs are [−1, 1]: 1/2·1/2·(−1 − 0). At b they are [1, −1]: 1/2·3/4·(1 − 1/2).
+    properties::assert_close(&towards_b, &[-0.25, 0.25], 1e-6);
+    properties::assert_close(&towards_a, &[0.1875, -0.1875], 1e-6);
+}
+
+#[test]
+fn is_a_distance() {
+    for temperature in [0.5, 1.0, 4.0, 100.0] {
+        properties::is_zero_at_the_optimum(&at(temperature));
+        properties::is_never_negative(&at(temperature));
+        logits::level_does_not_matter(&at(temperature));
+    }
+    // Nothing in common.
+    let found = value(&plain(), tensor([[1e4, -1e4]]), tensor([[-1e4, 1e4]]));
+    assert_eq!(found, 1.0);
+}
+
+#[test]
+fn treats_rows_alone() {
+    let loss = at(2.0);
+    logits::rows_can_be_permuted(&loss);
+    logits::masked_rows_do_not_count(&loss);
+    let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
+    let rows = total_variation_no_reduction(student.clone(), teacher.clone(), 2.0);
+    assert_eq!(rows.dims(), [3]);
+    let mean = total_variation(student.clone(), teacher.clone(), 2.0);
+    assert_eq!(
+        rows.mean().into_scalar::<f32>(),
+        mean.clone().into_scalar::<f32>()
+    );
+    assert_eq!(mean.into_scalar::<f32>(), value(&loss, student, teacher));
+}
+
+#[test]
+fn a_high_temperature_tends_to_centred_logits() {
+    let (student, teacher) = (random(1, 4, 10), random(2, 4, 10));
+    let centred = |z: Tensor<2>| z.clone() - z.mean_dim(1);
+    let difference = centred(student.clone()) - centred(teacher.clone());
+    // τ times the value tends to 1/(2C) · ‖ẑ_s − ẑ_t‖₁, mean over rows: the first order of softmax.
+    let limit: f32 = (difference.abs().sum_dim(1).mean() / 20.0).into_scalar();
+    let found = 1e3 * value(&at(1e3), student, teacher);
+    assert!((found / limit - 1.0).abs() < 1e-2, "{found}, limit {limit}");
+}
+
+#[test]
+fn extremes_stay_finite() {
+    for temperature in [0.5, 1.0, 100.0] {
+        logits::extremes_are_finite(&at(temperature));
+        properties::shows_what_is_not_a_number(&at(temperature));
+    }
+}
+
+#[test]
+fn a_class_may_be_ruled_out() {
+    logits::ruled_out_classes_do_not_count(&plain());
+    properties::bears_a_class_ruled_out_by_one(&plain());
+    // 1/2·(|1/2 − 1| + |1/2 − 0|)
+    let out = f32::NEG_INFINITY;
+    let found = value(&plain(), tensor([[0.0, 0.0]]), tensor([[0.0, out]]));
+    assert!((found - 0.5).abs() < 1e-6, "{found}");
+}
+
+#[test]
+fn nothing_flows_into_the_teacher() {
+    logits::teacher_has_no_gradient(&plain());
+}
+
+#[test]
+fn a_scheduled_temperature_is_that_of_the_moment() {
+    let (student, teacher) = (Outputs::new(random(1, 2, 5)), Outputs::new(random(2, 2, 5)));
+    let config = TotalVariationConfig::new(Schedule::linear(8.0, 2.0));
+    let context = LossContext::new(&student, &teacher).at(0.5);
+    let found: f32 = config.init().unwrap().forward(&context).into_scalar();
+    assert_eq!(found, value(&at(5.0), student.logits, teacher.logits));
+}
+
+#[test]
+fn configs_round_trip_and_refuse() {
+    let config = TotalVariationConfig::new(2.0);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(json, r#"{"temperature":2.0}"#);
+    assert_eq!(
+        serde_json::from_str::<TotalVariationConfig>(&json).unwrap(),
+        config
+    );
+    let default: TotalVariationConfig = serde_json::from_str("{}").unwrap();
+    assert_eq!(default, TotalVariationConfig::new(1.0));
+    let unknown = serde_json::from_str::<TotalVariationConfig>(r#"{"scale": "none"}"#);
+    let error = unknown.unwrap_err().to_string();
+    assert!(error.contains("unknown field `scale`"), "{error}");
+
+    assert!(TotalVariationConfig::new(f64::MIN_POSITIVE).init().is_ok());
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = TotalVariationConfig::new(bad)
+            .init()
+            .unwrap_err()
+            .to_string();
+        let expected =
+            format!("total_variation.temperature is {bad}, expected a number greater than 0");
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn widths_that_differ_are_named() {
+    properties::names_widths_that_differ(&plain());
+}
+
+#[test]
+#[should_panic(expected = "student and teacher logits have one shape")]
+fn widths_that_differ_are_a_panic_of_the_function() {
+    let _ = total_variation(random(1, 2, 3), random(2, 2, 4), 1.0);
+}

@@ -1,0 +1,494 @@
+//! How to train: everything about a training that is neither data, nor model, nor objective.
+
+use std::path::PathBuf;
+
+use burn::grad_clipping::{GradientClipping, GradientClippingConfig};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
+use burn::optim::{AdamConfig, ModuleOptimizer};
+use burn::tensor::Device;
+use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+use burn::train::{Interrupter, MultiDeviceOptim};
+
+use crate::error::{Error, Result};
+use crate::progress::ProgressMode;
+use crate::schedule::Schedule;
+use crate::train::loader::Plan;
+
+/// How a student is trained.
+///
+/// | setting | default | range | meaning |
+/// |---|---|---|---|
+/// | epochs | required | at least 1 | passes over the training data |
+/// | [batch size](Self::with_batch_size) | 128 | at least 1 | samples per step and device; a last smaller batch is kept |
+/// | [optimizer](Self::with_optimizer) | Adam with ε = 1e-8 | any of Burn's | one state for student and projectors |
+/// | learning rate | 1e-3 | greater than 0 | set with the optimizer |
+/// | [learning-rate schedule](Self::with_lr_schedule) | constant | at least 0 | a factor on the learning rate, per step |
+/// | [gradient clipping](Self::with_gradient_clipping) | none | Burn's config | per parameter, as Burn clips |
+/// | [accumulation](Self::with_accumulation) | 1 | at least 1 | batches per optimizer step |
+/// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss |
+/// | [checkpoints](Self::with_checkpoints) | none | a directory | one per epoch, the last two are kept |
+/// | [resume](Self::with_resume) | off | | go on after the newest complete checkpoint |
+/// | [interrupter](Self::with_interrupter) | none | Burn's handle | stops training from elsewhere |
+/// | [seed](Self::with_seed) | 0 | any | order of the data, dropout, initial projectors |
+/// | [workers](Self::with_workers) | 0 | any | threads that prepare batches ahead |
+/// | [devices](Self::with_devices) | the distiller's | Burn's devices | data parallel training |
+/// | [gradient checkpointing](Self::with_gradient_checkpointing) | off | | recompute instead of keep |
+/// | [progress](Self::with_progress) | [`ProgressMode::Auto`] | | what is shown |
+/// | [baseline](Self::with_baseline) | off | | also trains the student on labels alone |
+/// | [kept optimizer](Self::with_kept_optimizer) | off | | hand the optimizer's state back |
+///
+/// # Example
+///
+/// ```
+/// use burn::optim::AdamConfig;
+/// use burn_distill::{FitConfig, Schedule};
+///
+/// let config = FitConfig::new(30)
+///     .with_optimizer(AdamConfig::new().init(), 3e-3)
+///     .with_lr_schedule(Schedule::cosine(1.0, 0.0))
+///     .with_accumulation(4)
+///     .with_seed(7);
+/// assert_eq!(config.epochs(), 30);
+/// ```
+#[derive(Clone)]
+pub struct FitConfig {
+    pub(crate) epochs: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) optimizer: ModuleOptimizer,
+    pub(crate) learning_rate: f64,
+    pub(crate) lr: LearningRate,
+    pub(crate) clipping: Option<GradientClipping>,
+    pub(crate) accumulation: usize,
+    pub(crate) patience: Option<usize>,
+    pub(crate) checkpoints: Option<Checkpoints>,
+    pub(crate) resume: bool,
+    pub(crate) interrupter: Interrupter,
+    pub(crate) seed: u64,
+    pub(crate) workers: usize,
+    pub(crate) execution: Execution,
+    pub(crate) gradient_checkpointing: bool,
+    pub(crate) progress: ProgressMode,
+    pub(crate) label: Option<String>,
+    pub(crate) baseline: bool,
+    pub(crate) keep_optimizer: bool,
+}
+
+/// An optimizer with the state that a training left it in: hand it to the next training's
+/// [`FitConfig::with_optimizer`] to go on with it.
+#[derive(Clone)]
+pub struct OptimizerState(ModuleOptimizer);
+
+impl OptimizerState {
+    pub(crate) fn new(optimizer: ModuleOptimizer) -> Self {
+        Self(optimizer)
+    }
+}
+
+impl From<OptimizerState> for ModuleOptimizer {
+    fn from(state: OptimizerState) -> Self {
+        state.0
+    }
+}
+
+impl std::fmt::Debug for OptimizerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OptimizerState").finish_non_exhaustive()
+    }
+}
+
+/// The learning rate over time.
+#[derive(Clone)]
+pub(crate) enum LearningRate {
+    /// A factor on the base rate, by progress.
+    Factor(Schedule),
+    /// One of Burn's schedulers, with rates of its own.
+    Scheduler(ModuleLrScheduler),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoints {
+    pub directory: PathBuf,
+    pub keep: usize,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Execution {
+    Single,
+    Multi(Vec<Device>, MultiDeviceOptim),
+    Ddp(Vec<Device>, DistributedConfig),
+}
+
+impl Execution {
+    /// See [`Plan::reduction`].
+    pub fn reduction(&self) -> f64 {
+        match self {
+            Self::Ddp(devices, config) if config.all_reduce_op == ReduceOperation::Mean => {
+                1.0 / devices.len() as f64
+            }
+            _ => 1.0,
+        }
+    }
+
+    pub fn devices(&self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Multi(devices, _) | Self::Ddp(devices, _) => devices.len().max(1),
+        }
+    }
+}
+
+impl FitConfig {
+    /// A training of so many epochs, everything else at its default.
+    pub fn new(epochs: usize) -> Self {
+        Self {
+            epochs,
+            batch_size: 128,
+            // Burn's default of 1e-5 is large beside the gradients of a well-fitted student.
+            optimizer: AdamConfig::new().with_epsilon(1e-8).init(),
+            learning_rate: 1e-3,
+            lr: LearningRate::Factor(Schedule::Constant(1.0)),
+            clipping: None,
+            accumulation: 1,
+            patience: None,
+            checkpoints: None,
+            resume: false,
+            interrupter: Interrupter::new(),
+            seed: 0,
+            workers: 0,
+            execution: Execution::Single,
+            gradient_checkpointing: false,
+            progress: ProgressMode::Auto,
+            label: None,
+            baseline: false,
+            keep_optimizer: false,
+        }
+    }
+
+    /// The number of passes over the training data.
+    pub fn epochs(&self) -> usize {
+        self.epochs
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Sets the number of samples per step and device.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets the optimizer, what the `init` of Burn's optimizer configs gives, and the learning
+    /// rate.
+    #[must_use]
+    pub fn with_optimizer(
+        mut self,
+        optimizer: impl Into<ModuleOptimizer>,
+        learning_rate: f64,
+    ) -> Self {
+        self.optimizer = optimizer.into();
+        self.learning_rate = learning_rate;
+        self
+    }
+
+    /// Sets a factor on the learning rate as a function of progress, stepped with every optimizer
+    /// step: `Schedule::cosine(1.0, 0.0)` decays to zero.
+    #[must_use]
+    pub fn with_lr_schedule(mut self, factor: Schedule) -> Self {
+        self.lr = LearningRate::Factor(factor);
+        self
+    }
+
+    /// Sets one of Burn's learning-rate schedulers, which then alone decides the rate.
+    #[must_use]
+    pub fn with_lr_scheduler(mut self, scheduler: impl Into<ModuleLrScheduler>) -> Self {
+        self.lr = LearningRate::Scheduler(scheduler.into());
+        self
+    }
+
+    /// Clips gradients by value or by norm; Burn clips each parameter by itself.
+    #[must_use]
+    pub fn with_gradient_clipping(mut self, clipping: GradientClippingConfig) -> Self {
+        self.clipping = Some(clipping.init());
+        self
+    }
+
+    /// Sums the gradients of so many batches before each optimizer step. The sum is weighted such
+    /// that k batches of b give the gradient of one batch of k·b, also at the end of an epoch, where
+    /// batches run out, and under masks.
+    #[must_use]
+    pub fn with_accumulation(mut self, batches: usize) -> Self {
+        self.accumulation = batches;
+        self
+    }
+
+    /// Stops after so many epochs without a better loss: the validation loss where there is
+    /// validation data, else the training loss. The student handed back is the last epoch's.
+    #[must_use]
+    pub fn with_early_stopping(mut self, patience: usize) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Saves a checkpoint to a directory after every epoch and keeps the last two. It holds the
+    /// student, its projectors, the optimizer's state and the learning-rate scheduler's, and
+    /// nothing of the teacher.
+    #[must_use]
+    pub fn with_checkpoints(self, directory: impl Into<PathBuf>) -> Self {
+        self.with_checkpoints_kept(directory, 2)
+    }
+
+    /// [`with_checkpoints`](Self::with_checkpoints), keeping the last `keep`.
+    #[must_use]
+    pub fn with_checkpoints_kept(mut self, directory: impl Into<PathBuf>, keep: usize) -> Self {
+        self.checkpoints = Some(Checkpoints {
+            directory: directory.into(),
+            keep,
+        });
+        self
+    }
+
+    /// Goes on after the newest complete checkpoint of the directory, or starts afresh where there
+    /// is none. With the same settings, data and seed the student becomes the one of an undisturbed
+    /// training.
+    #[must_use]
+    pub fn with_resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Sets a handle through which training can be stopped from elsewhere, after the running batch.
+    #[must_use]
+    pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
+        self.interrupter = interrupter;
+        self
+    }
+
+    /// Sets the seed of the order of the data, of dropout and of the initial projectors.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of threads that prepare batches ahead. The order of the batches does not
+    /// depend on it.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Trains on several devices: each takes a batch per step, and their gradients are summed into
+    /// those of one batch as large as all of them. With masks, a device's batch weighs by its
+    /// samples, masked or not.
+    #[must_use]
+    pub fn with_devices(mut self, devices: Vec<Device>, optim: MultiDeviceOptim) -> Self {
+        self.execution = Execution::Multi(devices, optim);
+        self
+    }
+
+    /// Trains on several devices with Burn's distributed data parallel engine, one replica each. A
+    /// backend that cannot is an error before training.
+    #[must_use]
+    pub fn with_ddp(mut self, devices: Vec<Device>, config: DistributedConfig) -> Self {
+        self.execution = Execution::Ddp(devices, config);
+        self
+    }
+
+    /// Recomputes memory-bound activations in the backward pass instead of keeping them.
+    #[must_use]
+    pub fn with_gradient_checkpointing(mut self, enabled: bool) -> Self {
+        self.gradient_checkpointing = enabled;
+        self
+    }
+
+    /// Sets how progress is shown.
+    #[must_use]
+    pub fn with_progress(mut self, progress: ProgressMode) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Sets a name that is shown with the progress.
+    #[must_use]
+    pub fn with_label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Also trains a copy of the student on labels alone, with the same recipe, seed and batches,
+    /// and puts it into the report: what distillation has to beat. Takes as long again, less the
+    /// teacher.
+    #[must_use]
+    pub fn with_baseline(mut self, baseline: bool) -> Self {
+        self.baseline = baseline;
+        self
+    }
+
+    /// Hands the optimizer back with its state, for a next training of the same student to go on
+    /// with; see [`Distilled::optimizer`](crate::Distilled).
+    #[must_use]
+    pub fn with_kept_optimizer(mut self, keep: bool) -> Self {
+        self.keep_optimizer = keep;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let at_least_one = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("accumulation", self.accumulation),
+            ("early_stopping", self.patience.unwrap_or(1)),
+            (
+                "checkpoints kept",
+                self.checkpoints.as_ref().map_or(1, |c| c.keep),
+            ),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::invalid(name, value, "at least 1"));
+            }
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Error::invalid(
+                "learning_rate",
+                self.learning_rate,
+                "a number greater than 0",
+            ));
+        }
+        if let LearningRate::Factor(factor) = &self.lr {
+            factor.check("lr_schedule", |f| f >= 0.0, "a number of at least 0")?;
+        }
+        if let Execution::Multi(devices, _) | Execution::Ddp(devices, _) = &self.execution
+            && devices.is_empty()
+        {
+            return Err(Error::invalid("devices", "empty", "at least one device"));
+        }
+        if self.resume && self.checkpoints.is_none() {
+            return Err(Error::invalid(
+                "resume",
+                "on without a directory",
+                "a directory of checkpoints",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            batch_size: self.batch_size,
+            accumulation: self.accumulation,
+            devices: self.execution.devices(),
+            reduction: self.execution.reduction(),
+            epochs: self.epochs,
+            workers: self.workers,
+        }
+    }
+
+    pub(crate) fn scheduler(&self, steps: usize) -> ModuleLrScheduler {
+        match &self.lr {
+            LearningRate::Scheduler(scheduler) => scheduler.clone(),
+            LearningRate::Factor(factor) => ScheduledLr {
+                base: self.learning_rate,
+                factor: factor.clone(),
+                steps,
+                next: 0,
+            }
+            .into(),
+        }
+    }
+
+    pub(crate) fn optimizer(&self) -> ModuleOptimizer {
+        match &self.clipping {
+            Some(clipping) => self.optimizer.clone().with_grad_clipping(clipping.clone()),
+            None => self.optimizer.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for FitConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FitConfig")
+            .field("epochs", &self.epochs)
+            .field("batch_size", &self.batch_size)
+            .field("learning_rate", &self.learning_rate)
+            .field("accumulation", &self.accumulation)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Schedule`] as one of Burn's schedulers.
+#[derive(Clone)]
+struct ScheduledLr {
+    base: f64,
+    factor: Schedule,
+    steps: usize,
+    next: usize,
+}
+
+impl LrScheduler for ScheduledLr {
+    fn step(&mut self) -> f64 {
+        let progress = self.next as f64 / self.steps as f64;
+        self.next += 1;
+        self.base * self.factor.at(progress.min(1.0))
+    }
+
+    fn to_record(&self) -> LrSchedulerRecord {
+        LrSchedulerRecord::new().with_scalar("next", self.next as u64)
+    }
+
+    fn load_record(&mut self, record: LrSchedulerRecord) {
+        if let Some(next) = record.scalar::<u64>("next") {
+            self.next = next as usize;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_follows_its_schedule_through_a_record() {
+        let config = FitConfig::new(1)
+            .with_optimizer(AdamConfig::new().init(), 0.02)
+            .with_lr_schedule(Schedule::cosine(1.0, 0.0));
+        let mut scheduler = config.scheduler(4);
+        // 0.02 · (1 + cos(π t / 4)) / 2 for t = 0, 1, as torch's CosineAnnealingLR(T_max=4).
+        assert!((scheduler.step().base() - 0.02).abs() < 1e-12);
+        assert!((scheduler.step().base() - 0.017_071_067_811_865_476).abs() < 1e-12);
+
+        let mut resumed = config.scheduler(4).load_record(scheduler.to_record());
+        assert_eq!(resumed.step().base(), scheduler.step().base());
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_named() {
+        let text = |config: FitConfig| config.check().unwrap_err().to_string();
+        assert_eq!(text(FitConfig::new(0)), "epochs is 0, expected at least 1");
+        assert_eq!(
+            text(FitConfig::new(1).with_batch_size(0)),
+            "batch_size is 0, expected at least 1"
+        );
+        let optimizer = AdamConfig::new().init();
+        assert_eq!(
+            text(FitConfig::new(1).with_optimizer(optimizer, f64::NAN)),
+            "learning_rate is NaN, expected a number greater than 0"
+        );
+        assert_eq!(
+            text(FitConfig::new(1).with_resume(true)),
+            "resume is on without a directory, expected a directory of checkpoints"
+        );
+        assert_eq!(
+            text(FitConfig::new(1).with_lr_schedule(Schedule::linear(1.0, -1.0))),
+            "lr_schedule is -1, expected a number of at least 0"
+        );
+        assert!(FitConfig::new(1).check().is_ok());
+    }
+}
