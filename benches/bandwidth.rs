@@ -45,7 +45,7 @@ fn print(name: &str, device: &Device, [rows, classes]: [usize; 2], runs: usize) 
     let copy = median(runs, device, || drop(numbers.clone() * 1.0));
     let loss = median(runs, device, || {
         let student = student.clone().require_grad();
-        let value = soft_target(student.clone(), teacher.clone(), TEMPERATURE);
+        let value = soft_target(student.clone(), teacher.clone(), TEMPERATURE).mean();
         let gradients = value.backward();
         drop(student.grad(&gradients));
     });

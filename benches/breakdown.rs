@@ -11,19 +11,19 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use burn::backend::Dispatch;
 use burn::data::dataloader::DataLoaderBuilder;
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_distill::loss::{HardLabelConfig, SoftTargetConfig, hard_label, soft_target};
+use burn_distill::loss::{HardLabel, SoftTarget, hard_label, soft_target};
 use burn_distill::{
-    DistillBatch, DistillData, Distillable, Distiller, FitConfig, Frozen, ProgressMode,
+    DistillBatch, DistillData, Distillable, Distiller, FitConfig, ProgressMode, Target,
 };
 use common::cases::{
-    BATCH, CLASSES, Case, LEARNING_RATE, OPTIMIZERS, STUDENT, TEACHER, cnn, mlp, step, transformer,
+    BATCH, CLASSES, Case, LEARNING_RATE, OPTIMIZERS, STUDENT, TEACHER, cnn, mlp, step, taught,
+    transformer,
 };
 use common::nets::Mlp;
 use common::{TEMPERATURE, sync};
@@ -52,12 +52,13 @@ where
             }
             (part, start) = (part + 1, Instant::now());
         };
-        let taught = case.teacher.outputs(&case.input).logits;
+        let taught = taught(&case.teacher, &case.input);
         lap();
-        let logits = student.outputs(case.input.clone()).logits;
+        let logits = student.outputs(case.input.clone()).logits();
         lap();
-        let soft = soft_target(logits.clone(), taught, TEMPERATURE);
-        let loss = soft * 0.5 + hard_label(logits, case.labels.clone(), 0.0) * 0.5;
+        let soft = soft_target(logits.clone(), taught, TEMPERATURE).mean();
+        let hard = hard_label(logits, case.labels.clone(), 0.0).mean();
+        let loss = soft * 0.5 + hard * 0.5;
         lap();
         let gradients = GradientsParams::from_grads(loss.backward(), &student);
         lap();
@@ -119,7 +120,7 @@ impl Batcher<Image, DistillBatch<Tensor<2>>> for Batches {
 
 /// What a training by hand takes: Burn's loader, the losses, the optimizer, the mean loss.
 fn by_hand(device: &Device, teacher: Mlp, student: Mlp) -> Duration {
-    let (teacher, mut student) = (Frozen::new(teacher), student.train());
+    let (teacher, mut student) = (teacher.valid(), student.train());
     let loader = DataLoaderBuilder::new(Batches)
         .batch_size(BATCH)
         .shuffle(0)
@@ -131,7 +132,8 @@ fn by_hand(device: &Device, teacher: Mlp, student: Mlp) -> Duration {
         let mut sum = 0.0;
         for batch in loader.iter() {
             let batch = batch.expect("data in memory can be read");
-            let labels = batch.targets.classes().expect("made with labels").clone();
+            let labels = batch.targets.target("").and_then(Target::classes);
+            let labels = labels.expect("made with labels").clone();
             let loss;
             (student, loss) = step(&teacher, student, &mut optimizer, (batch.input, labels));
             sum += loss.into_scalar::<f32>();
@@ -145,14 +147,13 @@ fn by_hand(device: &Device, teacher: Mlp, student: Mlp) -> Duration {
 /// What the same training takes in `fit`, from its first step to its last. The check before it and
 /// the report after it, which it does once, do not count.
 fn by_fit(device: &Device, teacher: Mlp, student: Mlp) -> Duration {
-    let plain = device.clone().inner().as_dispatch().clone();
     let config = FitConfig::new(EPOCHS)
         .with_batch_size(BATCH)
         .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), LEARNING_RATE)
         .with_progress(ProgressMode::Silent);
-    let distilled = Distiller::<Dispatch, _, _>::new(plain, teacher, student)
-        .with(SoftTargetConfig::new(TEMPERATURE), 0.5)
-        .with(HardLabelConfig::new(), 0.5)
+    let distilled = Distiller::on(device.clone(), teacher, student)
+        .with(SoftTarget::new(TEMPERATURE), 0.5)
+        .with(HardLabel::new(), 0.5)
         .fit(&config, DistillData::new(images(), Batches), None)
         .expect("the benchmark's own models and data fit each other");
     Duration::from_secs_f64(distilled.report.training.seconds)

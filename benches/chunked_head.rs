@@ -1,7 +1,8 @@
-//! The output layer of a language model, in chunks and with all logits in memory.
+//! The output layer of a language model, a chunk of rows at a time and with all logits in memory.
 //!
-//! `cargo bench --bench chunked_head` times both at a moderate size, with forward and backward pass.
-//! Peak memory and time at the size of a real model, each form in a process of its own:
+//! `cargo bench --bench chunked_head` times both with forward and backward pass: 256 rows of 16,384 entries,
+//! which are one chunk, and 1,024 rows of 65,536, which are two. Peak memory and time at the size of a real
+//! model, each form in a process of its own:
 //!
 //! ```text
 //! cargo bench --bench chunked_head -- peak [rows vocabulary width [loss]]
@@ -10,59 +11,62 @@
 //! By default that is 4096 rows, 128256 entries, a width of 512 on both sides, and soft targets. The
 //! materialised form needs 6.5 GB then. Peak memory is read from Linux; elsewhere it is left out.
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use burn_distill::loss::{
-    ChunkedHead, Head, HeadLoss, TemperatureScale, dkd, hard_label, jensen_shannon, reverse_kl,
-    soft_target,
+    HardLabel, LossContext, SoftTarget, TemperatureScale, dkd, hard_label, jensen_shannon,
+    reverse_kl, soft_target,
 };
+use burn_distill::{Head, Logits, Objective, OutputLayer, Outputs, Targets};
 use criterion::{BenchmarkId, Criterion};
 
 const TEMPERATURE: f64 = 2.0;
 
-/// Both forms of every loss, by name.
-const LOSSES: [(&str, HeadLoss); 6] = [
-    (
-        "soft_target",
-        HeadLoss::SoftTarget {
-            temperature: TEMPERATURE,
-        },
-    ),
-    (
-        "reverse_kl",
-        HeadLoss::ReverseKl {
-            temperature: TEMPERATURE,
-            scale: TemperatureScale::Squared,
-        },
-    ),
-    (
-        "jensen_shannon",
-        HeadLoss::JensenShannon {
-            temperature: TEMPERATURE,
-            scale: TemperatureScale::Squared,
-            beta: 0.5,
-        },
-    ),
-    ("hard_label", HeadLoss::HardLabel { smoothing: 0.0 }),
-    (
-        "hard_and_soft",
-        HeadLoss::HardAndSoft {
-            temperature: TEMPERATURE,
-            alpha: 0.5,
-        },
-    ),
-    (
-        "dkd",
-        HeadLoss::Dkd {
-            temperature: TEMPERATURE,
-            alpha: 1.0,
-            beta: 2.0,
-        },
-    ),
+/// A loss of the student's logits. The teacher's are computed where it asks for them.
+type Loss = fn(Logits, &dyn Fn() -> Logits, Tensor<1, Int>) -> Tensor<1>;
+
+const LOSSES: [(&str, Loss); 6] = [
+    ("soft_target", |student, teacher, _| {
+        soft_target(student, teacher(), TEMPERATURE).mean()
+    }),
+    ("reverse_kl", |student, teacher, _| {
+        reverse_kl(student, teacher(), TEMPERATURE, TemperatureScale::Squared).mean()
+    }),
+    ("jensen_shannon", |student, teacher, _| {
+        let squared = TemperatureScale::Squared;
+        jensen_shannon(student, teacher(), TEMPERATURE, squared, 0.5).mean()
+    }),
+    ("hard_label", |student, _, labels| {
+        hard_label(student, labels, 0.0).mean()
+    }),
+    ("hard_and_soft", |student, teacher, labels| match student {
+        Logits::Projected(_) => in_one_pass(student, teacher(), labels),
+        dense => {
+            let hard = hard_label(dense.clone(), labels, 0.0).mean();
+            hard * 0.5 + soft_target(dense, teacher(), TEMPERATURE).mean() * 0.5
+        }
+    }),
+    ("dkd", |student, teacher, labels| {
+        dkd(student, teacher(), labels, TEMPERATURE, 1.0, 2.0).mean()
+    }),
 ];
+
+/// Half soft targets, half labels: the terms of an objective share each chunk.
+fn in_one_pass(student: Logits, teacher: Logits, labels: Tensor<1, Int>) -> Tensor<1> {
+    let device = labels.device();
+    let [student, teacher] = [student, teacher].map(|side| Outputs::new(Head::Categorical(side)));
+    let targets = Targets::new().with_classes(labels);
+    let objective = Objective::new()
+        .with(SoftTarget::new(TEMPERATURE), 0.5)
+        .with(HardLabel::new(), 0.5);
+    let context = LossContext::new(&student, &teacher).with_targets(&targets);
+    let modules = objective.modules(&context, &device);
+    objective.forward(&context, &modules).total
+}
 
 /// Hidden states and weights of both sides, and labels.
 struct Inputs {
@@ -92,45 +96,24 @@ impl Inputs {
     }
 
     /// The value, after a backward pass.
-    fn chunked(&self, loss: HeadLoss, rows_per_chunk: Option<usize>) -> f32 {
-        let head = |[hidden, weight]: &[Tensor<2>; 2]| Head::new(hidden.clone(), weight.clone());
-        let mut chunked = ChunkedHead::new(head(&self.student))
-            .with_teacher(head(&self.teacher))
-            .with_labels(self.labels.clone());
-        if let Some(rows) = rows_per_chunk {
-            chunked = chunked.with_rows_per_chunk(rows);
-        }
-        self.backward(chunked.forward(loss))
+    fn chunked(&self, loss: Loss) -> f32 {
+        let layer = |[hidden, weight]: &[Tensor<2>; 2]| {
+            Logits::Projected(OutputLayer::new(hidden.clone(), weight.clone()))
+        };
+        self.run(loss, layer)
     }
 
-    fn materialised(&self, loss: HeadLoss) -> f32 {
-        let logits = |[hidden, weight]: &[Tensor<2>; 2]| hidden.clone().matmul(weight.clone());
+    fn materialised(&self, loss: Loss) -> f32 {
+        let logits = |[hidden, weight]: &[Tensor<2>; 2]| {
+            Logits::Dense(hidden.clone().matmul(weight.clone()))
+        };
+        self.run(loss, logits)
+    }
+
+    fn run(&self, loss: Loss, logits: impl Fn(&[Tensor<2>; 2]) -> Logits) -> f32 {
         let student = logits(&self.student);
         let teacher = || logits(&self.teacher);
-        let labels = self.labels.clone();
-        let loss = match loss {
-            HeadLoss::SoftTarget { temperature } => soft_target(student, teacher(), temperature),
-            HeadLoss::ReverseKl { temperature, scale } => {
-                reverse_kl(student, teacher(), temperature, scale)
-            }
-            HeadLoss::JensenShannon {
-                temperature,
-                scale,
-                beta,
-            } => jensen_shannon(student, teacher(), temperature, scale, beta),
-            HeadLoss::HardLabel { smoothing } => hard_label(student, labels, smoothing),
-            HeadLoss::HardAndSoft { temperature, alpha } => {
-                hard_label(student.clone(), labels, 0.0) * alpha
-                    + soft_target(student, teacher(), temperature) * (1.0 - alpha)
-            }
-            HeadLoss::Dkd {
-                temperature,
-                alpha,
-                beta,
-            } => dkd(student, teacher(), labels, temperature, alpha, beta),
-            other => unreachable!("{other:?} is not in the list"),
-        };
-        self.backward(loss)
+        self.backward(loss(student, &teacher, self.labels.clone()))
     }
 
     fn backward(&self, loss: Tensor<1>) -> f32 {
@@ -142,25 +125,33 @@ impl Inputs {
     }
 }
 
+/// Rows, vocabulary and width.
+const SIZES: [[usize; 3]; 2] = [[256, 16_384, 128], [1024, 65_536, 128]];
+/// With `--test`, to see that it works.
+const SMALL: [usize; 3] = [8, 64, 4];
+
 fn time(criterion: &mut Criterion) {
-    let (rows, vocabulary, width) = match std::env::args().any(|arg| arg == "--test") {
-        true => (8, 64, 4),
-        false => (256, 16_384, 128),
+    let sizes = match std::env::args().any(|arg| arg == "--test") {
+        true => vec![SMALL],
+        false => SIZES.to_vec(),
     };
-    let inputs = Inputs::new(rows, vocabulary, width);
-    let mut group = criterion.benchmark_group(format!("head {rows}x{vocabulary}x{width}"));
-    group
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(3));
-    for (name, loss) in LOSSES {
-        group.bench_function(BenchmarkId::new("materialised", name), |bencher| {
-            bencher.iter(|| inputs.materialised(loss));
-        });
-        group.bench_function(BenchmarkId::new("chunks of 64", name), |bencher| {
-            bencher.iter(|| inputs.chunked(loss, Some(64)));
-        });
+    for [rows, vocabulary, width] in sizes {
+        // Made only if a case that needs them is selected, and dropped before the next size.
+        let inputs = LazyCell::new(|| Inputs::new(rows, vocabulary, width));
+        let mut group = criterion.benchmark_group(format!("head {rows}x{vocabulary}x{width}"));
+        group
+            .sample_size(10)
+            .measurement_time(Duration::from_secs(3));
+        for (name, loss) in LOSSES {
+            group.bench_function(BenchmarkId::new("materialised", name), |bencher| {
+                bencher.iter(|| inputs.materialised(loss));
+            });
+            group.bench_function(BenchmarkId::new("chunked", name), |bencher| {
+                bencher.iter(|| inputs.chunked(loss));
+            });
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 /// A line of what Linux says about this process, in MiB: `VmRSS:`, what is resident, or `VmHWM:`, the
@@ -173,14 +164,13 @@ fn memory(name: &str) -> Option<f64> {
 }
 
 /// One form, in this process: prints `value seconds mebibytes`.
-fn measure(form: &str, [rows, vocabulary, width]: [usize; 3], loss: HeadLoss) {
+fn measure(form: &str, [rows, vocabulary, width]: [usize; 3], loss: Loss) {
     let inputs = Inputs::new(rows, vocabulary, width);
     let before = memory("VmRSS:");
     let start = Instant::now();
     let value = match form {
         "materialised" => inputs.materialised(loss),
-        "default" => inputs.chunked(loss, None),
-        rows => inputs.chunked(loss, Some(rows.parse().expect("rows of a chunk"))),
+        _ => inputs.chunked(loss),
     };
     let seconds = start.elapsed().as_secs_f64();
     let grown = memory("VmHWM:")
@@ -200,8 +190,7 @@ fn compare(arguments: &[String]) {
     let name = arguments.get(3).map_or("soft_target", String::as_str);
     println!("{name}, {sizes:?}: form, value, seconds, MiB above the inputs");
     let this = std::env::current_exe().expect("this program has a path");
-    let forms = std::env::var("CHUNKS").unwrap_or("materialised default 32 64 128 256".into());
-    for form in forms.split_whitespace() {
+    for form in ["materialised", "chunked"] {
         let mut child = Command::new(&this);
         child.args(["measure", form, name]);
         child.args(sizes.map(|size| size.to_string()));

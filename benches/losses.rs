@@ -15,8 +15,8 @@ use std::cell::LazyCell;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
-use burn_distill::Feature;
 use burn_distill::loss::*;
+use burn_distill::{Feature, MissingProbability, TopK};
 use common::{TEMPERATURE, classes, normal, time_loss};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -26,7 +26,7 @@ const SHAPES: [[usize; 2]; 3] = [[128, 10], [128, 1000], [256, 32000]];
 const LARGE: [usize; 2] = [512, 128256];
 const ASKS_FOR_LARGE: &str = "BURN_DISTILL_BENCH_LARGE";
 
-/// How many classes of the teacher a sparse loss knows.
+/// How many classes a top-k teacher gives.
 const TOP_K: usize = 64;
 
 /// Both sides' logits, and labels.
@@ -49,7 +49,7 @@ impl Logits {
         Self {
             student: normal([rows, count], 1.0, device),
             labels: classes([rows], count, device),
-            top_k: TopK::new(indices, log_probs).at_temperature(TEMPERATURE),
+            top_k: TopK::new(indices, log_probs, count).at_temperature(TEMPERATURE),
             teacher,
         }
     }
@@ -60,54 +60,57 @@ type OnLogits = fn(Tensor<2>, &Logits) -> Tensor<1>;
 /// Every loss on logits, with the settings of its paper.
 const ON_LOGITS: [(&str, OnLogits); 16] = [
     ("soft_target", |s, x| {
-        soft_target(s, x.teacher.clone(), TEMPERATURE)
+        soft_target(s, x.teacher.clone(), TEMPERATURE).mean()
     }),
     ("soft_target_and_hard_label", |s, x| {
-        let soft = soft_target(s.clone(), x.teacher.clone(), TEMPERATURE);
-        soft * 0.5 + hard_label(s, x.labels.clone(), 0.0) * 0.5
+        let soft = soft_target(s.clone(), x.teacher.clone(), TEMPERATURE).mean();
+        soft * 0.5 + hard_label(s, x.labels.clone(), 0.0).mean() * 0.5
     }),
     ("soft_cross_entropy", |s, x| {
-        soft_cross_entropy(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared)
+        soft_cross_entropy(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared).mean()
     }),
     ("sparse_soft_target", |s, x| {
-        sparse_soft_target(s, x.top_k.clone(), TEMPERATURE, MissingMass::Bucket)
+        let missing = MissingProbability::Bucket;
+        sparse_soft_target(s, x.top_k.clone(), TEMPERATURE, missing).mean()
     }),
     ("reverse_kl", |s, x| {
-        reverse_kl(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared)
+        reverse_kl(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared).mean()
     }),
     ("symmetric_kl", |s, x| {
-        symmetric_kl(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared)
+        symmetric_kl(s, x.teacher.clone(), TEMPERATURE, TemperatureScale::Squared).mean()
     }),
     ("jensen_shannon", |s, x| {
         let (teacher, squared) = (x.teacher.clone(), TemperatureScale::Squared);
-        jensen_shannon(s, teacher, TEMPERATURE, squared, 0.5)
+        jensen_shannon(s, teacher, TEMPERATURE, squared, 0.5).mean()
     }),
     ("total_variation", |s, x| {
-        total_variation(s, x.teacher.clone(), TEMPERATURE)
+        total_variation(s, x.teacher.clone(), TEMPERATURE).mean()
     }),
     ("dkd", |s, x| {
         let (teacher, labels) = (x.teacher.clone(), x.labels.clone());
-        dkd(s, teacher, labels, TEMPERATURE, 1.0, 8.0)
+        dkd(s, teacher, labels, TEMPERATURE, 1.0, 8.0).mean()
     }),
     ("nkd", |s, x| {
-        nkd(s, x.teacher.clone(), x.labels.clone(), 1.0, 1.5)
+        nkd(s, x.teacher.clone(), x.labels.clone(), 1.0, 1.5).mean()
     }),
     ("dist", |s, x| {
         dist(s, x.teacher.clone(), TEMPERATURE, 1.0, 1.0)
     }),
     ("standardized_soft_target", |s, x| {
         let teacher = standardize(x.teacher.clone(), 1e-7);
-        soft_target(standardize(s, 1e-7), teacher, 2.0)
+        soft_target(standardize(s, 1e-7), teacher, 2.0).mean()
     }),
     ("logit_mse", |s, x| {
-        logit_mse(s, x.teacher.clone(), LogitReduction::Mean)
+        logit_mse(s, x.teacher.clone(), LogitReduction::Mean).mean()
     }),
     ("logit_cosine", |s, x| {
-        logit_cosine(s, x.teacher.clone(), Centring::None)
+        logit_cosine(s, x.teacher.clone(), Centring::None).mean()
     }),
-    ("hard_label", |s, x| hard_label(s, x.labels.clone(), 0.0)),
+    ("hard_label", |s, x| {
+        hard_label(s, x.labels.clone(), 0.0).mean()
+    }),
     ("virtual_teacher", |s, x| {
-        virtual_teacher(s, x.labels.clone(), 20.0, 0.99)
+        virtual_teacher(s, x.labels.clone(), 20.0, 0.99).mean()
     }),
 ];
 
@@ -137,18 +140,20 @@ const MAPS: [usize; 4] = [64, 64, 16, 16];
 type OnMaps = fn(Tensor<4>, Tensor<4>) -> Tensor<1>;
 
 const ON_MAPS: [(&str, OnMaps); 5] = [
-    ("hint", |s, t| hint(s.into(), t.into())),
+    ("hint", |s, t| hint(s, t).mean()),
     ("attention_transfer", |s, t| {
         let (map, reduction) = (ActivationMap::Absolute, AttentionReduction::Norm);
-        attention_transfer(s.into(), t.into(), 2, map, reduction)
+        attention_transfer(s, t, 2, map, reduction).mean()
     }),
-    ("channel_wise", |s, t| channel_wise(s, t, TEMPERATURE)),
+    ("channel_wise", |s, t| {
+        channel_wise(s, t, TEMPERATURE).mean()
+    }),
     ("similarity_preserving", |s, t| {
-        similarity_preserving(s.into(), t.into(), SimilarityNorm::L2)
+        similarity_preserving(s, t, SimilarityNorm::L2)
     }),
     ("nst", |s, t| {
         let (degree, offset) = (2, 0.0);
-        nst(s.into(), t.into(), Kernel::Polynomial { degree, offset })
+        nst(s, t, Kernel::Polynomial { degree, offset }).mean()
     }),
 ];
 
@@ -159,7 +164,7 @@ type OnVectors = fn(Feature, Feature) -> Tensor<1>;
 
 const ON_VECTORS: [(&str, OnVectors); 4] = [
     ("hidden_cosine", |s, t| {
-        hidden_cosine(s, t, CosineNorm::default())
+        hidden_cosine(s, t, CosineNorm::default()).mean()
     }),
     ("pkt", |s, t| pkt(s, t, 1e-7)),
     ("rkd_distance", |s, t| rkd_distance(s, t, false)),

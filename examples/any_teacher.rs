@@ -1,19 +1,20 @@
-//! A teacher that is no network at all: a table of digits.
+//! A teacher that is not a network at all: a table of digits.
 //!
 //! ```text
 //! cargo run --release --example any_teacher
 //! ```
 //!
-//! Whatever answers a batch can teach: a closure is enough. Only 1,000 of 10,000 digits have a label. The teacher
-//! compares an image with all of these and lets the nearest vote. The student, a perceptron, learns what the
-//! teacher says of the 9,000 others and needs no table any more. Beside it stands the same perceptron on the labels of the
-//! 1,000.
+//! Whatever gives outputs for a batch can teach: a closure is enough. Only 1,000 of 10,000 digits have a label. The
+//! teacher compares an image with all of these and lets the nearest vote. The student, a perceptron, learns the
+//! teacher's outputs for the 9,000 others and needs no table any more. Beside it stands the same perceptron trained on
+//! the labels of the 1,000.
 //!
 //! The closure could as well call a C library, another program or a service: an error that it returns ends the
-//! training with its reason. One that costs money is better recorded first, see `docs/knowledge.md`.
+//! training with its reason. One that is slow or costs money is cached, as here: it is asked once for each image, and
+//! not in every epoch. `docs/knowledge.md` is about recording a teacher for several trainings.
 //!
 //! ```text
-//!                                   teacher   labels alone      distilled
+//!                                   teacher    labels only      distilled
 //! -----------------------------------------------------------------------
 //! accuracy                          87.65 %        86.55 %        88.90 %
 //! agreement with teacher                  -        85.30 %        90.65 %
@@ -22,52 +23,37 @@
 //! parameters                              -         79,510         79,510
 //! ```
 //!
-//! The student becomes better than its teacher at the answer, and worse at knowing how sure it is.
+//! The student becomes more accurate than its teacher, and less well calibrated.
 
 mod common;
 
 use std::error::Error;
 
-use burn::backend::Backend;
 use burn::optim::AdamConfig;
-use burn::tensor::{Device, Tensor};
-use burn_distill::loss::SoftTargetConfig;
-use burn_distill::{Distiller, FitConfig, Schedule, teacher_fn};
+use burn::tensor::Tensor;
+use burn_distill::loss::SoftTarget;
+use burn_distill::{Distiller, FitConfig, Schedule, TeacherCache, teacher_fn};
 use clap::Parser;
-use common::backend::BackendName;
+use common::args::{Common, Output};
 use common::digits::{self, Digit, SIDE};
 use common::mlp::Mlp;
 
-/// A teacher that is no network at all: a table of digits.
+/// A teacher that is not a network at all: a table of digits.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where the student computes.
-    #[arg(long, default_value_t = BackendName::Flex)]
-    backend: BackendName,
-    /// Seed of weights and order; also picks the student's 1,000 digits.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// A small table and two epochs, with results to match.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
+    let Args { common, output } = Args::parse();
+    let device = common.device()?;
     let mut labelled = digits::train()?;
     let mut unlabelled = labelled.split_off(1000);
     let mut test = digits::test()?;
-    if args.quick {
+    if common.quick {
         labelled.truncate(200);
         unlabelled.truncate(300);
         test.truncate(300);
@@ -80,23 +66,24 @@ where
         images.map(|image| table.logits(image)).collect::<Vec<_>>()
     });
 
-    at.seed(args.seed);
+    device.seed(common.seed);
     // As many steps on the few as on the many.
     let config = |epochs: usize| {
-        FitConfig::new(if args.quick { 2 } else { epochs })
+        FitConfig::new(if common.quick { 2 } else { epochs })
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), 3e-3)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
-            .with_seed(args.seed)
+            .with_teacher_cache(TeacherCache::memory(64 << 20))
+            .with_seed(common.seed)
     };
     let test = digits::data(test);
-    let student = Mlp::new(&[784, 100, 10], &at);
-    let distiller =
-        Distiller::<B, _, _>::new(device, teacher, student).with(SoftTargetConfig::new(1.0), 1.0);
-    let alone = distiller.labels_alone(&config(90), &digits::data(labelled), Some(&test))?;
+    let student = Mlp::new(&[784, 100, 10], &device);
+    let distiller = Distiller::on(device, teacher, student).with(SoftTarget::new(1), 1);
+    let baseline = distiller.baseline(&config(90), &digits::data(labelled), Some(&test))?;
     let unlabelled = digits::data(unlabelled);
     let distilled = distiller.fit(&config(10).with_label("student"), unlabelled, test)?;
-    println!("\n{}", distilled.report.with_labels_alone(alone.report));
-    Ok(())
+    let report = distilled.report.with_baseline(baseline.report);
+    println!("\n{report}");
+    output.save(&report)
 }
 
 /// Digits at half their size, and their labels.
@@ -113,8 +100,8 @@ impl Table {
         Self(digits.iter().map(row).collect())
     }
 
-    /// The logarithm of the share of the votes that each class gets. Half a vote goes to all of them, so that
-    /// none is ruled out.
+    /// The logarithm of the fraction of the votes that each class gets. Half a vote is shared by all of them, so
+    /// that no class is masked.
     fn logits(&self, image: &[f32]) -> [f32; 10] {
         let image = halved(image);
         let distance = |(other, label): &(Vec<u8>, u8)| {

@@ -6,14 +6,14 @@
 //!
 //! The teacher has ordinary convolutions with batch norm. The student replaces each by one filter per
 //! channel and a mixture of channels, and is narrower. It sees a tenth of the teacher's images, and
-//! learns from two things: the teacher's answers, and its last feature maps. Those have more
-//! channels than the student's, so a 1×1 convolution between them is trained along, and dropped.
+//! learns from two things: the teacher's predictions, and its last feature maps. Those have more
+//! channels than the student's, so a 1×1 convolution between them is trained with it, and dropped.
 //!
 //! On the digits that come with the repository, 10,000 for the teacher and 1,000 of them for the
 //! student, it ends with
 //!
 //! ```text
-//!                                   teacher   labels alone      distilled
+//!                                   teacher    labels only      distilled
 //! -----------------------------------------------------------------------
 //! accuracy                          98.75 %        94.55 %        97.00 %
 //! agreement with teacher                  -        94.65 %        97.05 %
@@ -36,7 +36,6 @@ mod common;
 
 use std::error::Error;
 
-use burn::backend::Backend;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
@@ -44,10 +43,12 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::AdamConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use burn_distill::loss::{HintConfig, SoftTargetConfig};
-use burn_distill::{Distillable, Distiller, FitConfig, Outputs, Schedule, train_on_labels};
+use burn_distill::loss::{HardLabel, Hint, SoftTarget};
+use burn_distill::{
+    Distillable, Distiller, FitConfig, Objective, Outputs, Schedule, train_supervised,
+};
 use clap::Parser;
-use common::backend::BackendName;
+use common::args::{Common, Output};
 use common::images::ImageSet;
 
 /// Channels of each stage.
@@ -59,9 +60,10 @@ const SHRINKING: usize = 2;
 /// A depthwise-separable network learns images from a convolutional one.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to compute.
-    #[arg(long, default_value_t = BackendName::Flex)]
-    backend: BackendName,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    output: Output,
     /// `digits` come with the repository; `mnist`: what Burn's MnistDataset has downloaded;
     /// `cifar10`: CIFAR-10's binary files in ./cifar-10-batches-bin, or what Burn's CifarDataset has
     /// downloaded. Or a directory with MNIST's four files (gzipped or not), with CIFAR-10's binary
@@ -78,39 +80,23 @@ struct Args {
     /// The student's passes over its images.
     #[arg(long, default_value_t = 40)]
     epochs: usize,
-    /// How many of the training images the student sees.
+    /// The number of training images that the student sees.
     #[arg(long, default_value_t = 1000)]
     images: usize,
-    /// Seed of weights and order; also picks the student's images.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// A few seconds instead of minutes, with results to match.
-    #[arg(long)]
-    quick: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = Args::parse();
-    if args.quick {
-        (args.teacher_epochs, args.epochs, args.images) = (1, 4, 256);
-    }
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
+    let Common { seed, quick, .. } = args.common;
+    let device = args.common.device()?;
     let mut set = ImageSet::open(&args.data)?;
-    if args.quick {
+    if quick {
+        (args.teacher_epochs, args.epochs, args.images) = (1, 4, 256);
         set.train.truncate(1000);
         set.test.truncate(500);
     }
     // Each seed has its own images, as far as there are enough.
-    let first = args.seed as usize * args.images % set.train.len();
+    let first = seed as usize * args.images % set.train.len();
     set.train.rotate_left(first);
     let count = args.images.min(set.train.len());
     let (train, few, test) = (
@@ -120,10 +106,10 @@ where
     );
     let recipe = |epochs, rate| {
         FitConfig::new(epochs)
-            .with_batch_size(if args.quick { 16 } else { 64 })
+            .with_batch_size(if quick { 16 } else { 64 })
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), rate)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
-            .with_seed(args.seed)
+            .with_seed(seed)
     };
 
     let [channels, height, width] = set.shape;
@@ -132,23 +118,30 @@ where
         set.classes
     );
     println!("Teacher {TEACHER:?} on {} of them ...", train.len());
-    at.seed(args.seed);
-    let teacher = Cnn::new(Stage::ordinary, channels, &TEACHER, set.classes, &at);
+    device.seed(seed);
+    let teacher = Cnn::new(Stage::ordinary, channels, &TEACHER, set.classes, &device);
     let config = recipe(args.teacher_epochs, 5e-3).with_label("teacher");
-    let teacher =
-        train_on_labels::<B, _, _>(device.clone(), teacher, &config, train, test.clone())?;
+    let labels = Objective::new().with(HardLabel::new(), 1);
+    let teacher = train_supervised(
+        device.clone(),
+        teacher,
+        &labels,
+        &config,
+        train,
+        test.clone(),
+    )?;
 
     println!("Student {STUDENT:?} on {count} of them, from labels and from the teacher ...");
-    let student = Cnn::new(Stage::separable, channels, &STUDENT, set.classes, &at);
+    let student = Cnn::new(Stage::separable, channels, &STUDENT, set.classes, &device);
     let config = recipe(args.epochs, 1e-2)
         .with_label("student")
         .with_baseline(true);
-    let distilled = Distiller::<B, _, _>::new(device, teacher.model, student)
-        .with(SoftTargetConfig::new(4.0), 1.0)
-        .with(HintConfig::new("maps", "maps"), 1.0)
+    let distilled = Distiller::on(device, teacher.model, student)
+        .with(SoftTarget::new(4), 1)
+        .with(Hint::new("maps", "maps"), 1)
         .fit(&config, few, test)?;
     println!("\n{}", distilled.report);
-    Ok(())
+    args.output.save(&distilled.report)
 }
 
 /// A convolution, batch norm and ReLU.

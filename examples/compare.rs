@@ -5,9 +5,9 @@
 //! ```
 //!
 //! A table like this says little without its controls, so it has three: label smoothing (are soft
-//! targets more than smoothing?), a teacher whose wrong answers are shuffled (is it the similarity
+//! targets more than smoothing?), a teacher whose other classes are shuffled (is it the similarity
 //! of classes that helps?), and a teacher that was never trained (is it the teacher at all?). Every
-//! arm has its learning rate chosen over the same grid, on validation digits that neither the
+//! method has its learning rate chosen over the same grid, on validation digits that neither the
 //! student nor the table sees.
 
 mod common;
@@ -15,14 +15,14 @@ mod common;
 use std::error::Error;
 use std::time::Instant;
 
-use burn::backend::Backend;
 use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::tensor::{Device, Int, Tensor};
+use burn_distill::loss::HardLabel;
 use burn_distill::report::{ModelReport, measure};
 use burn_distill::{
-    DistillData, Distillable, Distiller, FitConfig, Frozen, ObjectiveConfig, Outputs, ProgressMode,
-    Schedule, train_on_labels,
+    DistillData, Distillable, Distiller, FitConfig, Objective, Outputs, ProgressMode, Schedule,
+    TeacherCache, train_supervised,
 };
 use clap::Parser;
 use common::arms::{Arm, TeacherKind};
@@ -71,18 +71,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .to_vec();
         }
     }
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
     let arms = Arm::chosen(&args.methods)?;
-    let bench = Bench::<B>::new(device, args)?;
+    let bench = Bench::new(args.backend.device()?, &args)?;
     println!(
         "teacher {:.2} % on {} test digits; {} seeds of 1,000 digits, {} epochs; learning rate of {GRID:?}\n",
         bench.teacher_accuracy * 100.0,
@@ -120,9 +110,8 @@ fn spread(values: impl Iterator<Item = f64>) -> String {
 }
 
 /// Data and teachers, the same for all methods.
-struct Bench<B: Backend> {
-    device: B::Device,
-    at: Device,
+struct Bench {
+    device: Device,
     epochs: usize,
     train: Vec<digits::Digit>,
     valid: DistillData<Tensor<2>>,
@@ -132,34 +121,35 @@ struct Bench<B: Backend> {
     teacher_accuracy: f64,
 }
 
-impl<B> Bench<B>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    fn new(device: B::Device, args: &Args) -> Result<Self, Box<dyn Error>> {
-        let at: Device = device.clone().into();
+impl Bench {
+    fn new(device: Device, args: &Args) -> Result<Self, Box<dyn Error>> {
         // The last thousand training digits choose learning rates and nothing else.
         let mut train = digits::train()?;
         let valid = digits::data(train.split_off(9000));
         let test = digits::data(digits::test()?);
         let widths = [784, 1200, 1200, 10];
-        at.seed(0);
+        device.seed(0);
         let config = FitConfig::new(if args.quick { 1 } else { 8 })
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), 3e-3)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
             .with_label("teacher");
-        let teacher = Mlp::new(&widths, &at).with_dropout(0.1, 0.4);
+        let teacher = Mlp::new(&widths, &device).with_dropout(0.1, 0.4);
         let data = digits::data(train.clone());
-        let teacher =
-            train_on_labels::<B, _, _>(device.clone(), teacher, &config, data, test.clone())?;
+        let labels = Objective::new().with(HardLabel::new(), 1);
+        let teacher = train_supervised(
+            device.clone(),
+            teacher,
+            &labels,
+            &config,
+            data,
+            test.clone(),
+        )?;
         Ok(Self {
-            untrained: Mlp::new(&widths, &at),
+            untrained: Mlp::new(&widths, &device),
             teacher: teacher.model,
             teacher_accuracy: teacher.report.accuracy.unwrap_or_default(),
             epochs: args.epochs,
             device,
-            at,
             train,
             valid,
             test,
@@ -171,10 +161,8 @@ where
         let mut best = (f64::NEG_INFINITY, GRID[0]);
         for rate in GRID {
             // A seed that the table does not use.
-            let accuracy = self
-                .student(arm, rate, 8, &self.valid)?
-                .accuracy
-                .unwrap_or(0.0);
+            let measured = self.student(arm, rate, 8, &self.valid)?;
+            let accuracy = measured.accuracy.unwrap_or(0.0);
             if accuracy > best.0 {
                 best = (accuracy, rate);
             }
@@ -191,12 +179,14 @@ where
     ) -> Result<ModelReport, Box<dyn Error>> {
         let first = (seed as usize % 9) * 1000;
         let few = digits::data(self.train[first..first + 1000].to_vec());
-        self.at.seed(seed);
-        let student = Mlp::new(&STUDENT, &self.at);
+        self.device.seed(seed);
+        let student = Mlp::new(&STUDENT, &self.device);
         let config = FitConfig::new(self.epochs)
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), rate)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
             .with_seed(seed)
+            // The teacher runs once on each digit, and not in every epoch.
+            .with_teacher_cache(TeacherCache::memory(64 << 20))
             .with_progress(ProgressMode::Silent);
         let student = match arm.teacher {
             TeacherKind::Trained => self.fit(self.teacher.clone(), student, arm, &config, few)?,
@@ -210,8 +200,13 @@ where
                 self.fit(teacher, student, arm, &config, few)?
             }
         };
-        let teacher = Frozen::new(self.teacher.clone());
-        Ok(measure(&student, Some(&teacher), measured, 1000, &self.at)?)
+        Ok(measure(
+            &student,
+            Some(&self.teacher),
+            measured,
+            1000,
+            &self.device,
+        )?)
     }
 
     fn fit<T: Distillable<Tensor<2>>>(
@@ -222,16 +217,13 @@ where
         config: &FitConfig,
         few: DistillData<Tensor<2>>,
     ) -> Result<Mlp, Box<dyn Error>> {
-        let objective: &ObjectiveConfig = &arm.objective;
-        let distiller = Distiller::<B, _, _>::new(self.device.clone(), teacher, student);
-        Ok(distiller
-            .with_config(objective)
-            .fit(config, few, None)?
-            .student)
+        let distiller = Distiller::on(self.device.clone(), teacher, student);
+        let distilled = distiller.with_objective(arm.objective.clone());
+        Ok(distilled.fit(config, few, None)?.student)
     }
 }
 
-/// A teacher that is as sure of its answer as the one inside, and whose other classes have each
+/// A teacher that predicts the same class as the one inside, as surely, and whose other classes have each
 /// other's logits: always the same exchange for one image, another for the next.
 #[derive(Module, Debug)]
 struct Shuffled {
@@ -240,7 +232,7 @@ struct Shuffled {
 
 impl Distillable<Tensor<2>> for Shuffled {
     fn outputs(&self, input: Tensor<2>) -> Outputs {
-        let logits = self.teacher.outputs(input.clone()).logits;
+        let logits = self.teacher.outputs(input.clone()).logits();
         let [rows, classes] = logits.dims();
         let others = classes as i64 - 1;
         let top: Tensor<2, Int> = logits.clone().argmax(1);
@@ -250,11 +242,11 @@ impl Distillable<Tensor<2>> for Shuffled {
         let class = Tensor::<1, Int>::arange(0..classes as i64, &logits.device());
         let class = class.unsqueeze_dim::<2>(0).expand([rows, classes]);
         let top = top.expand([rows, classes]);
-        // The place of a class after the answer, from 0; the answer itself is last, and stays.
-        let place = (class - top.clone() + (classes as i64 - 1)).remainder_scalar(classes as i64);
-        let moved = (place.clone() + step.expand([rows, classes])).remainder_scalar(others);
-        let place = moved.mask_where(place.clone().equal_elem(others), place);
-        let source = (top + place + 1).remainder_scalar(classes as i64);
+        // The index of a class after the predicted one, from 0; the predicted one is last, and stays.
+        let index = (class - top.clone() + (classes as i64 - 1)).remainder_scalar(classes as i64);
+        let moved = (index.clone() + step.expand([rows, classes])).remainder_scalar(others);
+        let index = moved.mask_where(index.clone().equal_elem(others), index);
+        let source = (top + index + 1).remainder_scalar(classes as i64);
         Outputs::new(logits.gather(1, source))
     }
 }

@@ -6,25 +6,24 @@
 //!
 //! The example that introductions to distillation start with, done right: the teacher is trained,
 //! the student learns from the teacher, and last, what copying parameters would have done instead.
-//! After each step it prints how far the two are apart, in their weights and in their answers.
+//! After each step it prints how far the two are apart, in their weights and in their predictions.
 //! `docs/introduction.md` has the formulas, and what the usual code for this gets wrong.
 
 mod common;
 
 use std::error::Error;
 
-use burn::backend::Backend;
 use burn::data::dataset::InMemDataset;
 use burn::optim::SgdConfig;
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_distill::loss::SoftTargetConfig;
+use burn::tensor::{Tensor, TensorData};
+use burn_distill::loss::{HardLabel, SoftTarget};
 use burn_distill::metric::parameter_distance;
 use burn_distill::report::measure;
 use burn_distill::{
-    DistillBatch, DistillData, Distiller, FitConfig, Frozen, Transfer, train_on_labels,
+    DistillBatch, DistillData, Distiller, FitConfig, Objective, Transfer, train_supervised,
 };
 use clap::Parser;
-use common::backend::BackendName;
+use common::args::{Common, Output};
 use common::mlp::Mlp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -35,15 +34,10 @@ const SAMPLES: usize = 100;
 /// The smallest distillation: teacher and student are both perceptrons 10-5-2.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to compute.
-    #[arg(long, default_value_t = BackendName::Flex)]
-    backend: BackendName,
-    /// Seed of data, weights and order.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Two epochs instead of a hundred.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Ten numbers and the class they belong to.
@@ -75,24 +69,15 @@ fn samples(seed: u64) -> DistillData<Tensor<2>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
-    let data = samples(args.seed);
-    let config = FitConfig::new(if args.quick { 2 } else { 100 })
+    let Args { common, output } = Args::parse();
+    let device = common.device()?;
+    let data = samples(common.seed);
+    let config = FitConfig::new(if common.quick { 2 } else { 100 })
         .with_batch_size(10)
         .with_optimizer(SgdConfig::new().init(), 0.01)
-        .with_seed(args.seed);
-    at.seed(args.seed);
-    let (teacher, student) = (Mlp::new(&WIDTHS, &at), Mlp::new(&WIDTHS, &at));
+        .with_seed(common.seed);
+    device.seed(common.seed);
+    let (teacher, student) = (Mlp::new(&WIDTHS, &device), Mlp::new(&WIDTHS, &device));
 
     println!(
         "{:28}{:>12}{:>12}{:>14}",
@@ -100,8 +85,7 @@ where
     );
     let compare = |step: &str, teacher: &Mlp, student: &Mlp| -> Result<(), Box<dyn Error>> {
         let distance = parameter_distance(teacher, student).distance;
-        let frozen = Frozen::new(teacher.clone());
-        let error = measure(student, Some(&frozen), &data, SAMPLES, &at)?;
+        let error = measure(student, Some(teacher), &data, SAMPLES, &device)?;
         let (agreement, kl) = (
             error.agreement.unwrap_or(0.0),
             error.kl_teacher_student.unwrap_or(0.0),
@@ -115,14 +99,22 @@ where
 
     compare("before", &teacher, &student)?;
     // 1. The teacher's objective: cross-entropy with the labels.
+    let labels = Objective::new().with(HardLabel::new(), 1);
     let config = config.with_label("teacher");
-    let teacher =
-        train_on_labels::<B, _, _>(device.clone(), teacher, &config, data.clone(), None)?.model;
+    let trained = train_supervised(
+        device.clone(),
+        teacher,
+        &labels,
+        &config,
+        data.clone(),
+        None,
+    )?;
+    let teacher = trained.model;
     compare("after training the teacher", &teacher, &student)?;
     // 2. The student's objective: divergence from the teacher's soft targets.
     let config = config.with_label("student");
-    let distilled = Distiller::<B, _, _>::new(device, teacher, student)
-        .with(SoftTargetConfig::new(2.0), 1.0)
+    let distilled = Distiller::on(device.clone(), teacher, student)
+        .with(SoftTarget::new(2), 1)
         .fit(&config, data.clone(), None)?;
     compare("after distillation", &distilled.teacher, &distilled.student)?;
     // 3. Another way to close the distance, open only to a student of the teacher's own shape.
@@ -130,9 +122,9 @@ where
     compare("after transfer instead", &distilled.teacher, &copy)?;
 
     println!(
-        "\nDistillation brings the answers together and leaves the weights to find their own way. The \
+        "\nDistillation brings the predictions together and leaves the weights to find their own way. The \
          transfer copied {} tensors: there is no distance left because the student is now the teacher.",
         summary.copied.len()
     );
-    Ok(())
+    output.save(&distilled.report)
 }

@@ -1,12 +1,12 @@
-//! The teacher answers once, is deleted, and teaches three students of different size.
+//! The teacher runs once, is deleted, and teaches three students of different size.
 //!
 //! ```text
 //! cargo run --release --example recorded
 //! ```
 //!
-//! A teacher of 2.4 million parameters learns 10,000 handwritten digits and says what it thinks of each of
-//! them and of the 2,000 test digits. That is written down, the teacher and its file are gone, and three
-//! students learn from what was written, without a single label. On two cores it takes half a minute and ends with
+//! A teacher of 2.4 million parameters learns 10,000 handwritten digits and predicts each of them and each of the
+//! 2,000 test digits. Its outputs are recorded, the teacher and its file are deleted, and three students learn from
+//! the recording, without a single label. On two cores it takes half a minute and ends with
 //!
 //! ```text
 //!                           parameters    accuracy   agreement   KL(T ‖ S)   seconds
@@ -15,123 +15,97 @@
 //! 784-100-10                     79510     95.40 %     97.85 %      0.0236       2.6
 //! 784-300-10                    238510     96.05 %     98.65 %      0.0096       5.5
 //! ```
+//!
+//! Where the teacher may stay, one line does as much for a training, and for the next one with the same data:
+//! `config.with_teacher_cache(TeacherCache::directory("target/recorded/cache"))`.
 
 mod common;
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::backend::Backend;
-use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
-use burn::tensor::{Device, Tensor};
-use burn_distill::knowledge::{KnowledgeBatcher, RecordOptions, Samples, Store, record};
-use burn_distill::loss::SoftTargetConfig;
-use burn_distill::{DistillData, Distiller, FitConfig, Recorded, Schedule, train_on_labels};
+use burn_distill::knowledge::{RecordOptions, Store, record};
+use burn_distill::loss::{HardLabel, SoftTarget};
+use burn_distill::{Distiller, FitConfig, Objective, Recorded, Schedule, train_supervised};
 use clap::Parser;
-use common::backend::BackendName;
-use common::digits::{self, Digit};
+use common::args::{Common, Output};
+use common::digits;
 use common::mlp::Mlp;
 
 const TEACHER: [usize; 4] = [784, 1200, 1200, 10];
 /// Hidden units of the students.
 const STUDENTS: [usize; 3] = [32, 100, 300];
 
-/// The teacher answers once, is deleted, and teaches three students of different size.
+/// The teacher runs once, is deleted, and teaches three students of different size.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to compute.
-    #[arg(long, default_value_t = BackendName::Flex)]
-    backend: BackendName,
-    /// Seed of weights, order and dropout.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// A few seconds instead of half a minute, with results to match.
-    #[arg(long)]
-    quick: bool,
-    /// Directory for what is recorded; what an earlier run left there is replaced.
-    #[arg(long, default_value = "target/recorded")]
-    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
+    let Args { common, output } = Args::parse();
+    let device = common.device()?;
     let (mut train, test) = (digits::train()?, digits::test()?);
-    if args.quick {
+    if common.quick {
         train.truncate(2000);
     }
-    let file = args.out.join("teacher.safetensors");
-    fs::create_dir_all(&args.out)?;
+    // These samples are named by their content, so that a recording knows them in every subset and order.
+    let (train, test) = (digits::data(train), digits::data(test));
+    let directory = output.or("target/recorded")?;
+    let file = directory.join("teacher.safetensors");
 
     println!("Teacher 784-1200-1200-10 on {} digits ...", train.len());
-    at.seed(args.seed);
-    let teacher = Mlp::new(&TEACHER, &at).with_dropout(0.1, 0.4);
-    let config = fit_config(args, if args.quick { 1 } else { 8 }, 3e-3).with_label("teacher");
-    let labelled = digits::data(train.clone());
-    let trained = train_on_labels::<B, _, _>(device.clone(), teacher, &config, labelled, None)?;
-    trained
-        .model
-        .save_into(&mut SafetensorsStore::from_file(&file).overwrite(true))?;
+    device.seed(common.seed);
+    let teacher = Mlp::new(&TEACHER, &device).with_dropout(0.1, 0.4);
+    let labels = Objective::new().with(HardLabel::new(), 1);
+    let config = fit_config(&common, if common.quick { 1 } else { 8 }, 3e-3).with_label("teacher");
+    let trained = train_supervised(
+        device.clone(),
+        teacher,
+        &labels,
+        &config,
+        train.clone(),
+        None,
+    )?;
+    let teacher = trained.model;
+    teacher.save_into(&mut SafetensorsStore::from_file(&file).overwrite(true))?;
 
-    println!("It looks once at each digit ...");
-    let train = Samples::new(InMemDataset::new(train));
-    let test = Samples::new(InMemDataset::new(test));
-    let write = |name: &str, samples: &Samples<Digit>| -> Result<Store, Box<dyn Error>> {
-        let directory = args.out.join(name);
-        remove(&directory)?;
-        let options = RecordOptions::new(at.clone());
-        record(
-            &trained.model,
-            samples,
-            &digits::batcher(),
-            &directory,
-            &options,
-        )?;
-        Ok(Store::open(directory)?)
-    };
-    let (train_store, test_store) = (write("train", &train)?, write("test", &test)?);
+    println!("It runs once on each digit ...");
+    let outputs = directory.join("outputs");
+    remove(&outputs)?;
+    let options = RecordOptions::new(device.clone());
+    // A store grows: the test digits are added to the training digits.
+    for data in [&train, &test] {
+        record(&teacher, data, &outputs, &options)?;
+    }
+    let store = Store::open(&outputs)?;
     println!(
-        "{:.2} MB of weights said {:.2} MB about {} digits. The teacher is deleted.\n",
+        "A file of {:.2} MB gave outputs of {:.2} MB for {} digits. The teacher is deleted.\n",
         fs::metadata(&file)?.len() as f64 / 1e6,
-        (train_store.bytes() + test_store.bytes()) as f64 / 1e6,
-        train_store.len() + test_store.len(),
+        store.bytes() as f64 / 1e6,
+        store.len(),
     );
-    let parameters = trained.model.num_params();
-    drop(trained);
+    let parameters = teacher.num_params();
+    drop(teacher);
     fs::remove_file(&file)?;
 
-    let known = |samples: &Samples<Digit>, store: &Store| -> DistillData<Tensor<2>> {
-        DistillData::new(
-            samples.with_knowledge(store),
-            KnowledgeBatcher::new(digits::batcher()),
-        )
-    };
+    let (train, test) = (train.with_knowledge(&store), test.with_knowledge(&store));
     let mut rows = Vec::new();
     for hidden in STUDENTS {
         let name = format!("784-{hidden}-10");
-        let student = Mlp::new(&[784, hidden, 10], &at);
-        let config = fit_config(args, if args.quick { 2 } else { 20 }, 1e-2).with_label(&name);
-        let distilled =
-            Distiller::<B, _, _>::new(device.clone(), Recorded::new(&train_store), student)
-                .with(SoftTargetConfig::new(4.0), 1.0)
-                .fit(
-                    &config,
-                    known(&train, &train_store),
-                    known(&test, &test_store),
-                )?;
+        let student = Mlp::new(&[784, hidden, 10], &device);
+        let epochs = if common.quick { 2 } else { 20 };
+        let config = fit_config(&common, epochs, 1e-2).with_label(&name);
+        let distilled = Distiller::on(device.clone(), Recorded::new(&store), student)
+            .with(SoftTarget::new(4), 1)
+            .fit(&config, train.clone(), test.clone())?;
         rows.push((name, distilled.report));
     }
 
@@ -150,7 +124,7 @@ where
         let student = report.distilled;
         println!(
             "{name:24}{:>12}{:>12}{:>12}{:>12.4}{:>10.1}",
-            student.parameters,
+            student.parameters.unwrap_or_default(),
             percent(student.accuracy),
             percent(student.agreement),
             student.kl_teacher_student.unwrap_or(f64::NAN),
@@ -160,11 +134,11 @@ where
     Ok(())
 }
 
-fn fit_config(args: &Args, epochs: usize, learning_rate: f64) -> FitConfig {
+fn fit_config(common: &Common, epochs: usize, learning_rate: f64) -> FitConfig {
     FitConfig::new(epochs)
         .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), learning_rate)
         .with_lr_schedule(Schedule::cosine(1.0, 0.0))
-        .with_seed(args.seed)
+        .with_seed(common.seed)
 }
 
 /// The teacher of this run is another than the last one's, and a store belongs to one teacher.

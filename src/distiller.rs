@@ -1,46 +1,54 @@
 //! The way in: a teacher, a student, an objective, and `fit`.
 
+use std::any::Any;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::Arc;
 
-use burn::backend::Backend;
+use burn::backend::{Backend, Dispatch};
 use burn::module::{Module, ModuleDisplay};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 
+use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
-use crate::data::outputs::{Distillable, Outputs};
-use crate::device::attended;
-use crate::device::check_device;
+use crate::data::distillable::Distillable;
+use crate::device::{attended, check_device};
 use crate::error::{Error, Result};
-use crate::loss::logits::hard_label::HardLabelConfig;
+use crate::knowledge::options::RecordOptions;
+use crate::knowledge::record::record;
+use crate::knowledge::store::Store;
+use crate::loss::term::IntoTerm;
 use crate::metric::distance::parameter_distance;
+use crate::objective::Objective;
 use crate::objective::classes::ClassPolicy;
-use crate::objective::{IntoLoss, Objective, ObjectiveConfig};
-use crate::report::Report;
-use crate::report::measure::{Measured, measure_beside};
-use crate::report::{ModelReport, TrainingSummary, measure};
+use crate::report::measure::measure_pair;
+use crate::report::report::{Parts, Report};
 use crate::schedule::Schedule;
-use crate::teacher::frozen::Frozen;
-use crate::train::Training;
-use crate::train::config::{FitConfig, OptimizerState};
+use crate::supervised::{Trained, baseline_objective, train_model};
+use crate::teacher::Teacher;
+use crate::teacher::cache::TeacherCache;
+use crate::teacher::pinned::Pinned;
+use crate::train::composite::Rewrite;
+use crate::train::config::FitConfig;
 use crate::train::preflight::Preflight;
+use crate::train::{Outcome, TeacherSource, Training};
 
 /// Trains a small module, the student, to imitate a large one, the teacher.
 ///
-/// `B` is the backend that the distillation is pinned to, such as `Flex`, `NdArray` or `Wgpu`; with
-/// `Dispatch` the device decides at run time. Both models move to the device given, the teacher
-/// frozen. Without that type parameter, `Device::default()` would go to whichever backend any
-/// dependency happens to turn on.
+/// [`Distiller::on`] takes the [`Device`] that everything else takes. `Distiller<B, _, _>` pins a
+/// distillation to the backend `B`, such as `Flex`, `NdArray` or `Wgpu`, at compile time, and
+/// [`Distiller::new`] takes a device of that backend. Both models move to the device given, the teacher
+/// frozen.
 ///
 /// # Example
 ///
 /// ```
-/// use burn::backend::Flex;
 /// use burn::data::dataset::InMemDataset;
 /// use burn::module::Module;
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::{Device, Tensor, TensorData};
-/// use burn_distill::loss::SoftTargetConfig;
+/// use burn_distill::loss::SoftTarget;
 /// use burn_distill::{
 ///     DistillBatch, DistillData, Distillable, Distiller, FitConfig, Outputs, ProgressMode,
 /// };
@@ -68,23 +76,34 @@ use crate::train::preflight::Preflight;
 ///     DistillBatch::new(Tensor::<2>::from_data(data, device))
 /// });
 ///
-/// let distilled = Distiller::<Flex, _, _>::new(Default::default(), net(32), net(4))
-///     .with(SoftTargetConfig::new(2.0), 1.0)
-///     .fit(&FitConfig::new(2).with_progress(ProgressMode::Silent), data, None)?;
-/// assert!(distilled.report.distilled.agreement.is_some());
+/// let (teacher, student) = (net(32), net(4));
+/// let distilled = Distiller::on(device.clone(), teacher, student)
+///     .with(SoftTarget::new(2.0), 1.0)
+///     .fit(&FitConfig::new(20).with_progress(ProgressMode::Silent), data, None)?;
+/// let history = &distilled.report.training.history.train["loss"];
+/// assert!(history[19] < history[0]);
 /// # Ok::<(), burn_distill::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Distiller<B: Backend, T, S> {
     device: Device,
     teacher: T,
     student: S,
-    /// The first thing that was wrong with it, until something is done with it.
-    objective: Result<Objective>,
+    objective: Objective,
     average: Option<f64>,
     /// A device of its own for the teacher.
     teacher_on: Option<Device>,
+    /// An `Arc<Rewrite<I, J, S>>`.
+    rollout: Option<Arc<dyn Any + Send + Sync>>,
     _backend: PhantomData<B>,
+}
+
+impl<T, S> Distiller<Dispatch, T, S> {
+    /// A distillation on a device of whichever backend, as yet without an objective.
+    ///
+    /// Nothing is moved or checked yet.
+    pub fn on(device: Device, teacher: T, student: S) -> Self {
+        Self::at(device, teacher, student)
+    }
 }
 
 impl<B, T, S> Distiller<B, T, S>
@@ -92,17 +111,24 @@ where
     B: Backend,
     B::Device: Into<Device>,
 {
-    /// A distillation on a device of the backend `B`, as yet without an objective.
+    /// A distillation pinned to a device of the backend `B`, as yet without an objective.
     ///
     /// Nothing is moved or checked yet.
     pub fn new(device: B::Device, teacher: T, student: S) -> Self {
+        Self::at(device.into(), teacher, student)
+    }
+}
+
+impl<B: Backend, T, S> Distiller<B, T, S> {
+    pub(crate) fn at(device: Device, teacher: T, student: S) -> Self {
         Self {
-            device: device.into(),
+            device,
             teacher,
             student,
-            objective: Ok(Objective::new()),
+            objective: Objective::new(),
             average: None,
             teacher_on: None,
+            rollout: None,
             _backend: PhantomData,
         }
     }
@@ -110,8 +136,8 @@ where
     /// Adds a loss with a weight, a number or a [`Schedule`]. A value out of range is reported by
     /// [`preflight`](Self::preflight) and [`fit`](Self::fit).
     #[must_use]
-    pub fn with(mut self, loss: impl IntoLoss, weight: impl Into<Schedule>) -> Self {
-        self.objective = self.objective.and_then(|sum| sum.with(loss, weight));
+    pub fn with(mut self, loss: impl IntoTerm, weight: impl Into<Schedule>) -> Self {
+        self.objective = self.objective.with(loss, weight);
         self
     }
 
@@ -119,35 +145,65 @@ where
     /// of the objective, so a whole objective that is set afterwards brings its own.
     #[must_use]
     pub fn with_class_policy(mut self, policy: ClassPolicy) -> Self {
-        self.objective = self.objective.map(|sum| sum.with_class_policy(policy));
+        self.objective = self.objective.with_class_policy(policy);
         self
     }
 
-    /// Sets the whole objective.
+    /// Sets the whole objective, from code or from a [config file](Objective::from_file).
     #[must_use]
     pub fn with_objective(mut self, objective: Objective) -> Self {
-        self.objective = Ok(objective);
+        self.objective = objective;
         self
     }
 
-    /// Sets the whole objective from a config. A value out of range is reported by
-    /// [`preflight`](Self::preflight) and [`fit`](Self::fit).
+    /// Rewrites each batch with the student as it is, before the teacher sees it: on-policy distillation,
+    /// where the student writes the input. The closure gets the student in inference mode, the batch, and
+    /// the fraction of the training done. The teacher is asked inside the step then, and nothing is
+    /// cached.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_distill::{DistillBatch, Distiller, Outputs, adapt};
+    ///
+    /// let device = Device::flex();
+    /// let net = |device: &Device| {
+    ///     let linear: Linear = LinearConfig::new(3, 3).init(device);
+    ///     adapt(linear, |linear: &Linear, x: Tensor<2>| Outputs::new(linear.forward(x)))
+    /// };
+    /// let distiller = Distiller::on(device.clone(), net(&device), net(&device))
+    ///     .with_rollout(|student, mut batch: DistillBatch<Tensor<2>>, _progress| {
+    ///         let written = student.forward(batch.input.clone());
+    ///         batch.input = written.clone();
+    ///         batch.with_teacher_input(written)
+    ///     });
+    /// assert!(distiller.to_string().contains("rollout"));
+    /// ```
     #[must_use]
-    pub fn with_config(mut self, config: &ObjectiveConfig) -> Self {
-        self.objective = config.init();
+    pub fn with_rollout<I, J, F>(mut self, rollout: F) -> Self
+    where
+        F: Fn(&S, DistillBatch<I, J>, f64) -> DistillBatch<I, J> + Send + Sync + 'static,
+        I: 'static,
+        J: 'static,
+        S: 'static,
+    {
+        let rewrite: Arc<Rewrite<I, J, S>> = Arc::new(rollout);
+        self.rollout = Some(Arc::new(rewrite));
         self
     }
 
     /// Keeps the teacher on a device of its own, such as a second GPU, or one that another process
     /// serves to several trainings ([how](https://github.com/burn-distill/burn-distill/blob/main/docs/remote.md)).
     ///
-    /// In training, each batch's input goes there and the teacher's logits and features come back,
-    /// also to every device of a training on several. While the teacher works, the student's forward
-    /// pass runs; then its loss waits for the answer. Between two backends Burn carries tensors
-    /// through the memory of this process. A device that is the student's costs nothing.
+    /// In training, each batch's input goes there and the teacher's outputs come back, also to every
+    /// device of a training on several. A thread of its own asks for the next batch while the student
+    /// learns from this one. Between two backends Burn carries tensors through the memory of this process.
+    /// A device that is the student's costs nothing.
     ///
-    /// The report measures the teacher on this device, and [`Distilled::teacher`] stays on it. Its
-    /// features all come back, so give only those that a term compares.
+    /// The report measures the teacher on this device. Its features all come back, so give only those
+    /// that a term compares.
     ///
     /// # Errors
     ///
@@ -160,7 +216,6 @@ where
     /// # Example
     ///
     /// ```
-    /// use burn::backend::Flex;
     /// use burn::nn::{Linear, LinearConfig};
     /// use burn::tensor::Device;
     /// use burn_distill::Distiller;
@@ -169,8 +224,7 @@ where
     /// let (teacher, student) = (LinearConfig::new(8, 3), LinearConfig::new(8, 3));
     /// let (teacher, student): (Linear, Linear) = (teacher.init(&device), student.init(&device));
     /// // With a second GPU: `Device::cuda(1)`.
-    /// let distiller = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-    ///     .teacher_on(Device::flex());
+    /// let distiller = Distiller::on(device, teacher, student).teacher_on(Device::flex());
     /// assert!(distiller.to_string().contains("teacher on Device<Flex"));
     /// ```
     #[must_use]
@@ -186,35 +240,25 @@ where
     /// # Errors
     ///
     /// The first thing that would not work: the objective's values, the device, an empty dataset,
-    /// a missing feature, shapes that differ, targets that are missing or out of range, outputs
+    /// a missing head or feature, shapes that differ, targets that are missing or out of range, outputs
     /// that are not finite.
-    pub fn preflight<I>(
+    pub fn preflight<I, J>(
         &self,
         config: &FitConfig,
-        train: &DistillData<I>,
-        valid: Option<&DistillData<I>>,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
     ) -> Result<Preflight>
     where
         I: Module + 'static,
-        T: Distillable<I>,
+        J: Module + 'static,
+        T: Teacher<J>,
         S: Distillable<I>,
     {
-        let objective = Arc::new(self.objective.clone()?);
-        let training = Training {
-            device: &self.device,
-            objective,
-            config,
-            train,
-            valid,
-            average: self.average,
-        };
         attended(self.teacher_on.as_ref(), || {
-            training.prepare(&self.teacher)?;
+            let source = self.source(config, train, valid)?;
+            let training = self.training(config, train, valid, source)?;
             training.prepare(&self.student)?;
-            training.preflight(
-                &seat(self.teacher.clone(), self.teacher_on.as_ref(), self.average)?,
-                &self.student,
-            )
+            training.preflight(&self.student)
         })
     }
 
@@ -222,22 +266,25 @@ where
     /// what [`preflight`](Self::preflight) finds, unless the progress is silent.
     ///
     /// Progress and the report's numbers are taken on the validation data; without any, the report
-    /// measures the training data and says so.
+    /// measures the training data and says so. What cannot be measured after the training is absent from
+    /// the report, which says why: the student comes back all the same.
     ///
     /// # Errors
     ///
     /// What [`preflight`](Self::preflight) finds, and what goes wrong during training:
     /// [`Error::NonFinite`](crate::Error::NonFinite) when a term stops being a number,
-    /// [`Error::Training`](crate::Error::Training) when data, device or checkpoint fail.
-    pub fn fit<I>(
+    /// [`Error::Dataset`](crate::Error::Dataset), [`Error::Teacher`](crate::Error::Teacher) and
+    /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail.
+    pub fn fit<I, J>(
         self,
         config: &FitConfig,
-        train: DistillData<I>,
-        valid: impl Into<Option<DistillData<I>>>,
+        train: DistillData<I, J>,
+        valid: impl Into<Option<DistillData<I, J>>>,
     ) -> Result<Distilled<T, S>>
     where
         I: Module + 'static,
-        T: Distillable<I>,
+        J: Module + 'static,
+        T: Teacher<J>,
         S: Distillable<I>,
     {
         let valid = valid.into();
@@ -245,219 +292,337 @@ where
         attended(teacher_on.as_ref(), || self.run(config, train, valid))
     }
 
-    fn run<I>(
+    fn run<I, J>(
         self,
         config: &FitConfig,
-        train: DistillData<I>,
-        valid: Option<DistillData<I>>,
+        train: DistillData<I, J>,
+        valid: Option<DistillData<I, J>>,
     ) -> Result<Distilled<T, S>>
     where
         I: Module + 'static,
-        T: Distillable<I>,
+        J: Module + 'static,
+        T: Teacher<J>,
         S: Distillable<I>,
     {
-        let training = Training {
-            device: &self.device,
-            objective: Arc::new(self.objective.clone()?),
-            config,
-            train: &train,
-            valid: valid.as_ref(),
-            average: self.average,
-        };
-        training.prepare(&self.teacher)?;
+        self.objective.validate()?;
+        let (train, valid) = self.cached_in_directory(config, train, valid)?;
+        let source = self.source(config, &train, valid.as_ref())?;
+        let training = self.training(config, &train, valid.as_ref(), source.clone())?;
         training.prepare(&self.student)?;
-        let teacher = seat(self.teacher, self.teacher_on.as_ref(), self.average)?;
-        let untrained = config.baseline.then(|| self.student.clone());
-        let run = training.run(teacher.clone(), self.student)?;
-
-        let (measured_on, data) = match &valid {
-            Some(valid) => ("validation", valid),
-            None => ("training", &train),
+        // Whatever the baseline lacks shows before anything is trained.
+        let baseline = match config.baseline {
+            true => {
+                let objective =
+                    baseline_objective(&self.objective, &self.student, &train, &self.device)?;
+                Some((objective, self.student.clone()))
+            }
+            false => None,
         };
-        let student = run.student;
-        let teacher = run.average.map_or(teacher, Frozen::new).fork(&self.device);
-        let needs_teacher = training.objective.needs_teacher();
-        let teacher_report = needs_teacher.then(|| {
-            let alone = None::<&Frozen<T>>;
-            let device = self.teacher_on.as_ref().unwrap_or(&self.device);
-            measure(teacher.inner(), alone, data, config.batch_size, device)
-        });
-        let policy = training.objective.class_policy();
-        let beside = needs_teacher.then_some((&teacher, policy));
-        let distilled = measure_beside(&student, beside, data, config.batch_size, &self.device)?;
-        let distance = needs_teacher.then(|| parameter_distance(teacher.inner(), &student));
-        let Measured {
-            report: distilled,
-            comparison,
-        } = distilled;
-        let mut report = Report::new(
-            teacher_report.transpose()?,
-            distilled,
-            distance,
-            measured_on,
-            run.summary,
-        );
-        report.comparison = comparison;
-        let elsewhere = self.teacher_on.filter(|device| *device != self.device);
-        report.teacher_device = elsewhere.map(|device| format!("{device:?}"));
-        if let Some(untrained) = untrained {
-            let valid = valid.as_ref();
-            let alone = train_on_labels_of(&self.device, untrained, config, &train, valid, beside)?;
-            report = report.with_labels_alone(alone.report);
+        let Outcome {
+            student,
+            average,
+            summary,
+            optimizer,
+        } = training.run(self.student.clone())?;
+
+        let teacher: Option<Arc<dyn Teacher<J>>> = match (&source, &average) {
+            (TeacherSource::Teacher(teacher), _) => Some(teacher.clone()),
+            (TeacherSource::Average(_), Some(average)) => Some(Arc::new(
+                crate::train::OwnTeacher::<I, S>::new(average.clone()),
+            )),
+            _ => None,
+        };
+        let against = Against {
+            teacher: teacher.map(|teacher| teacher.on(&self.device)),
+            policy: self.objective.class_policy(),
+        };
+        let mut parts = self.measured(&student, &against, config, &train, valid.as_ref());
+        parts.training = summary;
+        if let Some((objective, untrained)) = baseline {
+            let data = (&train, valid.as_ref());
+            match self.trained_baseline(untrained, objective, config, data, &against) {
+                Ok(trained) => parts.baseline = Some(trained.report),
+                Err(error) => parts.unmeasured.push(format!("the baseline: {error}")),
+            }
         }
+        let teacher = match average.map(|average| Box::new(average) as Box<dyn Any>) {
+            Some(average) => match average.downcast::<T>() {
+                Ok(average) => *average,
+                Err(_) => self.teacher,
+            },
+            None => self.teacher,
+        };
         Ok(Distilled {
             student,
-            teacher: teacher.into_inner(),
-            report,
-            optimizer: run.optimizer,
+            teacher,
+            report: Report::new(parts),
+            optimizer,
         })
     }
 
-    /// Trains a copy of the student on labels alone, with the recipe, seed and batches that
-    /// [`fit`](Self::fit) would use, and measures it against the teacher: what distillation has to
-    /// beat. To give the baseline a recipe of its own, tuned as carefully as the distillation's, is
-    /// what this call is for; with one recipe for both,
+    /// What can be measured of a student and its teacher; the rest is named with its reason.
+    fn measured<I, J>(
+        &self,
+        student: &S,
+        against: &Against<J>,
+        config: &FitConfig,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
+    ) -> Parts
+    where
+        I: Module + 'static,
+        J: Module + 'static,
+        S: Distillable<I>,
+    {
+        let (measured_on, data) = match valid {
+            Some(valid) => ("validation", valid),
+            None => ("training", train),
+        };
+        let (teacher, policy) = (against.teacher.as_ref(), against.policy);
+        let (size, device) = (config.batch_size, &self.device);
+        let module = teacher.and_then(|teacher| teacher.info().module);
+        let elsewhere = self.teacher_on.as_ref().filter(|on| *on != device);
+        let mut parts = Parts {
+            parameter_distance: module.map(|module| parameter_distance(&module, student)),
+            teacher_device: elsewhere.map(|device| format!("{device:?}")),
+            measured_on,
+            ..Parts::default()
+        };
+        match measure_pair(student, teacher, true, policy, data, size, device) {
+            Ok(pair) => {
+                parts.distilled = pair.student;
+                parts.teacher = pair.teacher;
+                parts.comparison = pair.comparison;
+                parts.unmeasured = pair.unmeasured;
+            }
+            Err(error) => parts
+                .unmeasured
+                .push(format!("teacher and student: {error}")),
+        }
+        parts
+    }
+
+    /// Trains a copy of the student on targets alone, with the recipe, seed and batches that
+    /// [`fit`](Self::fit) would use, and measures it against the teacher: the supervised baseline that
+    /// distillation has to beat. To give the baseline a recipe of its own, tuned as carefully as the
+    /// distillation's, is what this call is for; with one recipe for both,
     /// [`FitConfig::with_baseline`] does it along the way.
+    ///
+    /// It minimises hard labels on every head that has class targets; without any, the terms of the
+    /// objective that need no teacher.
     ///
     /// # Errors
     ///
-    /// As for [`fit`](Self::fit); the batches must carry class targets.
-    pub fn labels_alone<I>(
+    /// As for [`fit`](Self::fit); there must be something to learn from.
+    pub fn baseline<I, J>(
         &self,
         config: &FitConfig,
-        train: &DistillData<I>,
-        valid: Option<&DistillData<I>>,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
     ) -> Result<Trained<S>>
     where
         I: Module + 'static,
-        T: Distillable<I>,
+        J: Module + 'static,
+        T: Teacher<J>,
         S: Distillable<I>,
     {
         attended(self.teacher_on.as_ref(), || {
-            let teacher = seat(self.teacher.clone(), self.teacher_on.as_ref(), self.average)?;
+            let objective =
+                baseline_objective(&self.objective, &self.student, train, &self.device)?;
+            let teacher = match self.source(config, train, valid)? {
+                TeacherSource::Teacher(teacher) => Some(teacher.on(&self.device)),
+                _ => None,
+            };
+            let against = Against {
+                teacher,
+                policy: self.objective.class_policy(),
+            };
             let student = self.student.clone();
-            let policy = self.objective.as_ref().map(Objective::class_policy);
-            let beside = Some((&teacher, policy.unwrap_or_default()));
-            train_on_labels_of(&self.device, student, config, train, valid, beside)
+            self.trained_baseline(student, objective, config, (train, valid), &against)
         })
     }
-}
 
-/// A teacher as a training uses it: never learning, and on its device if it has one of its own.
-fn seat<T: Module>(teacher: T, on: Option<&Device>, average: Option<f64>) -> Result<Frozen<T>> {
-    let Some(device) = on else {
-        return Ok(Frozen::new(teacher));
-    };
-    if average.is_some() {
-        return Err(Error::invalid(
-            "teacher_on",
-            format!("{device:?}"),
-            "no device of its own for a mean teacher, which follows its student at every step",
-        ));
+    fn trained_baseline<I, J>(
+        &self,
+        student: S,
+        objective: Objective,
+        config: &FitConfig,
+        (train, valid): (&DistillData<I, J>, Option<&DistillData<I, J>>),
+        against: &Against<J>,
+    ) -> Result<Trained<S>>
+    where
+        I: Module + 'static,
+        J: Module + 'static,
+        S: Distillable<I>,
+    {
+        let mut config = config.clone();
+        if let Some(checkpoints) = &mut config.checkpoints {
+            // Beside a distillation: neither may resume from the other.
+            checkpoints.directory = checkpoints.directory.join("baseline");
+        }
+        config.label = Some("baseline".into());
+        let (model, training) =
+            train_model(&self.device, student, objective, &config, train, valid)?;
+        let data = valid.unwrap_or(train);
+        let teacher = against.teacher.as_ref();
+        let (size, device) = (config.batch_size, &self.device);
+        let pair = measure_pair(&model, teacher, false, against.policy, data, size, device)?;
+        Ok(Trained {
+            model,
+            report: pair.student,
+            training,
+        })
     }
-    check_device(device)?;
-    Ok(Frozen::new(teacher).pinned_to(device))
-}
 
-/// Trains a module on labels alone, on the engine and with the settings of a distillation: the way
-/// to a teacher, where none has been trained yet.
-///
-/// # Errors
-///
-/// As for [`Distiller::fit`]; the batches must carry class targets.
-pub fn train_on_labels<B, I, M>(
-    device: B::Device,
-    model: M,
-    config: &FitConfig,
-    train: DistillData<I>,
-    valid: impl Into<Option<DistillData<I>>>,
-) -> Result<Trained<M>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-    I: Module + 'static,
-    M: Distillable<I>,
-{
-    let valid = valid.into();
-    let nobody = None::<(&Frozen<NoTeacher>, ClassPolicy)>;
-    train_on_labels_of(
-        &device.into(),
-        model,
-        config,
-        &train,
-        valid.as_ref(),
-        nobody,
-    )
-}
-
-fn train_on_labels_of<I, T, M>(
-    device: &Device,
-    model: M,
-    config: &FitConfig,
-    train: &DistillData<I>,
-    valid: Option<&DistillData<I>>,
-    beside: Option<(&Frozen<T>, ClassPolicy)>,
-) -> Result<Trained<M>>
-where
-    I: Module + 'static,
-    T: Distillable<I>,
-    M: Distillable<I>,
-{
-    let mut config = config.clone();
-    if let Some(checkpoints) = config.checkpoints.as_mut().filter(|_| beside.is_some()) {
-        // Beside a distillation: neither may resume from the other.
-        checkpoints.directory = checkpoints.directory.join("labels_alone");
+    /// Everything about the training but the student.
+    fn training<'a, I, J>(
+        &'a self,
+        config: &'a FitConfig,
+        train: &'a DistillData<I, J>,
+        valid: Option<&'a DistillData<I, J>>,
+        source: TeacherSource<J>,
+    ) -> Result<Training<'a, I, J, S>>
+    where
+        I: Module + 'static,
+        J: Module + 'static,
+        S: Distillable<I>,
+    {
+        let rollout = self.rollout.as_ref().map(|rollout| {
+            let rewrite = rollout.downcast_ref::<Arc<Rewrite<I, J, S>>>();
+            rewrite.cloned().ok_or_else(|| {
+                Error::invalid(
+                    "rollout",
+                    "of batches of another type",
+                    "a closure on the batches of the training data",
+                )
+            })
+        });
+        Ok(Training {
+            device: &self.device,
+            objective: Arc::new(self.objective.clone()),
+            config,
+            train,
+            valid,
+            source,
+            rollout: rollout.transpose()?,
+        })
     }
-    if beside.is_some() {
-        config.label = Some("labels alone".into());
+
+    /// The teacher, never learning, and on its device if it has one of its own.
+    fn source<I, J>(
+        &self,
+        config: &FitConfig,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
+    ) -> Result<TeacherSource<J>>
+    where
+        J: Module + 'static,
+        T: Teacher<J>,
+    {
+        config.check()?;
+        if let (Some(device), Some(_)) = (&self.teacher_on, self.average) {
+            return Err(Error::invalid(
+                "teacher_on",
+                format!("{device:?}"),
+                "no device of its own for a mean teacher, which follows its student at every step",
+            ));
+        }
+        if !self.objective.needs_teacher() {
+            return Ok(TeacherSource::None);
+        }
+        if let Some(decay) = self.average {
+            return Ok(TeacherSource::Average(decay));
+        }
+        self.check_recorded(train, valid)?;
+        Ok(TeacherSource::Teacher(match &self.teacher_on {
+            Some(device) => {
+                check_device(device)?;
+                Arc::new(Pinned::new(&self.teacher, device))
+            }
+            None => self.teacher.on(&self.device),
+        }))
     }
-    let objective = Objective::new().with(HardLabelConfig::new(), 1.0)?;
-    let (model, training) = train_alone(device, model, objective, &config, train, valid)?;
-    let data = valid.unwrap_or(train);
-    let measured = measure_beside(&model, beside, data, config.batch_size, device)?;
-    Ok(Trained {
-        model,
-        report: measured.report,
-        training,
-    })
+
+    /// Fails if the data bring the outputs of another teacher.
+    fn check_recorded<I, J>(
+        &self,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
+    ) -> Result<()>
+    where
+        T: Teacher<J>,
+    {
+        let all = std::iter::once(train).chain(valid);
+        let mut recorded = all.flat_map(|data| data.recorded()).peekable();
+        if recorded.peek().is_none() {
+            return Ok(());
+        }
+        let Some(expected) = self.teacher.info().digest() else {
+            return Ok(());
+        };
+        match recorded.find(|store| store.teacher() != expected) {
+            Some(other) => Err(Error::OtherTeacher {
+                expected,
+                found: other.teacher().to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Records what the teacher gives for the data, where a directory was named for it.
+    #[allow(clippy::type_complexity)] // The data that came in.
+    fn cached_in_directory<I, J>(
+        &self,
+        config: &FitConfig,
+        train: DistillData<I, J>,
+        valid: Option<DistillData<I, J>>,
+    ) -> Result<(DistillData<I, J>, Option<DistillData<I, J>>)>
+    where
+        I: Module + 'static,
+        J: Module + 'static,
+        T: Teacher<J>,
+    {
+        let is_asked = self.objective.needs_teacher() && self.average.is_none();
+        let Some(TeacherCache::Directory(directory)) = &config.teacher_cache else {
+            return Ok((train, valid));
+        };
+        if !is_asked || self.rollout.is_some() {
+            return Ok((train, valid));
+        }
+        let device = self.teacher_on.as_ref().unwrap_or(&self.device);
+        check_device(device)?;
+        let mut options = RecordOptions::new(device.clone())
+            .with_batch_size(config.batch_size)
+            .with_progress(config.progress);
+        let needs = self
+            .objective
+            .terms()
+            .iter()
+            .map(|term| term.loss().needs());
+        for (_, name) in needs.flat_map(|needs| needs.features) {
+            options = options.with_exact_feature(name);
+        }
+        let keep = |data: DistillData<I, J>, directory: &Path| -> Result<_> {
+            record(&self.teacher, &data, directory, &options)?;
+            Ok(data.with_knowledge(&Store::open(directory)?))
+        };
+        let train = keep(train, directory)?;
+        let valid = valid.map(|valid| keep(valid, directory)).transpose()?;
+        Ok((train, valid))
+    }
 }
 
-/// Trains a module towards an objective that asks no teacher.
-pub(crate) fn train_alone<I, M>(
-    device: &Device,
-    model: M,
-    objective: Objective,
-    config: &FitConfig,
-    train: &DistillData<I>,
-    valid: Option<&DistillData<I>>,
-) -> Result<(M, TrainingSummary)>
-where
-    I: Module + 'static,
-    M: Distillable<I>,
-{
-    let training = Training {
-        device,
-        objective: Arc::new(objective),
-        config,
-        train,
-        valid,
-        average: None,
-    };
-    training.prepare(&model)?;
-    let run = training.run(Frozen::new(NoTeacher), model)?;
-    Ok((run.student, run.summary))
+/// The teacher that a student is measured against.
+struct Against<J> {
+    teacher: Option<Arc<dyn Teacher<J>>>,
+    policy: ClassPolicy,
 }
 
-impl<B, S> Distiller<B, S, S>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-    S: Clone,
-{
+impl<S: Clone> Distiller<Dispatch, S, S> {
     /// A distillation without a teacher of its own: the teacher is the moving average of the
     /// student's weights, `average ← decay · average + (1 − decay) · student` after every step.
     ///
-    /// Its answers steady those of the student, also on samples without labels. It starts at the
+    /// Its outputs steady those of the student, also on samples without labels. It starts at the
     /// student's first weights, so give its term a [warm-up](Schedule::warm_up). The
     /// [teacher that comes back](Distilled::teacher) is the average, often the better of the two. It
     /// changes, and so, unlike any other teacher, it is part of a checkpoint.
@@ -467,60 +632,58 @@ where
     /// # References
     ///
     /// Tarvainen, Valpola: Mean teachers are better role models, 2017, arXiv:1703.01780.
-    pub fn mean_teacher(device: B::Device, student: S, decay: f64) -> Self {
-        let mut distiller = Self::new(device, student.clone(), student);
+    pub fn mean_teacher(device: Device, student: S, decay: f64) -> Self {
+        let mut distiller = Self::on(device, student.clone(), student);
         distiller.average = Some(decay);
         distiller
     }
 }
 
 /// What [`Distiller::fit`] hands back.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Distilled<T, S> {
     /// The distilled model: an ordinary module in inference mode, with no trace of teacher or
     /// projectors.
     pub student: S,
-    /// The teacher, as it was given, in inference mode, on the device where it taught.
+    /// The teacher, as it was given; a [mean teacher](Distiller::mean_teacher) as it became.
     pub teacher: T,
     /// What was gained and lost.
     pub report: Report,
-    /// The optimizer with its state, if [`FitConfig::with_kept_optimizer`] asked for it.
-    pub optimizer: Option<OptimizerState>,
+    /// The optimizer with its state, if [`FitConfig::with_kept_optimizer`] asked for it: hand it to the
+    /// next training's [`FitConfig::with_optimizer`] to go on with it.
+    pub optimizer: Option<ModuleOptimizer>,
 }
 
-/// A model trained on labels alone.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Trained<M> {
-    /// The model, in inference mode.
-    pub model: M,
-    /// What was measured of it.
-    pub report: ModelReport,
-    /// How it was trained.
-    pub training: TrainingSummary,
-}
-
-/// Stands where a teacher would, in a training that has none.
-#[derive(Module, Debug)]
-struct NoTeacher;
-
-impl<I> Distillable<I> for NoTeacher {
-    fn outputs(&self, _input: I) -> Outputs {
-        unreachable!("a training without a teacher has no term that asks one")
+impl<T, S: std::fmt::Debug> std::fmt::Debug for Distilled<T, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Distilled")
+            .field("student", &self.student)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }
 
-impl<B: Backend, T: ModuleDisplay, S: ModuleDisplay> std::fmt::Display for Distiller<B, T, S> {
+impl<B: Backend, T, S: std::fmt::Debug> std::fmt::Debug for Distiller<B, T, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Distiller")
+            .field("device", &self.device)
+            .field("student", &self.student)
+            .field("objective", &self.objective)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend, T, S: ModuleDisplay> std::fmt::Display for Distiller<B, T, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "Distiller on {:?}", self.device)?;
         if let Some(device) = &self.teacher_on {
             writeln!(f, "teacher on {device:?}")?;
         }
-        match &self.objective {
-            Ok(objective) => writeln!(f, "objective: {objective}")?,
-            Err(error) => writeln!(f, "objective: {error}")?,
+        if self.rollout.is_some() {
+            writeln!(f, "with a rollout")?;
         }
+        writeln!(f, "objective: {}", self.objective)?;
         write!(f, "student: {}", self.student.format(Default::default()))
     }
 }

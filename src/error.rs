@@ -38,17 +38,81 @@ pub enum Error {
         /// The teacher's shape.
         teacher: Vec<usize>,
     },
-    /// A batch and the outputs made from it disagree about the number of samples.
-    #[error("{what} has {found} rows, the {side}'s logits have {expected}")]
-    BatchMismatch {
+    /// A batch and the outputs made from it disagree about the number of rows.
+    #[error("{what} has {found} rows, head {head:?} of the {side} has {expected}{hint}")]
+    RowMismatch {
         /// The part of the batch.
-        what: &'static str,
-        /// Whose logits.
+        what: String,
+        /// Whose head.
         side: Side,
-        /// The number of rows of the logits.
+        /// The head.
+        head: String,
+        /// The number of rows of the head.
         expected: usize,
         /// The number of rows of the part.
         found: usize,
+        /// What may be the reason, where one is known.
+        hint: &'static str,
+    },
+    /// A term or a target names a head that a model does not give.
+    #[error("{what}: the {side} has no head {head:?}, it gives {available:?}")]
+    MissingHead {
+        /// What asked for it: a term, or the targets of a batch.
+        what: String,
+        /// The head it asked for.
+        head: String,
+        /// Whose head.
+        side: Side,
+        /// What that model gives.
+        available: Vec<String>,
+    },
+    /// A head is of a kind that a loss cannot compare.
+    #[error("term {term:?} needs a {expected} head, {head:?} of the {side} is {found}")]
+    HeadKind {
+        /// The term that compares it.
+        term: String,
+        /// The head.
+        head: String,
+        /// Whose head.
+        side: Side,
+        /// The kinds that fit.
+        expected: String,
+        /// Its kind.
+        found: String,
+    },
+    /// Targets are of a kind that does not fit their head.
+    #[error("head {head:?} is {kind}, its targets are {found}")]
+    TargetKind {
+        /// The head.
+        head: String,
+        /// Its kind.
+        kind: String,
+        /// The kind of the targets.
+        found: String,
+    },
+    /// Targets have another width than their head.
+    #[error("head {head:?} has {expected} values per row, its targets have {found}")]
+    TargetWidth {
+        /// The head.
+        head: String,
+        /// Its width.
+        expected: usize,
+        /// The width of the targets.
+        found: usize,
+    },
+    /// Weights cannot be brought to the samples of a feature.
+    #[error(
+        "term {term:?}: a mask of {rows} rows does not fit feature {feature:?} of {samples} samples"
+    )]
+    FeatureRows {
+        /// The term.
+        term: String,
+        /// The feature.
+        feature: String,
+        /// Its samples.
+        samples: usize,
+        /// The rows of the mask.
+        rows: usize,
     },
     /// A loss names a feature that a model does not give.
     #[error("term {term:?} needs feature {name:?} of the {side}, which gives {available:?}")]
@@ -80,7 +144,7 @@ pub enum Error {
     },
     /// A loss keeps something per sample and is not told which samples a batch holds.
     #[error(
-        "term {term:?} needs the place of each sample in its dataset, which the batches do not carry"
+        "term {term:?} needs sample indices, which the batches do not carry; build them with `DistillData`"
     )]
     MissingIndices {
         /// The term that asked.
@@ -111,17 +175,42 @@ pub enum Error {
         /// The term that asked.
         term: String,
         /// The targets it needs.
-        expected: &'static str,
+        expected: String,
         /// The targets there are.
-        found: &'static str,
+        found: String,
     },
     /// A class index that no logit stands for.
-    #[error("label {label} is out of range: the student has {classes} classes (0 to {})", classes.saturating_sub(1))]
+    #[error("label {label} of row {row} is out of range: the student has {classes} classes (0 to {})", classes.saturating_sub(1))]
     LabelOutOfRange {
         /// The label.
         label: i64,
-        /// The number of the student's logits.
+        /// The number of the student's classes.
         classes: usize,
+        /// The row of the batch.
+        row: usize,
+    },
+    /// A label that is too large, in whichever batch it comes.
+    #[error(
+        "label {label} of sample {sample} of the {what} set is out of range: the student has {classes} classes (0 to {})",
+        classes.saturating_sub(1)
+    )]
+    SampleLabel {
+        /// Which set.
+        what: &'static str,
+        /// The index of the sample.
+        sample: usize,
+        /// The label.
+        label: i64,
+        /// The number of the student's classes.
+        classes: usize,
+    },
+    /// The code that makes batches, a closure, or a device panicked.
+    #[error("preparing a {what} batch panicked: {message}")]
+    Panic {
+        /// Which set.
+        what: &'static str,
+        /// The text of the panic.
+        message: String,
     },
     /// There is nothing to train on, or nothing to validate with.
     #[error("the {what} set is empty")]
@@ -179,7 +268,7 @@ pub enum Error {
     },
     /// A strict transfer found parameters that it could not copy.
     #[error("strict transfer left parameters behind:\n{0}")]
-    Transfer(Box<crate::transfer::TransferSummary>),
+    Transfer(String),
     /// A teacher made of a closure did not answer.
     #[error("teacher {name:?} did not answer: {reason}")]
     Teacher {
@@ -197,6 +286,14 @@ pub enum Error {
         /// Which set.
         what: &'static str,
         /// What the dataset says.
+        message: String,
+    },
+    /// Something could not be measured.
+    #[error("cannot measure {what}: {message}")]
+    Measuring {
+        /// What.
+        what: String,
+        /// Why.
         message: String,
     },
     /// A file of recorded knowledge is missing, damaged, or none at all.
@@ -270,10 +367,10 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Recorded knowledge is the teacher, and a batch carries none.
+    /// The teacher was recorded by the names of samples, and those of a batch have none.
     #[error(
-        "the batches carry no recorded knowledge, which this training has for a teacher: \
-         make them with `with_knowledge`"
+        "the teacher was recorded by the names of samples, and the samples of this data have none: \
+         make the data as for the recording, `DistillData::builder(dataset).by_content()`, or `.with_ids(..)`"
     )]
     NoKnowledge,
     /// The knowledge of a batch is another teacher's.
@@ -306,6 +403,32 @@ impl Error {
         }
     }
 
+    /// Another number of rows than a head has. Where the numbers of a head of images would give as many
+    /// rows, its axes may be in another order.
+    pub(crate) fn row_mismatch(
+        what: &str,
+        side: Side,
+        head: &str,
+        [rows, width]: [usize; 2],
+        found: usize,
+    ) -> Self {
+        let is_other_order =
+            found > width && found.is_multiple_of(width) && (rows * width).is_multiple_of(found);
+        Self::RowMismatch {
+            what: what.to_string(),
+            side,
+            head: head.to_string(),
+            expected: rows,
+            found,
+            hint: match is_other_order {
+                true => {
+                    "; classes are on the last axis, logits of images [N, C, H, W] go through `Outputs::images`"
+                }
+                false => "",
+            },
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, error: impl std::fmt::Display) -> Self {
         Self::Io {
             path: path.into(),
@@ -330,13 +453,8 @@ mod tests {
                 "logits differ: student has [2, 5], teacher has [2, 6]",
             ),
             (
-                Error::BatchMismatch {
-                    what: "the mask",
-                    side: Side::Student,
-                    expected: 4,
-                    found: 3,
-                },
-                "the mask has 3 rows, the student's logits have 4",
+                Error::row_mismatch("the mask", Side::Student, "logits", [4, 2], 3),
+                "the mask has 3 rows, head \"logits\" of the student has 4",
             ),
             (
                 Error::MissingFeature {
@@ -359,10 +477,11 @@ mod tests {
             ),
             (
                 Error::LabelOutOfRange {
-                    label: -1,
+                    label: 10,
                     classes: 10,
+                    row: 3,
                 },
-                "label -1 is out of range: the student has 10 classes (0 to 9)",
+                "label 10 of row 3 is out of range: the student has 10 classes (0 to 9)",
             ),
             (
                 Error::EmptyMask { what: "training" },
@@ -414,6 +533,13 @@ mod tests {
                     reason: "it has 2 logits".into(),
                 },
                 "sample 1f (view 0) cannot be recorded: it has 2 logits",
+            ),
+            (
+                Error::Measuring {
+                    what: "head \"logits\"".into(),
+                    message: "no device".into(),
+                },
+                "cannot measure head \"logits\": no device",
             ),
             (
                 Error::Dataset {

@@ -2,43 +2,47 @@
 //! imitate a large one, the teacher, and see what it gained and lost.
 //!
 //! ```no_run
-//! # use burn::backend::Flex;
-//! # use burn::tensor::Tensor;
-//! # use burn::optim::AdamConfig;
-//! # use burn_distill::{Distillable, DistillData, Distiller, Error, FitConfig};
-//! # use burn_distill::loss::{HardLabelConfig, SoftTargetConfig};
-//! # fn example<Large, Small>(teacher: Large, student: Small, train: DistillData<Tensor<2>>, valid: DistillData<Tensor<2>>) -> Result<(), Error>
-//! # where Large: Distillable<Tensor<2>>, Small: Distillable<Tensor<2>> {
-//! let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-//!     .with(SoftTargetConfig::new(4.0), 0.9)
-//!     .with(HardLabelConfig::new(), 0.1)
-//!     .fit(&FitConfig::new(30).with_optimizer(AdamConfig::new().init(), 3e-3), train, valid)?;
+//! use burn::optim::AdamConfig;
+//! use burn::tensor::{Device, Tensor};
+//! use burn_distill::loss::{HardLabel, SoftTarget};
+//! use burn_distill::{Distillable, DistillData, Distiller, FitConfig};
 //!
-//! println!("{}", distilled.report); // teacher and distilled student, side by side
-//! let student = distilled.student; // an ordinary Burn module, ready for inference
-//! # Ok(())
-//! # }
+//! fn distil<L: Distillable<Tensor<2>>, S: Distillable<Tensor<2>>>(
+//!     device: Device,
+//!     teacher: L,
+//!     student: S,
+//!     train: DistillData<Tensor<2>>,
+//!     valid: DistillData<Tensor<2>>,
+//! ) -> burn_distill::Result<S> {
+//!     let distilled = Distiller::on(device, teacher, student)
+//!         .with(SoftTarget::new(4.0), 0.9)
+//!         .with(HardLabel::new(), 0.1)
+//!         .fit(&FitConfig::new(30).with_optimizer(AdamConfig::new().init(), 3e-3), train, valid)?;
+//!     println!("{}", distilled.report); // teacher and distilled student, side by side
+//!     Ok(distilled.student) // an ordinary Burn module, ready for inference
+//! }
 //! ```
 //!
 //! # From here
 //!
-//! 1. Implement [`Distillable`] for your teacher and your student: input in, [`Outputs`] out. A teacher
-//!    that is no Burn module is a closure: [`teacher_fn`].
+//! 1. Implement [`Distillable`] for your teacher and your student: input in, [`Outputs`] out. A model of
+//!    another crate is [adapted](adapt), and a teacher that is not a Burn module is a closure:
+//!    [`teacher_fn`].
 //! 2. Wrap your dataset and its batcher in [`DistillData`]; batches are [`DistillBatch`]es.
 //! 3. Choose the [objective](Objective): [soft targets](loss::SoftTarget) first. In code with
 //!    [`Distiller::with`], from a closure with [`loss_fn`](loss::loss_fn), or from a file with
-//!    [`ObjectiveConfig`].
+//!    [`Objective::from_file`].
 //! 4. [`Distiller::fit`] checks everything on one batch, trains on Burn's own engine as
 //!    [`FitConfig`] says, and hands back the student with a [`Report`], as a table or as
-//!    [a page](Report::save_html).
+//!    [HTML](Report::save_html).
 //!
 //! The [guide](https://github.com/burn-distill/burn-distill/blob/main/docs/guide.md) goes this way at leisure, and
 //! ends with what to do when something does not work.
 //!
-//! Around it: [`train_on_labels`] trains a teacher, [`teacher_fn`] makes one of a closure,
-//! [`knowledge`] keeps what a teacher said, [`Transfer`] copies some of its parameters into
-//! a student, [`metric`] measures how far the two are apart, and every loss is also a pure function
-//! for a training loop of your own.
+//! Also here: [`train_supervised`] trains a teacher, [`knowledge`] records a teacher's outputs,
+//! [`Transfer`] copies some of its parameters into a student, [`metric`] measures how far the two are
+//! apart, [`recipe`] has presets of papers and trainings of several stages, and every loss is a function
+//! for a training loop of your own as well.
 //!
 //! # Feature flags
 //!
@@ -66,30 +70,42 @@ mod objective;
 pub mod metric;
 mod train;
 pub mod report;
+mod supervised;
 mod distiller;
 pub mod recipe;
 
-pub use crate::data::batch::{DistillBatch, Targets};
-pub use crate::data::dataset::{BatchFn, DistillData, batch_fn};
-pub use crate::data::outputs::{Distillable, Feature, Outputs, Recalled};
+pub use crate::data::batch::DistillBatch;
+pub use crate::data::dataset::DistillData;
+pub use crate::data::distillable::Distillable;
+pub use crate::data::feature::Feature;
+pub use crate::data::head::{Head, HeadKind, Logits};
+pub use crate::data::output_layer::OutputLayer;
+pub use crate::data::outputs::Outputs;
+pub use crate::data::samples::DataBuilder;
+pub use crate::data::targets::{Target, TargetKind, Targets, Weights};
+pub use crate::data::top_k::{MissingProbability, TopK};
 pub use crate::device::check_device;
-pub use crate::distiller::{Distilled, Distiller, Trained, train_on_labels};
+pub use crate::distiller::{Distilled, Distiller};
 pub use crate::error::{Error, Result, Side};
 pub use crate::knowledge::recorded::Recorded;
-pub use crate::loss::modules::contrast::Contrast;
-pub use crate::loss::modules::projector::{ConvBnRelu, Mlp, Projector, Regressor};
+pub use crate::loss::term::{IntoTerm, Term};
 pub use crate::objective::classes::ClassPolicy;
-pub use crate::objective::{IntoLoss, LossConfig, Objective, ObjectiveConfig, Term, TermConfig};
+pub use crate::objective::value::ObjectiveValue;
+pub use crate::objective::{Objective, ObjectiveModules};
 pub use crate::progress::ProgressMode;
-pub use crate::report::Report;
-pub use crate::schedule::{Changing, Schedule};
-pub use crate::teacher::closure::{Answer, TeacherFn, teacher_fn};
+pub use crate::report::report::Report;
+pub use crate::schedule::Schedule;
+pub use crate::supervised::{Trained, train_supervised};
+pub use crate::teacher::adapt::{Adapted, adapt};
+pub use crate::teacher::any::AnyTeacher;
+pub use crate::teacher::cache::TeacherCache;
+pub use crate::teacher::closure::{TeacherFn, TeacherOutputs, teacher_fn};
 pub use crate::teacher::ensemble::{Combine, Ensemble};
-pub use crate::teacher::frozen::Frozen;
-pub use crate::train::config::{FitConfig, OptimizerState};
-pub use crate::train::history::History;
-pub use crate::train::preflight::{Preflight, PreflightLine};
-pub use crate::transfer::{Copied, Mismatch, Transfer, TransferSummary};
+pub use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
+pub use crate::train::config::FitConfig;
+pub use crate::train::preflight::Preflight;
+pub use crate::train::summary::{History, TrainingSummary};
+pub use crate::transfer::{Transfer, TransferSummary};
 
 /// The README's code compiles.
 #[cfg(doctest)]

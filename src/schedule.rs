@@ -40,20 +40,20 @@ use crate::error::{Error, Result};
 /// Cosine annealing: Loshchilov, Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts,
 /// 2016, arXiv:1608.03983.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Schedule(Form);
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-#[non_exhaustive]
-pub enum Schedule {
-    /// The same value all the time.
+enum Form {
     Constant(f64),
-    /// One of the schedules that change.
     Changing(Box<Changing>),
 }
 
-/// The schedules that change with progress; see [`Schedule`].
+/// The schedules that change with progress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Changing {
+enum Changing {
     /// A straight line.
     Linear {
         /// The value at the start.
@@ -78,27 +78,31 @@ pub enum Changing {
 }
 
 impl Schedule {
+    fn changing(changing: Changing) -> Self {
+        Self(Form::Changing(Box::new(changing)))
+    }
+
     /// A straight line from one value to another.
     pub fn linear(from: f64, to: f64) -> Self {
-        Self::Changing(Box::new(Changing::Linear { from, to }))
+        Self::changing(Changing::Linear { from, to })
     }
 
     /// Half a cosine wave from one value to another.
     pub fn cosine(from: f64, to: f64) -> Self {
-        Self::Changing(Box::new(Changing::Cosine { from, to }))
+        Self::changing(Changing::Cosine { from, to })
     }
 
     /// The same schedule, rising from zero over the first part of the training, a share in (0, 1].
     #[must_use]
     pub fn warm_up(self, over: f64) -> Self {
-        Self::Changing(Box::new(Changing::WarmUp { over, then: self }))
+        Self::changing(Changing::WarmUp { over, then: self })
     }
 
     /// The value at a progress from 0 to 1.
     pub fn at(&self, progress: f64) -> f64 {
-        match self {
-            Self::Constant(value) => *value,
-            Self::Changing(changing) => match changing.as_ref() {
+        match &self.0 {
+            Form::Constant(value) => *value,
+            Form::Changing(changing) => match changing.as_ref() {
                 Changing::Linear { from, to } => from + (to - from) * progress,
                 Changing::Cosine { from, to } => {
                     to + (from - to) * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0
@@ -124,10 +128,10 @@ impl Schedule {
             true => Ok(()),
             false => Err(Error::invalid(name, v, expected)),
         };
-        match self {
-            Self::Constant(v) => value(*v),
+        match &self.0 {
+            Form::Constant(v) => value(*v),
             // Both ends bound a monotone curve, and all ranges here are intervals.
-            Self::Changing(changing) => match changing.as_ref() {
+            Form::Changing(changing) => match changing.as_ref() {
                 Changing::Linear { from, to } | Changing::Cosine { from, to } => {
                     value(*from)?;
                     value(*to)
@@ -148,17 +152,41 @@ impl Schedule {
     }
 }
 
-impl From<f64> for Schedule {
-    fn from(value: f64) -> Self {
-        Self::Constant(value)
+impl Schedule {
+    /// The value, where it is the same all the time.
+    pub(crate) fn constant(&self) -> Option<f64> {
+        match &self.0 {
+            Form::Constant(value) => Some(*value),
+            Form::Changing(_) => None,
+        }
+    }
+
+    /// Fails unless the value is greater than 0 all the time.
+    pub(crate) fn check_positive(&self, name: &str) -> Result<()> {
+        self.check(name, |value| value > 0.0, "a number greater than 0")
     }
 }
 
+/// Numbers of these types are constants.
+macro_rules! constants {
+    ($($number:ty),*) => {
+        $(
+            impl From<$number> for Schedule {
+                fn from(value: $number) -> Self {
+                    Self(Form::Constant(value as f64))
+                }
+            }
+        )*
+    };
+}
+
+constants!(f64, f32, i32, u32, i64, usize);
+
 impl std::fmt::Display for Schedule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Constant(v) => write!(f, "{v}"),
-            Self::Changing(c) => match c.as_ref() {
+        match &self.0 {
+            Form::Constant(v) => write!(f, "{v}"),
+            Form::Changing(c) => match c.as_ref() {
                 Changing::Linear { from, to } => write!(f, "linear {from} to {to}"),
                 Changing::Cosine { from, to } => write!(f, "cosine {from} to {to}"),
                 Changing::WarmUp { over, then } => write!(f, "{then}, warm-up {over}"),
@@ -180,15 +208,15 @@ impl<'de> Deserialize<'de> for Schedule {
             }
 
             fn visit_f64<E>(self, value: f64) -> std::result::Result<Schedule, E> {
-                Ok(Schedule::Constant(value))
+                Ok(Schedule::from(value))
             }
 
             fn visit_i64<E>(self, value: i64) -> std::result::Result<Schedule, E> {
-                Ok(Schedule::Constant(value as f64))
+                Ok(Schedule::from(value as f64))
             }
 
             fn visit_u64<E>(self, value: u64) -> std::result::Result<Schedule, E> {
-                Ok(Schedule::Constant(value as f64))
+                Ok(Schedule::from(value as f64))
             }
 
             fn visit_map<A: MapAccess<'de>>(
@@ -196,7 +224,7 @@ impl<'de> Deserialize<'de> for Schedule {
                 map: A,
             ) -> std::result::Result<Schedule, A::Error> {
                 let changing = Changing::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Schedule::Changing(Box::new(changing)))
+                Ok(Schedule::changing(changing))
             }
         }
 

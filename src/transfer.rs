@@ -149,7 +149,7 @@ impl Transfer {
             moved.push(tensor);
         }
         if self.strict && !(summary.skipped.is_empty() && summary.mismatched.is_empty()) {
-            return Err(Error::Transfer(Box::new(summary)));
+            return Err(Error::Transfer(summary.to_string()));
         }
 
         let applied = student.apply(moved, None, None, false);

@@ -5,14 +5,13 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::backend::Flex;
 use burn::data::dataset::InMemDataset;
 use burn::tensor::{Device, Tensor};
-use burn_distill::knowledge::{RecordOptions, Samples, Store, fingerprint, record};
-use burn_distill::loss::SoftTargetConfig;
+use burn_distill::knowledge::{RecordOptions, Store, record};
+use burn_distill::loss::SoftTarget;
 use burn_distill::{
-    Answer, Combine, DistillBatch, Distillable, Distiller, Ensemble, Error, FitConfig, Frozen,
-    Outputs, ProgressMode, TeacherFn, batch_fn, teacher_fn,
+    Combine, DistillBatch, DistillData, Distiller, Ensemble, Error, FitConfig, Outputs,
+    ProgressMode, Teacher, TeacherBatch, TeacherFn, TeacherOutputs, teacher_fn,
 };
 use common::net::{CLASSES, INPUTS, Net, Point, inputs, points, unlabelled};
 
@@ -29,15 +28,19 @@ fn quiet(epochs: usize) -> FitConfig {
         .with_progress(ProgressMode::Silent)
 }
 
-fn numbers(outputs: Outputs) -> Vec<f32> {
-    outputs.logits.into_data().iter().collect()
+fn logits(teacher: &impl Teacher<Tensor<2>>, input: &Tensor<2>) -> Vec<f32> {
+    let outputs = teacher.ask(&TeacherBatch::new(input)).unwrap();
+    // In a training the student's batch carries autodiff, and no teacher sees it.
+    assert!(!outputs.logits().is_autodiff());
+    outputs.logits().into_data().iter().collect()
 }
 
-fn distil<T: Distillable<Tensor<2>>>(teacher: T, config: &FitConfig) -> Result<f64, Error> {
+fn distil<T: Teacher<Tensor<2>>>(teacher: T, config: &FitConfig) -> Result<f64, Error> {
+    let _seeded = common::seeded();
     Device::flex().seed(1);
     let student = Net::new(16, 0.0, &Device::flex());
-    let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-        .with(SoftTargetConfig::new(1.0), 1.0)
+    let distilled = Distiller::on(Device::flex(), teacher, student)
+        .with(SoftTarget::new(1.0), 1.0)
         .fit(config, unlabelled(points(64)), unlabelled(points(32)))?;
     let report = distilled.report;
     assert_eq!((report.compression, report.speed_up), (None, None));
@@ -51,17 +54,15 @@ fn a_student_learns_from_a_closure() {
 }
 
 #[test]
-fn every_kind_of_answer_is_the_same_answer() {
-    fn check<A: Answer>(answer: impl Fn(Tensor<2>) -> A + Send + Sync + 'static) {
-        let input = inputs(&points(4), &Device::flex());
+fn every_kind_of_output_is_the_same_output() {
+    fn check<A: TeacherOutputs>(closure: impl Fn(Tensor<2>) -> A + Send + Sync + 'static) {
+        let device = Device::flex();
+        let input = inputs(&points(4), &device);
         let expected = first_three(input.clone()).concat();
-        let teacher = teacher_fn("t", answer);
-        assert_eq!(numbers(teacher.outputs(input.clone())), expected);
-        // In a training the student's batch carries autodiff, and no teacher sees it.
-        let input = inputs(&points(4), &Device::flex().autodiff());
-        let outputs = Frozen::new(teacher).outputs(&input);
-        assert!(!outputs.logits.is_autodiff());
-        assert_eq!(numbers(outputs), expected);
+        let teacher = teacher_fn("t", closure);
+        assert_eq!(logits(&teacher, &input), expected);
+        let tracked = inputs(&points(4), &device.autodiff());
+        assert_eq!(logits(&teacher, &tracked), expected);
     }
 
     let tensor = |x: Tensor<2>| {
@@ -82,7 +83,7 @@ fn every_kind_of_answer_is_the_same_answer() {
 }
 
 #[test]
-fn what_keeps_it_from_answering_is_an_error_from_the_first_batch_on() {
+fn an_error_of_the_closure_is_an_error_from_the_first_batch_on() {
     let refuses = |x: Tensor<2>| match x.dims()[0] {
         0 => Ok(x),
         rows => Err(format!("no line for {rows} rows")),
@@ -98,7 +99,7 @@ fn what_keeps_it_from_answering_is_an_error_from_the_first_batch_on() {
 
     let short = |_: Tensor<2>| vec![[0.0; CLASSES]];
     let error = distil(teacher_fn("short", short), &quiet(1)).unwrap_err();
-    let expected = "term \"soft_target\": logits differ: student has [16, 3], teacher has [1, 3]";
+    let expected = "heads \"logits\" differ: student has [16, 3], teacher has [1, 3]";
     assert_eq!(error.to_string(), expected);
 }
 
@@ -122,9 +123,13 @@ fn one_that_fails_in_the_middle_of_a_training_ends_it_with_its_reason() {
 
 #[test]
 fn it_is_recorded_under_its_name() {
-    type Answering = fn(Tensor<2>) -> Vec<[f32; CLASSES]>;
-    fn named(name: &str) -> TeacherFn<Answering> {
-        teacher_fn(name, first_three as Answering)
+    type Closure = fn(Tensor<2>) -> Vec<[f32; CLASSES]>;
+    fn named(name: &str) -> TeacherFn<Closure> {
+        teacher_fn(name, first_three as Closure)
+    }
+    fn fingerprint(teacher: &impl Teacher<Tensor<2>>) -> String {
+        let fingerprint = teacher.info().fingerprint;
+        fingerprint.expect("it is known by a name")
     }
     assert_eq!(fingerprint(&named("a")), fingerprint(&named("a")));
     assert_ne!(fingerprint(&named("a")), fingerprint(&named("b")));
@@ -132,11 +137,11 @@ fn it_is_recorded_under_its_name() {
     assert_ne!(fingerprint(&two("a", "b")), fingerprint(&two("a", "c")));
 
     let directory = tempfile::tempdir().unwrap();
-    let samples = Samples::new(InMemDataset::new(points(20)));
-    let batcher =
-        batch_fn(|points: Vec<Point>, device: &Device| DistillBatch::new(inputs(&points, device)));
+    let data = DistillData::builder(InMemDataset::new(points(20)))
+        .by_content()
+        .batched(|points: Vec<Point>, device: &Device| DistillBatch::new(inputs(&points, device)));
     let options = RecordOptions::new(Device::flex()).with_progress(ProgressMode::Silent);
-    let run = |name| record(&named(name), &samples, &batcher, directory.path(), &options);
+    let run = |name| record(&named(name), &data, directory.path(), &options);
     assert_eq!(run("a").unwrap().samples, 20);
     assert_eq!(Store::open(directory.path()).unwrap().len(), 20);
     let error = run("b").unwrap_err();

@@ -1,14 +1,12 @@
 //! What contrastive distillation remembers, over a whole training.
-//!
-//! Alone in its file: a process has one generator of random numbers, and tests that run beside each
-//! other would draw from it in no fixed order.
 
-use burn::backend::Flex;
+mod common;
+
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_distill::loss::CrdConfig;
+use burn_distill::loss::Crd;
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distiller, FitConfig, Outputs, ProgressMode,
 };
@@ -53,6 +51,7 @@ fn points(count: usize) -> DistillData<Tensor<2>> {
 /// Memories, Z and the draws of negatives come back with a checkpoint.
 #[test]
 fn a_training_that_resumes_becomes_the_undisturbed_one() {
+    let _seeded = common::seeded();
     let device = Device::flex();
     device.seed(3);
     let (teacher, student) = (Net::new(6), Net::new(4));
@@ -63,11 +62,8 @@ fn a_training_that_resumes_becomes_the_undisturbed_one() {
             .with_checkpoints_kept(directory.path(), 3)
             .with_resume(true)
             .with_progress(ProgressMode::Silent);
-        let crd = CrdConfig::new("hidden", "hidden")
-            .with_width(5)
-            .with_negatives(7);
-        let distiller =
-            Distiller::<Flex, _, _>::new(Default::default(), teacher.clone(), student.clone());
+        let crd = Crd::new("hidden", "hidden").with_width(5).with_negatives(7);
+        let distiller = Distiller::on(Device::flex(), teacher.clone(), student.clone());
         let distilled = distiller
             .with(crd, 1.0)
             .fit(&config, points(20), points(9))

@@ -1,6 +1,7 @@
 //! Losses on features in a whole training, from a config file.
 
-use burn::backend::Flex;
+mod common;
+
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -9,8 +10,7 @@ use burn::optim::AdamConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_distill::{
-    DistillBatch, DistillData, Distillable, Distiller, FitConfig, ObjectiveConfig, Outputs,
-    ProgressMode,
+    DistillBatch, DistillData, Distillable, Distiller, FitConfig, Objective, Outputs, ProgressMode,
 };
 
 #[derive(Module, Debug)]
@@ -65,20 +65,17 @@ fn data(masked: bool) -> DistillData<Tensor<4>> {
     let images: Vec<(usize, [f32; 36])> = images.into_iter().enumerate().collect();
     let batch = move |items: Vec<(usize, [f32; 36])>, device: &Device| {
         let (places, mut images): (Vec<usize>, Vec<[f32; 36]>) = items.into_iter().unzip();
-        let counts: Vec<bool> = places.iter().map(|place| place % 4 != 1).collect();
+        let valid: Vec<bool> = places.iter().map(|place| place % 4 != 1).collect();
         if masked {
             // Whatever they hold.
-            let ignored = images
-                .iter_mut()
-                .zip(&counts)
-                .filter(|(_, counts)| !**counts);
-            ignored.for_each(|(image, _)| image.fill(1e4));
+            let invalid = images.iter_mut().zip(&valid).filter(|(_, valid)| !**valid);
+            invalid.for_each(|(image, _)| image.fill(1e4));
         }
         let shape = [images.len(), 1, 6, 6];
         let images = TensorData::new(images.concat(), shape);
         let batch = DistillBatch::new(Tensor::<4>::from_data(images, device));
         match masked {
-            true => batch.with_mask::<1>(Tensor::from_data(counts.as_slice(), device)),
+            true => batch.with_mask::<1>(Tensor::from_data(valid.as_slice(), device)),
             false => batch,
         }
     };
@@ -87,10 +84,11 @@ fn data(masked: bool) -> DistillData<Tensor<4>> {
 
 #[test]
 fn every_term_falls_when_it_is_trained() {
+    let _seeded = common::seeded();
     let device = Device::flex();
-    let objective = ObjectiveConfig::from_toml(OBJECTIVE).unwrap();
+    let objective = Objective::from_toml(OBJECTIVE).unwrap();
     for masked in [false, true] {
-        for term in &objective.terms {
+        for term in objective.terms() {
             device.seed(7);
             let (teacher, student) = (Net::new(6, 16, &device), Net::new(2, 5, &device));
             let before = student.num_params();
@@ -98,10 +96,9 @@ fn every_term_falls_when_it_is_trained() {
                 .with_batch_size(20)
                 .with_optimizer(AdamConfig::new().init(), 1e-2)
                 .with_progress(ProgressMode::Silent);
-            let mut alone = ObjectiveConfig::new();
-            alone.terms = vec![term.clone()];
-            let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-                .with_config(&alone)
+            let alone = Objective::new().with(term.clone(), term.weight().clone());
+            let distilled = Distiller::on(device.clone(), teacher, student)
+                .with_objective(alone)
                 .fit(&config, data(masked), data(masked))
                 .unwrap();
             assert_eq!(distilled.student.num_params(), before);

@@ -7,21 +7,19 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::backend::Flex;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, Quantizer};
-use burn::optim::{GradientsParams, SgdConfig};
-use burn::store::BurnpackStore;
-use burn::store::ModuleStore;
+use burn::optim::{AdamConfig, SgdConfig};
+use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::quantization::{Calibration, QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Device, Tensor};
 use burn::train::MultiDeviceOptim;
-use burn_distill::loss::{HintConfig, SoftTargetConfig};
+use burn_distill::loss::{Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::report::measure;
-use burn_distill::{Distillable, Distiller, FitConfig, Frozen, Outputs, ProgressMode};
+use burn_distill::{Distillable, Distilled, Distiller, Feature, FitConfig, Outputs, ProgressMode};
 use common::net::{Net, bytes, initialized, inputs, labelled, largest_difference, numbers, points};
 
 fn teacher() -> Net {
-    Net::new(16, 0.5, &Device::flex())
+    initialized(Net::new(16, 0.5, &Device::flex()))
 }
 
 fn quiet(epochs: usize) -> FitConfig {
@@ -30,153 +28,133 @@ fn quiet(epochs: usize) -> FitConfig {
         .with_progress(ProgressMode::Silent)
 }
 
-fn logits(outputs: Outputs) -> Vec<f32> {
-    outputs.logits.into_data().iter::<f32>().collect()
+/// Trains the same student, whatever the teacher.
+fn taught_by(teacher: Net) -> Distilled<Net, Net> {
+    let device = Device::flex();
+    device.seed(8);
+    let student = initialized(Net::new(4, 0.0, &device));
+    Distiller::on(device, teacher, student)
+        .with(SoftTarget::new(4.0), 1.0)
+        .with(Hint::new("hidden", "hidden"), 0.5)
+        .fit(&quiet(2), labelled(points(40)), labelled(points(16)))
+        .unwrap()
 }
 
 #[test]
-fn it_is_in_inference_mode_even_inside_a_training_module() {
-    let device = Device::flex().autodiff();
+fn it_is_in_inference_mode_however_it_was_given() {
+    let _seeded = common::seeded();
+    let teacher = teacher();
     // Ready to train, so that dropout and batch norm would do so.
-    let ready = teacher().train().fork(&device);
-    let frozen = Frozen::new(ready.clone()).train().fork(&device);
-    let input = inputs(&points(32), &device);
-
-    let expected = logits(ready.valid().outputs(input.clone().inner()));
-    let before = bytes(frozen.inner());
-    for _ in 0..3 {
-        assert_eq!(logits(frozen.outputs(&input)), expected);
+    let ready = teacher.clone().train().fork(&Device::flex().autodiff());
+    let before = bytes(&ready.valid());
+    let as_it_is = taught_by(teacher);
+    let as_ready = taught_by(ready.clone());
+    // Dropout would make another student, and statistics of the batch as well.
+    assert_eq!(numbers(&as_it_is.student), numbers(&as_ready.student));
+    for after in [&ready, &as_ready.teacher] {
+        assert_eq!(bytes(&after.valid()), before, "running statistics moved");
     }
-    assert_eq!(
-        bytes(frozen.inner()),
-        before,
-        "the running statistics moved"
-    );
     // The control: the same module in training mode does both.
+    let input = inputs(&points(32), &Device::flex().autodiff());
+    let logits = |outputs: Outputs| outputs.logits().into_data();
+    let expected = logits(ready.valid().outputs(input.clone().inner()));
     assert_ne!(logits(ready.outputs(input)), expected);
+    assert_ne!(bytes(&ready.valid()), before);
 }
 
 #[test]
-fn no_graph_is_recorded_for_it() {
-    let device = Device::flex().autodiff();
-    let frozen = Frozen::new(teacher().train().fork(&device)).fork(&device);
-    let input = inputs(&points(4), &device).require_grad();
-    let outputs = frozen.outputs(&input);
-    assert!(!outputs.logits.is_autodiff());
-    let hidden = outputs.feature("hidden").unwrap().clone();
-    let burn_distill::Feature::Rank2(hidden) = hidden else {
-        panic!("a feature of rank 2")
+fn no_graph_is_recorded_for_it_and_its_outputs_are_on_the_students_device() {
+    let _seeded = common::seeded();
+    let looks = || {
+        loss_fn("looks", |context: &LossContext<'_>| {
+            let (student, teacher) = (context.logits(), context.teacher_logits());
+            let Some(Feature::Rank2(hidden)) = context.teacher().feature("hidden") else {
+                panic!("a feature of rank 2")
+            };
+            assert!(!teacher.is_autodiff() && !hidden.is_autodiff());
+            let device = student.device().inner();
+            assert_eq!(
+                [teacher.device(), hidden.device()],
+                [device.clone(), device]
+            );
+            context.mean((student - teacher).abs().mean_dim(1).squeeze_dim(1))
+        })
     };
-    assert!(!hidden.is_autodiff());
-}
-
-/// Counts parameters that a visitor meets.
-struct Count(usize);
-
-impl ModuleVisitor for Count {
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        self.0 += 1;
+    let ready = teacher().train().fork(&Device::flex().autodiff());
+    for workers in [0, 1] {
+        for on in [None, Some(elsewhere())] {
+            let student = Net::new(4, 0.0, &Device::flex());
+            let mut distiller =
+                Distiller::on(Device::flex(), ready.clone(), student).with(looks(), 1);
+            if let Some(device) = on {
+                distiller = distiller.teacher_on(device);
+            }
+            let config = quiet(1).with_workers(workers);
+            distiller.fit(&config, labelled(points(16)), None).unwrap();
+        }
     }
 }
 
-#[test]
-fn no_optimizer_and_no_record_see_it() {
-    let device = Device::flex().autodiff();
-    let frozen = Frozen::new(teacher()).fork(&device);
-    let mut count = Count(0);
-    frozen.visit(&mut count);
-    assert_eq!(count.0, 0);
-    assert!(frozen.clone().into_record().is_empty());
-
-    let before = bytes(frozen.inner());
-    let input = inputs(&points(4), &device).require_grad();
-    let loss = (input.clone() * 2.0).sum();
-    let gradients = GradientsParams::from_grads(loss.backward(), &frozen);
-    assert!(gradients.is_empty());
-    let mut optimizer = SgdConfig::new().init();
-    let after = optimizer.step(1.0, frozen, gradients);
-    assert_eq!(bytes(after.inner()), before);
+/// The identities of all parameters.
+fn identities(module: &impl Module) -> Vec<String> {
+    struct Identities(Vec<String>);
+    impl ModuleVisitor for Identities {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(format!("{}.", param.id.val()));
+        }
+    }
+    let mut identities = Identities(Vec::new());
+    module.visit(&mut identities);
+    identities.0
 }
 
 #[test]
-fn it_follows_its_device_without_autodiff() {
-    let on = |frozen: &Frozen<Net>| frozen.devices();
-    let device = Device::flex().autodiff();
-    for moved in [
-        Frozen::new(teacher()).fork(&device),
-        Frozen::new(teacher()).to_device(&device),
-    ] {
-        assert!(
-            on(&moved)
-                .iter()
-                .all(|d| *d == Device::flex() && !d.is_autodiff())
-        );
-        let input = inputs(&points(4), &device);
-        assert!(!moved.outputs(&input).logits.is_autodiff());
-    }
-    #[cfg(feature = "ndarray")]
-    {
-        let elsewhere = common::ndarray();
-        let moved = Frozen::new(teacher()).fork(&elsewhere.clone().autodiff());
-        assert_eq!(on(&moved), [elsewhere]);
-    }
+fn no_optimizer_sees_it() {
+    let _seeded = common::seeded();
+    let directory = tempfile::tempdir().unwrap();
+    let (teacher, student) = (teacher(), Net::new(4, 0.0, &Device::flex()));
+    let (of_teacher, of_student) = (identities(&teacher), identities(&student));
+    let config = quiet(1)
+        .with_optimizer(AdamConfig::new().init(), 0.01)
+        .with_checkpoints(directory.path());
+    Distiller::on(Device::flex(), teacher, student)
+        .with(SoftTarget::new(4.0), 1.0)
+        .fit(&config, labelled(points(16)), None)
+        .unwrap();
+    let path = directory.path().join("checkpoint/optim-1.bpk");
+    let keys = BurnpackStore::from_file(path).keys().unwrap();
+    let has = |identity: &String| keys.iter().any(|key| key.starts_with(identity.as_str()));
+    assert!(of_student.iter().any(has), "{keys:?}");
+    assert!(!of_teacher.iter().any(has), "{keys:?}");
 }
 
 #[test]
 fn a_quantised_one_stays_in_its_bits_wherever_it_goes() {
+    let _seeded = common::seeded();
     let scheme = QuantScheme::default()
         .with_value(QuantValue::Q8S)
         .with_store(QuantStore::Native);
     let group = ParamGroup::from_predicate("weight");
     let mut quantizer = Quantizer::new(Calibration::MinMax, scheme);
     let teacher = teacher().quantize_weights_group(&mut quantizer, group);
+    let record = teacher.clone().into_record().into_bytes().unwrap();
 
+    let distilled = taught_by(teacher.clone());
+    assert_eq!(bytes(&distilled.teacher), bytes(&teacher));
+    let measured = distilled.report.teacher.unwrap();
+    assert_eq!(measured.bytes, Some(record.len()));
     let device = Device::flex().autodiff();
-    let frozen = Frozen::new(teacher.clone());
-    let pinned = frozen.clone().pinned_to(&device);
-    for frozen in [
-        frozen.clone().fork(&device),
-        frozen.to_device(&device),
-        pinned,
-    ] {
-        assert_eq!(bytes(frozen.inner()), bytes(&teacher));
-    }
-    let report = measure(
-        &teacher,
-        None::<&Frozen<Net>>,
-        &labelled(points(8)),
-        8,
-        &device,
-    )
-    .unwrap();
-    let record = teacher.into_record().into_bytes().unwrap();
-    assert_eq!(report.bytes, record.len());
-}
+    let report = measure(&teacher, None, &labelled(points(8)), 8, &device).unwrap();
+    assert_eq!(report.bytes, Some(record.len()));
 
-#[test]
-fn pinned_it_stays_and_its_answers_follow() {
-    let device = Device::flex();
-    let input = inputs(&points(4), &device.clone().autodiff());
-    let expected = logits(Frozen::new(teacher_of(3)).outputs(&input));
-    let at = elsewhere();
-    let pinned = Frozen::new(teacher_of(3)).pinned_to(&at.clone().autodiff());
-    for moved in [
-        pinned.clone().fork(&device.clone().autodiff()),
-        pinned.clone().to_device(&device),
-    ] {
-        assert_eq!(moved.inner().devices(), from_ref(&at));
-        // The engine puts what it makes for a model on the model's first device.
-        assert_eq!(moved.devices(), from_ref(&device));
-        let outputs = moved.outputs(&input);
-        assert_eq!(outputs.logits.device(), device);
-        assert!(!outputs.logits.is_autodiff());
-        let burn_distill::Feature::Rank2(hidden) = outputs.feature("hidden").unwrap() else {
-            panic!("a feature of rank 2")
-        };
-        assert_eq!(hidden.device(), device);
-        let found = logits(outputs);
-        assert!(largest_difference(&found, &expected) < 1e-5);
-    }
+    let student = Net::new(4, 0.0, &Device::flex());
+    let pinned = Distiller::on(Device::flex(), teacher, student)
+        .with(SoftTarget::new(4.0), 1.0)
+        .teacher_on(Device::flex())
+        .fit(&quiet(1), labelled(points(16)), None)
+        .unwrap();
+    let measured = pinned.report.teacher.unwrap();
+    assert_eq!(measured.bytes, Some(record.len()));
 }
 
 /// The device of another backend, where there is one, or else the same.
@@ -193,12 +171,13 @@ fn teacher_of(seed: u64) -> Net {
 
 #[test]
 fn a_training_learns_the_same_wherever_it_is() {
+    let _seeded = common::seeded();
     let run = |on: Option<Device>, config: &FitConfig| {
         let teacher = teacher_of(3);
         let student = initialized(Net::new(4, 0.0, &Device::flex()));
-        let mut distiller = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-            .with(SoftTargetConfig::new(4.0), 1.0)
-            .with(HintConfig::new("hidden", "hidden"), 0.5);
+        let mut distiller = Distiller::on(Device::flex(), teacher, student)
+            .with(SoftTarget::new(4.0), 1.0)
+            .with(Hint::new("hidden", "hidden"), 0.5);
         if let Some(device) = on {
             distiller = distiller.teacher_on(device);
         }
@@ -223,7 +202,8 @@ fn a_training_learns_the_same_wherever_it_is() {
         let there = run(Some(at.clone()), &config);
         let difference = largest_difference(&numbers(&there.student), &numbers(&follows.student));
         assert!(difference < 1e-4, "{difference} with the teacher on {at:?}");
-        assert_eq!(there.teacher.devices(), from_ref(&at));
+        // It comes back as it was given.
+        assert_eq!(there.teacher.devices(), from_ref(&Device::flex()));
         assert_eq!(numbers(&there.teacher), numbers(&follows.teacher));
         let expected = (at != Device::flex()).then(|| format!("{at:?}"));
         assert_eq!(there.report.teacher_device, expected);
@@ -232,10 +212,11 @@ fn a_training_learns_the_same_wherever_it_is() {
 
 #[test]
 fn a_mean_teacher_has_no_device_of_its_own() {
+    let _seeded = common::seeded();
     let student = Net::new(4, 0.0, &Device::flex());
     let device = Device::flex();
-    let distiller = Distiller::<Flex, _, _>::mean_teacher(Default::default(), student, 0.9)
-        .with(SoftTargetConfig::new(4.0), 1.0)
+    let distiller = Distiller::mean_teacher(Device::flex(), student, 0.9)
+        .with(SoftTarget::new(4.0), 1.0)
         .teacher_on(device.clone());
     let expected = format!(
         "teacher_on is {device:?}, expected no device of its own for a mean teacher, which follows its student at every step"
@@ -249,15 +230,16 @@ fn a_mean_teacher_has_no_device_of_its_own() {
 
 #[test]
 fn training_leaves_its_bytes_alone() {
+    let _seeded = common::seeded();
     let teacher = teacher();
     let before = bytes(&teacher);
-    let distilled = Distiller::<Flex, _, _>::new(
-        Default::default(),
+    let distilled = Distiller::on(
+        Device::flex(),
         teacher.clone(),
         Net::new(4, 0.2, &Device::flex()),
     )
-    .with(SoftTargetConfig::new(4.0), 1.0)
-    .with(HintConfig::new("hidden", "hidden"), 0.5)
+    .with(SoftTarget::new(4.0), 1.0)
+    .with(Hint::new("hidden", "hidden"), 0.5)
     .fit(&quiet(3), labelled(points(40)), labelled(points(16)))
     .unwrap();
     assert_eq!(
@@ -270,15 +252,12 @@ fn training_leaves_its_bytes_alone() {
 
 #[test]
 fn a_checkpoint_holds_no_key_of_it() {
+    let _seeded = common::seeded();
     let directory = tempfile::tempdir().unwrap();
     let student = Net::new(4, 0.0, &Device::flex());
-    let parameters = {
-        let mut count = Count(0);
-        student.visit(&mut count);
-        count.0
-    };
-    Distiller::<Flex, _, _>::new(Default::default(), teacher(), student)
-        .with(HintConfig::new("hidden", "hidden"), 1.0)
+    let parameters = identities(&student).len();
+    Distiller::on(Device::flex(), teacher(), student)
+        .with(Hint::new("hidden", "hidden"), 1.0)
         .fit(
             &quiet(1).with_checkpoints(directory.path()),
             labelled(points(16)),
@@ -289,8 +268,8 @@ fn a_checkpoint_holds_no_key_of_it() {
     let keys = BurnpackStore::from_file(path).keys().unwrap();
     // The student's, and weight and bias of the projector.
     assert_eq!(keys.len(), parameters + 2, "{keys:?}");
-    let known = |key: &String| key.starts_with("student.") || key.starts_with("parts.");
-    assert!(keys.iter().all(known), "{keys:?}");
+    let of_projector = |key: &&String| key.starts_with("loss-modules.hint_hidden.");
+    assert_eq!(keys.iter().filter(of_projector).count(), 2, "{keys:?}");
 }
 
 /// A module that counts how often it runs.
@@ -310,6 +289,7 @@ impl Distillable<Tensor<2>> for Counting {
 
 #[test]
 fn each_model_runs_once_per_step() {
+    let _seeded = common::seeded();
     let counting = |hidden| Counting {
         net: Net::new(hidden, 0.0, &Device::flex()),
         runs: Arc::default(),
@@ -319,9 +299,9 @@ fn each_model_runs_once_per_step() {
     let train = labelled(points(40));
     let after = |epochs: usize| {
         let before = runs.clone().map(|runs| runs.load(Ordering::Relaxed));
-        Distiller::<Flex, _, _>::new(Default::default(), teacher.clone(), student.clone())
-            .with(SoftTargetConfig::new(4.0), 1.0)
-            .with(HintConfig::new("hidden", "hidden"), 1.0)
+        Distiller::on(Device::flex(), teacher.clone(), student.clone())
+            .with(SoftTarget::new(4.0), 1.0)
+            .with(Hint::new("hidden", "hidden"), 1.0)
             .fit(&quiet(epochs), train.clone(), None)
             .unwrap();
         [0, 1].map(|i| runs[i].load(Ordering::Relaxed) - before[i])

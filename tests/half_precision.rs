@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_distill::loss::*;
+use burn_distill::{MissingProbability, Objective, ObjectiveModules, Outputs, Targets, TopK};
 
 const ROWS: usize = 3;
 const CLASSES: usize = 10;
@@ -15,46 +16,61 @@ fn labels() -> Tensor<1, Int> {
 fn top(teacher: Tensor<2>) -> TopK {
     let log = burn::tensor::activation::log_softmax(teacher / 2.0, 1);
     let (log_probs, indices) = log.topk_with_indices(4, 1);
-    TopK::new(indices, log_probs).at_temperature(2.0)
+    TopK::new(indices, log_probs, CLASSES).at_temperature(2.0)
 }
 
 /// Every loss on logits as a pure function.
 fn losses() -> Vec<(&'static str, Pure)> {
     vec![
-        ("soft_target", |s, t| soft_target(s, t, 2.0)),
+        ("soft_target", |s, t| soft_target(s, t, 2.0).mean()),
+        ("soft_target, top k", |s, t| {
+            soft_target(s, top(t), 2.0).mean()
+        }),
         ("soft_cross_entropy", |s, t| {
-            soft_cross_entropy(s, t, 2.0, TemperatureScale::Squared)
+            soft_cross_entropy(s, t, 2.0, TemperatureScale::Squared).mean()
         }),
         ("reverse_kl", |s, t| {
-            reverse_kl(s, t, 2.0, TemperatureScale::Squared)
+            reverse_kl(s, t, 2.0, TemperatureScale::Squared).mean()
         }),
         ("symmetric_kl", |s, t| {
-            symmetric_kl(s, t, 2.0, TemperatureScale::Squared)
+            symmetric_kl(s, t, 2.0, TemperatureScale::Squared).mean()
         }),
         ("jensen_shannon", |s, t| {
-            jensen_shannon(s, t, 2.0, TemperatureScale::Squared, 0.5)
+            jensen_shannon(s, t, 2.0, TemperatureScale::Squared, 0.5).mean()
         }),
-        ("total_variation", |s, t| total_variation(s, t, 2.0)),
-        ("logit_mse", |s, t| logit_mse(s, t, LogitReduction::Mean)),
-        ("logit_cosine", |s, t| logit_cosine(s, t, Centring::Mean)),
-        ("dkd", |s, t| dkd(s, t, labels(), 2.0, 1.0, 8.0)),
-        ("nkd", |s, t| nkd(s, t, labels(), 2.0, 1.5)),
+        ("total_variation", |s, t| total_variation(s, t, 2.0).mean()),
+        ("logit_mse", |s, t| {
+            logit_mse(s, t, LogitReduction::Mean).mean()
+        }),
+        ("logit_cosine", |s, t| {
+            logit_cosine(s, t, Centring::Mean).mean()
+        }),
+        ("dkd", |s, t| dkd(s, t, labels(), 2.0, 1.0, 8.0).mean()),
+        ("nkd", |s, t| nkd(s, t, labels(), 2.0, 1.5).mean()),
         ("dist", |s, t| dist(s, t, 2.0, 1.0, 1.0)),
         ("standardized", |s, t| {
-            soft_target(standardize(s, 1e-7), standardize(t, 1e-7), 2.0)
+            soft_target(standardize(s, 1e-7), standardize(t, 1e-7), 2.0).mean()
         }),
-        ("hard_and_soft", |s, t| {
-            hard_and_soft(s, t, labels(), 2.0, 0.3)
-        }),
-        ("hard_label", |s, _| hard_label(s, labels(), 0.1)),
+        ("hard_label", |s, _| hard_label(s, labels(), 0.1).mean()),
         ("virtual_teacher", |s, _| {
-            virtual_teacher(s, labels(), 2.0, 0.9)
+            virtual_teacher(s, labels(), 2.0, 0.9).mean()
         }),
         ("sparse_soft_target, renormalised", |s, t| {
-            sparse_soft_target(s, top(t), 2.0, MissingMass::Renormalize)
+            sparse_soft_target(s, top(t), 2.0, MissingProbability::Renormalize).mean()
         }),
         ("sparse_soft_target, bucket", |s, t| {
-            sparse_soft_target(s, top(t), 2.0, MissingMass::Bucket)
+            sparse_soft_target(s, top(t), 2.0, MissingProbability::Bucket).mean()
+        }),
+        ("two terms", |s, t| {
+            let objective = Objective::new()
+                .with(SoftTarget::new(2), 0.7)
+                .with(HardLabel::new(), 0.3);
+            let (student, teacher) = (Outputs::new(s), Outputs::new(t));
+            let targets = Targets::new().with_classes(labels());
+            let context = LossContext::new(&student, &teacher).with_targets(&targets);
+            objective
+                .forward(&context, &ObjectiveModules::default())
+                .total
         }),
     ]
 }
@@ -120,7 +136,7 @@ fn a_sum_over_many_classes_does_not_overflow() {
     let in_half: f32 = squares.sum_dim(1).into_scalar();
     assert!(in_half.is_infinite(), "{in_half}");
 
-    let run = |s| logit_mse(s, teacher, LogitReduction::Sum);
+    let run = |s| logit_mse(s, teacher, LogitReduction::Sum).mean();
     let (value, gradient) = backward(student, DType::F16, run);
     assert_eq!(value.into_scalar::<f32>(), 65536.0);
     assert_eq!(numbers(gradient), vec![8.0; 4096]);
@@ -133,7 +149,7 @@ fn a_value_keeps_its_digits() {
     let student = Tensor::<2>::zeros([1, 4096], &Device::flex());
     let student = student.slice_fill([0..1, 7..8], 1.0);
     let label = Tensor::<1, Int>::from_ints([7], &Device::flex());
-    let (value, _) = backward(student, DType::BF16, |s| hard_label(s, label, 0.0));
+    let (value, _) = backward(student, DType::BF16, |s| hard_label(s, label, 0.0).mean());
     let expected = (4095.0 + 1f64.exp()).ln() - 1.0;
     assert!((value.into_scalar::<f64>() - expected).abs() < 1e-5);
 }

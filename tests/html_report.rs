@@ -3,20 +3,18 @@
 //! Where there is none, the test says so and passes; with `BURN_DISTILL_REQUIRE_BROWSER=1` it fails.
 #![cfg(feature = "flex")]
 
-#[path = "common/net.rs"]
-#[allow(dead_code)]
-mod net;
+mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use burn::backend::Flex;
 use burn::tensor::Device;
-use burn_distill::loss::{HardLabelConfig, SoftTargetConfig};
+use burn_distill::loss::{HardLabel, SoftTarget};
 use burn_distill::{Distiller, FitConfig, ProgressMode, Report, Schedule};
-use net::{INPUTS, Net, labelled, points};
+use common::net::{INPUTS, Net, labelled, points};
 
 fn report() -> Report {
+    let _seeded = common::seeded();
     let device = Device::flex();
     device.seed(1);
     let (teacher, student) = (Net::new(32, 0.0, &device), Net::new(5, 0.1, &device));
@@ -27,11 +25,11 @@ fn report() -> Report {
     // Six numbers as an image of two rows.
     let data = |count| {
         let data = labelled(points(count));
-        data.with_pictures(|input| input.clone().reshape([-1, 1, 2, INPUTS as i32 / 2]))
+        data.with_images(|input| input.clone().reshape([-1, 1, 2, INPUTS as i32 / 2]))
     };
-    Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-        .with(SoftTargetConfig::new(Schedule::cosine(8.0, 2.0)), 0.7)
-        .with(HardLabelConfig::new(), 0.3)
+    Distiller::on(Device::flex(), teacher, student)
+        .with(SoftTarget::new(Schedule::cosine(8.0, 2.0)), 0.7)
+        .with(HardLabel::new(), 0.3)
         .fit(&config, data(60), data(40))
         .unwrap()
         .report
@@ -41,17 +39,12 @@ fn report() -> Report {
 fn a_fit_fills_every_part_of_the_page() {
     let report = report();
     let comparison = report.comparison.as_ref().unwrap();
-    let answers: u64 = comparison.confusion.iter().flatten().sum();
-    assert_eq!(answers, 40);
+    let predictions: u64 = comparison.confusion.iter().flatten().sum();
+    assert_eq!(predictions, 40);
     let same: u64 = (0..3).map(|class| comparison.confusion[class][class]).sum();
     let agreement = report.distilled.agreement.unwrap();
     assert!((same as f64 / 40.0 - agreement).abs() < 1e-6);
-    assert!(
-        comparison
-            .disagreements
-            .iter()
-            .all(|it| it.picture.is_some())
-    );
+    assert!(comparison.disagreements.iter().all(|it| it.image.is_some()));
     let divergences: Vec<f64> = (comparison.disagreements.iter())
         .map(|it| it.divergence)
         .collect();
@@ -126,15 +119,15 @@ fn a_browser_shows_every_chart_and_complains_of_nothing() {
             .nth(1)
             .and_then(|it| it.split('"').next());
         let found = found.unwrap_or_else(|| panic!("the page was not laid out: {log}\n{dom}"));
-        let pictures = report_pictures(&html);
+        let images = report_images(&html);
         // Charts, those without a visible mark, images, those that cannot be read, wider than the window.
-        let expected = format!("[{},0,{},0,false]", pictures.0, pictures.1);
+        let expected = format!("[{},0,{},0,false]", images.0, images.1);
         assert_eq!(found, expected, "{arguments:?}");
-        assert!(pictures.0 >= 8 && pictures.1 == 12, "{pictures:?}");
+        assert!(images.0 >= 8 && images.1 == 12, "{images:?}");
     }
 }
 
-fn report_pictures(html: &str) -> (usize, usize) {
+fn report_images(html: &str) -> (usize, usize) {
     (html.matches("<svg ").count(), html.matches("<img ").count())
 }
 

@@ -113,7 +113,7 @@ fn an_imported_teacher_is_in_inference_mode() {
         .with_weights(&file(".pt"))
         .unwrap();
     let images = digits::flat_images(&digits::test().unwrap()[..16], &Device::flex());
-    let plain = loaded.valid().outputs(images).logits;
+    let plain = loaded.valid().outputs(images).logits();
     assert!(!plain.is_autodiff());
     assert!(largest_difference(&loaded).is_ok());
 }

@@ -1,7 +1,8 @@
-//! Losses on feature maps in a training: what they train along learns, is checkpointed, and is gone
-//! in the end.
+//! Losses on feature maps in a training: their modules learn, are checkpointed, and are gone in the end.
 
-use burn::backend::Flex;
+mod common;
+
+use burn::backend::Dispatch;
 use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
@@ -10,15 +11,14 @@ use burn::optim::AdamConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use burn_distill::loss::{
-    ActivationBoundaryConfig, ChannelWiseConfig, FactorTransferConfig, FspConfig, MgdConfig,
-    OverhaulConfig, ReviewKdConfig, VidConfig,
+    ActivationBoundary, ChannelWise, FactorTransfer, Fsp, Mgd, Overhaul, ReviewKd, Vid,
 };
 use burn_distill::{
-    DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, ObjectiveConfig,
-    Outputs, ProgressMode,
+    DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, Objective, Outputs,
+    ProgressMode,
 };
 
-/// Convolutions of 8×8 and 4×4 places between a stem and a head of three channels.
+/// Convolutions of 8×8 and 4×4 positions between a stem and a head of three channels.
 #[derive(Module, Debug)]
 struct Net {
     stem: Conv2d,
@@ -59,7 +59,7 @@ impl Distillable<Tensor<4>> for Net {
     }
 }
 
-/// Images without a pattern, of which every fifth does not count.
+/// Images without a pattern, of which every fifth is invalid.
 fn images(count: usize) -> DistillData<Tensor<4>> {
     let pixel = |i: usize| (((i + 1) as f64 * 0.618_033_988_749_895).fract() * 2.0 - 1.0) as f32;
     let items: Vec<(Vec<f32>, bool)> = (0..count)
@@ -78,23 +78,23 @@ fn images(count: usize) -> DistillData<Tensor<4>> {
 }
 
 /// Every loss on feature maps, none of which hides anything at random.
-fn objective() -> ObjectiveConfig {
-    ObjectiveConfig::new()
-        .with(VidConfig::new("low", "low"), 1.0)
-        .with(FspConfig::new(["stem", "head"], ["stem", "head"]), 1.0)
-        .with(FactorTransferConfig::new("high", "high"), 1.0)
-        .with(ActivationBoundaryConfig::new("low", "low"), 1.0)
-        .with(OverhaulConfig::new("high", "high", vec![-0.1; 8]), 1e-3)
-        .with(ReviewKdConfig::new(["low", "high"], ["low", "high"]), 1.0)
-        .with(MgdConfig::new("high", "high").with_mask_ratio(0.0), 1.0)
-        .with(ChannelWiseConfig::new("head", "head"), 1.0)
+fn objective() -> Objective {
+    Objective::new()
+        .with(Vid::new("low", "low"), 1.0)
+        .with(Fsp::new(["stem", "head"], ["stem", "head"]), 1.0)
+        .with(FactorTransfer::new("high", "high"), 1.0)
+        .with(ActivationBoundary::new("low", "low"), 1.0)
+        .with(Overhaul::new("high", "high", vec![-0.1; 8]), 1e-3)
+        .with(ReviewKd::new(["low", "high"], ["low", "high"]), 1.0)
+        .with(Mgd::new("high", "high").with_mask_ratio(0.0), 1.0)
+        .with(ChannelWise::new("head", "head"), 1.0)
 }
 
-fn distiller(objective: &ObjectiveConfig) -> Distiller<Flex, Net, Net> {
+fn distiller(objective: &Objective) -> Distiller<Dispatch, Net, Net> {
     let device = Device::flex();
     device.seed(7);
     let (teacher, student) = (Net::new(6, 8, &device), Net::new(4, 5, &device));
-    Distiller::new(Default::default(), teacher, student).with_config(objective)
+    Distiller::on(device, teacher, student).with_objective(objective.clone())
 }
 
 fn config(epochs: usize) -> FitConfig {
@@ -112,58 +112,68 @@ fn fit(config: &FitConfig) -> Distilled<Net, Net> {
 
 #[test]
 fn every_term_falls_when_all_are_trained_together() {
+    let _seeded = common::seeded();
     let distilled = fit(&config(40));
     let history = &distilled.report.training.history;
-    let objective = objective().init().unwrap();
-    for term in objective.terms() {
-        let (train, valid) = (&history.train[term.name()], &history.valid[term.name()]);
+    for term in objective().terms() {
+        let name = term.name();
+        let (train, valid) = (&history.train[&name], &history.valid[&name]);
         let (first, last) = (train[0], train[39]);
-        assert!(last < first, "{}: {train:?}", term.name());
-        // By now the running statistics of the parts, which validation uses, have arrived at those
+        assert!(last < first, "{name}: {train:?}");
+        // By now the running statistics of the modules, which validation uses, have arrived at those
         // of the batches.
         let apart = (valid[39] - last).abs();
-        assert!(
-            apart <= 0.25 * last,
-            "{}: {last} and {}",
-            term.name(),
-            valid[39]
-        );
+        assert!(apart <= 0.25 * last, "{name}: {last} and {}", valid[39]);
     }
     let untrained = Net::new(4, 5, &Device::flex());
     assert_eq!(distilled.student.num_params(), untrained.num_params());
 }
 
 #[test]
-fn what_is_trained_along_is_told_beforehand() {
+fn what_losses_train_is_told_beforehand() {
+    let _seeded = common::seeded();
     let (train, config) = (images(40), config(1));
     let preflight = distiller(&objective())
         .preflight(&config, &train, None)
         .unwrap();
-    let parts: Vec<_> = preflight
+    let parameters = |modules: &str| {
+        let count = modules.strip_suffix(" parameters").unwrap();
+        let (_, count) = count.rsplit_once(", ").unwrap();
+        count.parse::<usize>().unwrap()
+    };
+    let found: Vec<_> = preflight
         .lines
         .iter()
-        .map(|line| line.parts.as_deref())
+        .map(|line| line.modules.as_deref().map(parameters))
         .collect();
+    // In front of batch norm, which has four numbers per channel, a convolution has no bias.
+    let conv_norm = |from: usize, to: usize, kernel: usize| from * to * kernel * kernel + 4 * to;
+    let conv = |from: usize, to: usize, kernel: usize| from * to * kernel * kernel + to;
+    let fusion = (conv_norm(4, 5, 1) + conv(10, 2, 1) + conv_norm(5, 6, 3))
+        + (conv_norm(5, 5, 1) + conv_norm(5, 8, 3));
     assert_eq!(
-        parts,
+        found,
         [
-            Some("conv 1x1 4 -> 6, conv 1x1 6 -> 6, conv 1x1 6 -> 6, 6 variances"),
+            Some(4 * 6 + 6 * 6 + 6 * 6 + 6),
             None,
             None,
-            Some("translator of 3 conv 3x3 5 -> 8"),
-            Some("conv 1x1 4 -> 6"),
-            Some("conv 1x1 5 -> 8 + batch norm"),
-            Some("fusion of 2 levels in 5 channels"),
-            Some("fusion of 2 levels in 5 channels"),
-            Some("conv 1x1 5 -> 8, 2 conv 3x3 8 -> 8"),
+            Some(conv_norm(5, 5, 3) + conv_norm(5, 8, 3) + conv_norm(8, 8, 3)),
+            Some(conv(4, 6, 1)),
+            Some(conv_norm(5, 8, 1)),
+            // One fusion, for two pairs.
+            Some(fusion),
+            Some(fusion),
+            Some(conv(5, 8, 1) + 2 * conv(8, 8, 3)),
             None,
         ]
     );
-    assert!(preflight.parts_parameters > 0);
+    let sum: usize = found.into_iter().flatten().sum();
+    assert_eq!(preflight.auxiliary_parameters, sum - fusion);
 }
 
 #[test]
-fn a_resumed_training_goes_on_with_the_same_parts() {
+fn a_resumed_training_goes_on_with_the_same_modules() {
+    let _seeded = common::seeded();
     let straight = fit(&config(4));
     let directory = tempfile::tempdir().unwrap();
     fit(&config(2).with_checkpoints(directory.path()));
@@ -172,7 +182,7 @@ fn a_resumed_training_goes_on_with_the_same_parts() {
         .with_resume(true));
     assert_eq!(resumed.report.training.resumed_from, Some(2));
 
-    // Parts that started anew would show in every term that has some.
+    // Modules that started anew would show in every term that has some.
     let (straight, resumed) = (
         straight.report.training.history,
         resumed.report.training.history,
@@ -194,9 +204,9 @@ fn a_resumed_training_goes_on_with_the_same_parts() {
 
 #[test]
 fn a_masked_generation_differs_from_step_to_step() {
-    let objective =
-        ObjectiveConfig::new().with(MgdConfig::new("high", "high").with_mask_ratio(0.5), 1.0);
-    // Nothing is learnt at this rate, so that only the places drawn make a difference.
+    let _seeded = common::seeded();
+    let objective = Objective::new().with(Mgd::new("high", "high").with_mask_ratio(0.5), 1.0);
+    // Nothing is learnt at this rate, so that only the positions drawn make a difference.
     let config = config(3).with_optimizer(AdamConfig::new().init(), 1e-12);
     let distilled = distiller(&objective)
         .fit(&config, images(40), None)

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Int, Tensor};
+use burn_distill::Distillable;
 use burn_distill::loss::{hard_label, soft_target};
-use burn_distill::{Distillable, Frozen};
 
 use super::nets::{Cnn, Mlp, Transformer};
 use super::{TEMPERATURE, classes, normal};
@@ -21,7 +21,7 @@ pub const STUDENT: [usize; 3] = [784, 800, CLASSES];
 
 /// Sequences in a batch, words in a sequence, words there are.
 pub const SEQUENCES: usize = 16;
-pub const PLACES: usize = 64;
+pub const POSITIONS: usize = 64;
 pub const WORDS: usize = 8192;
 
 pub type Optimizer = (&'static str, fn() -> ModuleOptimizer);
@@ -36,7 +36,8 @@ pub const OPTIMIZERS: [Optimizer; 2] = [
 
 /// Both models and one batch.
 pub struct Case<I, T, S> {
-    pub teacher: Frozen<T>,
+    /// In inference mode, outside autodiff.
+    pub teacher: T,
     pub student: S,
     pub input: I,
     pub labels: Tensor<1, Int>,
@@ -50,7 +51,7 @@ where
 {
     pub fn new(teacher: T, student: S, input: I, labels: Tensor<1, Int>) -> Self {
         Self {
-            teacher: Frozen::new(teacher),
+            teacher: teacher.valid(),
             student,
             input,
             labels,
@@ -58,9 +59,14 @@ where
     }
 }
 
+/// A teacher's logits as constants.
+pub fn taught<I: Module, T: Distillable<I>>(teacher: &T, input: &I) -> Tensor<2> {
+    teacher.outputs(input.valid()).logits().without_autodiff()
+}
+
 /// One step as it stands in a loop written by hand: half soft targets, half labels.
 pub fn step<I, T, S>(
-    teacher: &Frozen<T>,
+    teacher: &T,
     student: S,
     optimizer: &mut ModuleOptimizer,
     (input, labels): (I, Tensor<1, Int>),
@@ -70,10 +76,10 @@ where
     T: Distillable<I>,
     S: Distillable<I>,
 {
-    let taught = teacher.outputs(&input).logits;
-    let logits = student.outputs(input).logits;
-    let soft = soft_target(logits.clone(), taught, TEMPERATURE);
-    let loss = soft * 0.5 + hard_label(logits, labels, 0.0) * 0.5;
+    let taught = taught(teacher, &input);
+    let logits = student.outputs(input).logits();
+    let soft = soft_target(logits.clone(), taught, TEMPERATURE).mean();
+    let loss = soft * 0.5 + hard_label(logits, labels, 0.0).mean() * 0.5;
     let gradients = GradientsParams::from_grads(loss.backward(), &student);
     (optimizer.step(LEARNING_RATE, student, gradients), loss)
 }
@@ -95,9 +101,9 @@ pub fn cnn(device: &Device) -> Case<Tensor<4>, Cnn, Cnn> {
 
 /// The transformers.
 pub fn transformer(device: &Device) -> Case<Tensor<2, Int>, Transformer, Transformer> {
-    let teacher = Transformer::new([WORDS, PLACES, 512], 6, 8, device);
-    let student = Transformer::new([WORDS, PLACES, 256], 3, 4, device);
-    let words = classes([SEQUENCES, PLACES], WORDS, device);
-    let labels = classes([SEQUENCES * PLACES], WORDS, device);
+    let teacher = Transformer::new([WORDS, POSITIONS, 512], 6, 8, device);
+    let student = Transformer::new([WORDS, POSITIONS, 256], 3, 4, device);
+    let words = classes([SEQUENCES, POSITIONS], WORDS, device);
+    let labels = classes([SEQUENCES * POSITIONS], WORDS, device);
     Case::new(teacher, student, words, labels)
 }

@@ -78,19 +78,19 @@ impl Distillable<Tensor<4>> for Cnn {
     }
 }
 
-/// A transformer encoder with a class for each word of its vocabulary at each place.
+/// A transformer encoder with a class for each word of its vocabulary at each position.
 #[derive(Module, Debug)]
 pub struct Transformer {
     words: Embedding,
-    places: Param<Tensor<3>>,
+    positions: Param<Tensor<3>>,
     encoder: TransformerEncoder,
     head: Linear,
 }
 
 impl Transformer {
-    /// With so many words, places in a sequence, and numbers per place.
+    /// With so many words, positions in a sequence, and numbers per position.
     pub fn new(
-        [words, places, width]: [usize; 3],
+        [words, positions, width]: [usize; 3],
         layers: usize,
         heads: usize,
         device: &Device,
@@ -100,7 +100,7 @@ impl Transformer {
         let near_zero = Distribution::Normal(0.0, 0.02);
         Self {
             words: EmbeddingConfig::new(words, width).init(device),
-            places: Param::from_tensor(Tensor::random([1, places, width], near_zero, device)),
+            positions: Param::from_tensor(Tensor::random([1, positions, width], near_zero, device)),
             encoder: encoder.init(device),
             head: LinearConfig::new(width, words).init(device),
         }
@@ -109,7 +109,7 @@ impl Transformer {
 
 impl Distillable<Tensor<2, Int>> for Transformer {
     fn outputs(&self, words: Tensor<2, Int>) -> Outputs {
-        let x = self.words.forward(words) + self.places.val();
+        let x = self.words.forward(words) + self.positions.val();
         let x = self.encoder.forward(TransformerEncoderInput::new(x));
         Outputs::new(self.head.forward(x))
     }

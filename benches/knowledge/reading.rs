@@ -53,6 +53,7 @@ fn write(logits: LogitsFormat) -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().expect("a directory for the benchmark");
     let header = Header {
         teacher: "a generator of random numbers".into(),
+        heads: Vec::new(),
         classes: CLASSES,
         logits,
         features: Vec::new(),

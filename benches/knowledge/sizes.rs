@@ -60,7 +60,7 @@ fn normal(random: &mut StdRng) -> f64 {
 struct Row {
     classes: Vec<i32>,
     log_probs: Vec<f64>,
-    /// For each `k` the mass outside of it, and Σ p ln p there.
+    /// For each `k` the tail probability, and Σ p ln p there.
     outside: [(f64, f64); KS.len()],
 }
 
@@ -74,8 +74,8 @@ impl Row {
         let all: Vec<f64> = order.iter().map(|class| log_prob(*class)).collect();
         let outside = KS.map(|k| {
             let rest = all[k..].iter();
-            rest.fold((0.0, 0.0), |(mass, entropy), l| {
-                (mass + l.exp(), entropy + l.exp() * l)
+            rest.fold((0.0, 0.0), |(tail, entropy), l| {
+                (tail + l.exp(), entropy + l.exp() * l)
             })
         });
         let widest = KS[KS.len() - 1];
@@ -139,6 +139,7 @@ fn write(
     let directory = tempfile::tempdir().expect("a directory for the benchmark");
     let header = Header {
         teacher: "a generator of random numbers".into(),
+        heads: Vec::new(),
         classes: CLASSES,
         logits,
         features: Vec::new(),
@@ -233,9 +234,9 @@ fn lost(store: &Store, rows: &[Row], at: usize) -> (f64, f64) {
             let inside: f64 = (row.classes[..k].iter().zip(&row.log_probs))
                 .map(|(class, l)| l.exp() * (l - f64::from(found[class])))
                 .sum();
-            let ((mass, entropy), rest) = (row.outside[at], f64::from(log_rest[n]));
-            all += inside + entropy - mass * (rest - ((CLASSES - k) as f64).ln());
-            of_precision += inside + mass * (mass.ln() - rest);
+            let ((tail, entropy), rest) = (row.outside[at], f64::from(log_rest[n]));
+            all += inside + entropy - tail * (rest - ((CLASSES - k) as f64).ln());
+            of_precision += inside + tail * (tail.ln() - rest);
         }
     }
     (all / rows.len() as f64, of_precision / rows.len() as f64)

@@ -6,18 +6,15 @@
 
 use std::time::Duration;
 
-use burn::backend::Dispatch;
-use burn::data::dataset::InMemDataset;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_distill::knowledge::{
-    KnowledgeBatcher, LogitsFormat, LogitsPrecision, RecordOptions, Samples, Store, ValuePrecision,
-    record,
+    LogitsFormat, LogitsPrecision, RecordOptions, Store, ValuePrecision, record,
 };
-use burn_distill::loss::{SoftTargetConfig, SparseSoftTargetConfig};
+use burn_distill::loss::{HardLabel, SoftTarget, SparseSoftTarget};
 use burn_distill::{
-    DistillData, Distillable, Distilled, Distiller, FitConfig, IntoLoss, ProgressMode, Recorded,
-    Schedule, train_on_labels,
+    Distilled, Distiller, FitConfig, IntoTerm, Objective, ProgressMode, Recorded, Report, Schedule,
+    Teacher, train_supervised,
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -31,15 +28,14 @@ const K: usize = 4;
 /// The names of the three ways.
 const WAYS: [&str; 3] = ["online", "dense", "top_4"];
 
-/// A trained teacher, and what it says, both ways.
+/// A trained teacher, and what it predicts, both ways.
 struct Bench {
     device: Device,
     teacher: Mlp,
     student: Mlp,
-    train: Samples<Digit>,
-    test: Samples<Digit>,
+    /// For training and for testing.
     digits: [Vec<Digit>; 2],
-    /// For training and for testing, of the second and of the third way.
+    /// The training and the test digits, of the second and of the third way.
     stores: [[Store; 2]; 2],
     _directory: tempfile::TempDir,
 }
@@ -52,21 +48,24 @@ impl Bench {
         let [mut train, test] = digits;
         train.truncate(train.len() / BATCH * BATCH);
         let digits = [train, test];
-        let labelled = digits::data(digits[0].clone());
-        let teacher = Mlp::new(&TEACHER, device);
-        let config = config(teacher_epochs);
-        let trained =
-            train_on_labels::<Dispatch, _, _>(plain(device), teacher, &config, labelled, None);
+        let data = digits.clone().map(digits::data);
+        let labels = Objective::new().with(HardLabel::new(), 1);
+        let trained = train_supervised(
+            device.clone(),
+            Mlp::new(&TEACHER, device),
+            &labels,
+            &config(teacher_epochs),
+            data[0].clone(),
+            None,
+        );
         let teacher = trained.expect("the benchmark's own model and data").model;
         let directory = tempfile::tempdir().expect("a directory for the benchmark");
-        let [train, test] = digits.clone().map(|it| Samples::new(InMemDataset::new(it)));
-        let store = |name: &str, samples, logits| {
+        let store = |name: &str, data, logits| {
             let directory = directory.path().join(name);
             let options = RecordOptions::new(device.clone())
                 .with_logits(logits)
                 .with_progress(ProgressMode::Silent);
-            record(&teacher, samples, &digits::batcher(), &directory, &options)
-                .expect("room on the disk");
+            record(&teacher, data, &directory, &options).expect("room on the disk");
             Store::open(directory).expect("just written")
         };
         let dense = LogitsFormat::Dense {
@@ -77,19 +76,15 @@ impl Bench {
             temperature: TEMPERATURE,
             precision: ValuePrecision::Step(0.1),
         };
+        let [train, test] = &data;
         let stores = [
-            [store("train", &train, dense), store("test", &test, dense)],
-            [
-                store("train_4", &train, top_k),
-                store("test_4", &test, top_k),
-            ],
+            [store("train", train, dense), store("test", test, dense)],
+            [store("train_4", train, top_k), store("test_4", test, top_k)],
         ];
         Self {
             student: Mlp::new(&STUDENT, device),
             device: device.clone(),
             teacher,
-            train,
-            test,
             digits,
             stores,
             _directory: directory,
@@ -97,58 +92,38 @@ impl Bench {
     }
 
     fn fit(&self, way: usize, epochs: usize, is_tested: bool) -> Outcome {
-        let soft = SoftTargetConfig::new(TEMPERATURE);
-        let [train, test] = self.digits.clone();
-        match way {
-            0 => {
-                let test = is_tested.then(|| digits::data(test));
-                self.run(
-                    self.teacher.clone(),
-                    soft,
-                    epochs,
-                    digits::data(train),
-                    test,
-                )
+        let soft = SoftTarget::new(TEMPERATURE);
+        let recorded = |[train, test]: &[Store; 2]| {
+            let teacher = Recorded::new(train);
+            match is_tested {
+                true => teacher.and(test).expect("of one teacher"),
+                false => teacher,
             }
-            1 => self.recorded(&self.stores[0], soft, epochs, is_tested),
+        };
+        match way {
+            0 => self.run(self.teacher.clone(), soft, epochs, is_tested),
+            1 => self.run(recorded(&self.stores[0]), soft, epochs, is_tested),
             _ => {
-                let sparse = SparseSoftTargetConfig::new(K).with_temperature(TEMPERATURE);
-                self.recorded(&self.stores[1], sparse, epochs, is_tested)
+                let sparse = SparseSoftTarget::new(K).with_temperature(TEMPERATURE);
+                self.run(recorded(&self.stores[1]), sparse, epochs, is_tested)
             }
         }
     }
 
-    fn recorded(
+    fn run<T: Teacher<Tensor<2>>>(
         &self,
-        [train, test]: &[Store; 2],
-        loss: impl IntoLoss,
+        teacher: T,
+        loss: impl IntoTerm,
         epochs: usize,
         is_tested: bool,
     ) -> Outcome {
-        let known = |samples: &Samples<Digit>, store| {
-            let batcher = KnowledgeBatcher::new(digits::batcher());
-            DistillData::new(samples.with_knowledge(store), batcher)
-        };
-        let teacher = Recorded::new(train);
-        let test = is_tested.then(|| known(&self.test, test));
-        self.run(teacher, loss, epochs, known(&self.train, train), test)
-    }
-
-    fn run<T: Distillable<Tensor<2>>>(
-        &self,
-        teacher: T,
-        loss: impl IntoLoss,
-        epochs: usize,
-        train: DistillData<Tensor<2>>,
-        test: Option<DistillData<Tensor<2>>>,
-    ) -> Outcome {
         self.device.seed(0);
-        let student = self.student.clone();
+        let [train, test] = self.digits.clone().map(digits::data);
         let Distilled {
             student, report, ..
-        } = Distiller::<Dispatch, _, _>::new(plain(&self.device), teacher, student)
+        } = Distiller::on(self.device.clone(), teacher, self.student.clone())
             .with(loss, 1.0)
-            .fit(&config(epochs), train, test)
+            .fit(&config(epochs), train, is_tested.then_some(test))
             .expect("the benchmark's own models and data fit each other");
         let record = student.into_record().into_bytes();
         Outcome {
@@ -158,14 +133,10 @@ impl Bench {
     }
 }
 
-/// A student, and what is said of it.
+/// A student, and what was measured of it.
 struct Outcome {
     student: Vec<u8>,
-    report: burn_distill::Report,
-}
-
-fn plain(device: &Device) -> burn::backend::DispatchDevice {
-    device.clone().inner().as_dispatch().clone()
+    report: Report,
 }
 
 /// Stochastic gradient descent with momentum, as in the training steps of `step/mlp`.

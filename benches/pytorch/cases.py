@@ -1,4 +1,4 @@
-"""Times the work of benches/losses.rs and benches/step.rs in PyTorch on the CPU.
+"""Times the work of benches/losses.rs and benches/step in PyTorch on the CPU.
 
 Prints one JSON object per line: the case by the name that the Rust benchmark has (without the device), the
 mode, and the median of its times in seconds. compare.py runs it; by hand:

@@ -1,11 +1,10 @@
 //! The methods that are compared, by name.
 
 use burn_distill::loss::{
-    CrdConfig, DistConfig, DkdConfig, HardLabelConfig, HintConfig, JensenShannonConfig,
-    LogitMseConfig, ReverseKlConfig, RkdConfig, SimilarityPreservingConfig, SoftTargetConfig,
-    StandardizedConfig,
+    Crd, Dist, Dkd, HardLabel, Hint, JensenShannon, LogitMse, ReverseKl, Rkd, SimilarityPreserving,
+    SoftTarget,
 };
-use burn_distill::{LossConfig, ObjectiveConfig};
+use burn_distill::{IntoTerm, Objective};
 
 /// The feature that both perceptrons give: their last hidden layer.
 const H: &str = "hidden";
@@ -16,7 +15,7 @@ pub struct Arm {
     pub name: &'static str,
     pub title: &'static str,
     pub teacher: TeacherKind,
-    pub objective: ObjectiveConfig,
+    pub objective: Objective,
 }
 
 /// Which teacher a method learns from.
@@ -26,7 +25,7 @@ pub enum TeacherKind {
     Trained,
     /// One of the same shape that was not.
     Untrained,
-    /// The trained one, its wrong answers shuffled.
+    /// The trained one, its probabilities shuffled among the classes that it does not predict.
     Shuffled,
 }
 
@@ -36,6 +35,19 @@ pub enum TeacherKind {
 pub struct UnknownArm(String);
 
 impl Arm {
+    fn new(name: &'static str, title: &'static str, objective: Objective) -> Self {
+        Self {
+            name,
+            title,
+            teacher: TeacherKind::Trained,
+            objective,
+        }
+    }
+
+    fn from(self, teacher: TeacherKind) -> Self {
+        Self { teacher, ..self }
+    }
+
     /// The methods of these names, or all of them.
     pub fn chosen(names: &[String]) -> Result<Vec<Self>, UnknownArm> {
         let all = Self::all();
@@ -49,122 +61,73 @@ impl Arm {
         names.iter().map(find).collect()
     }
 
-    /// All methods, labels alone first and the controls last.
+    /// All methods, labels only first and the controls last.
     pub fn all() -> Vec<Self> {
-        use TeacherKind::{Shuffled, Trained, Untrained};
-        let arm = |name, title, teacher, objective| Self {
-            name,
-            title,
-            teacher,
-            objective,
-        };
-        let only = ObjectiveConfig::new;
-        let soft = |t: f64| only().with(SoftTargetConfig::new(t), 1.0);
-        fn labels(loss: impl Into<LossConfig>, weight: f64) -> ObjectiveConfig {
-            ObjectiveConfig::new()
-                .with(HardLabelConfig::new(), 1.0)
-                .with(loss, weight)
-        }
-        fn with_soft(loss: impl Into<LossConfig>, weight: f64) -> ObjectiveConfig {
-            ObjectiveConfig::new()
-                .with(SoftTargetConfig::new(8.0), 1.0)
-                .with(loss, weight)
-        }
-        let beside = |objective: ObjectiveConfig| objective.with(HardLabelConfig::new(), 0.1);
-        let kd4 = || beside(only().with(SoftTargetConfig::new(4.0), 0.9));
+        let kd4 = || only(SoftTarget::new(4), 0.9).with(HardLabel::new(), 0.1);
         vec![
-            arm(
-                "labels",
-                "labels alone",
-                Trained,
-                only().with(HardLabelConfig::new(), 1.0),
-            ),
-            arm(
-                "soft_target_4",
-                "soft targets τ = 4, 0.1 labels",
-                Trained,
-                kd4(),
-            ),
-            arm("soft_target_8", "soft targets τ = 8", Trained, soft(8.0)),
-            arm("soft_target_20", "soft targets τ = 20", Trained, soft(20.0)),
-            arm(
+            Self::new("labels", "labels only", only(HardLabel::new(), 1.0)),
+            Self::new("soft_target_4", "soft targets τ = 4, 0.1 labels", kd4()),
+            Self::new("soft_target_8", "soft targets τ = 8", soft(8.0)),
+            Self::new("soft_target_20", "soft targets τ = 20", soft(20.0)),
+            Self::new(
                 "logit_mse",
                 "squared error on logits",
-                Trained,
-                only().with(LogitMseConfig::new(), 1.0),
+                only(LogitMse::new(), 1.0),
             ),
-            arm(
+            Self::new(
                 "reverse_kl",
-                "reverse divergence τ = 8",
-                Trained,
-                only().with(ReverseKlConfig::new(8.0), 1.0),
+                "reverse KL τ = 8",
+                only(ReverseKl::new(8), 1.0),
             ),
-            arm(
+            Self::new(
                 "jensen_shannon",
                 "Jensen-Shannon τ = 8",
-                Trained,
-                only().with(JensenShannonConfig::new(8.0), 4.0),
+                only(JensenShannon::new(8), 4.0),
             ),
-            arm(
-                "dkd",
-                "DKD τ = 4 and labels",
-                Trained,
-                labels(DkdConfig::new(4.0), 1.0),
-            ),
-            arm(
+            Self::new("dkd", "DKD τ = 4 and labels", with_labels(Dkd::new(4), 1.0)),
+            Self::new(
                 "dist",
                 "DIST τ = 4 and labels",
-                Trained,
-                labels(DistConfig::new(4.0), 2.0),
+                with_labels(Dist::new(4), 2.0),
             ),
-            arm(
+            Self::new(
                 "standardized",
                 "standardised τ = 2 and labels",
-                Trained,
-                labels(StandardizedConfig::new(SoftTargetConfig::new(2.0)), 9.0),
+                with_labels(SoftTarget::new(2).standardized(), 9.0),
             ),
-            arm(
-                "hint",
-                "τ = 8 and hint",
-                Trained,
-                with_soft(HintConfig::new(H, H), 1.0),
-            ),
-            arm(
-                "rkd",
-                "τ = 8 and RKD",
-                Trained,
-                with_soft(RkdConfig::new(H, H), 1.0),
-            ),
-            arm(
+            Self::new("hint", "τ = 8 and hint", with_soft(Hint::new(H, H), 1.0)),
+            Self::new("rkd", "τ = 8 and RKD", with_soft(Rkd::new(H, H), 1.0)),
+            Self::new(
                 "similarity",
                 "τ = 8 and similarity preserving",
-                Trained,
-                with_soft(SimilarityPreservingConfig::new(H, H), 100.0),
+                with_soft(SimilarityPreserving::new(H, H), 100.0),
             ),
-            arm(
-                "crd",
-                "τ = 8 and CRD",
-                Trained,
-                with_soft(CrdConfig::new(H, H), 0.8),
-            ),
-            arm(
+            Self::new("crd", "τ = 8 and CRD", with_soft(Crd::new(H, H), 0.8)),
+            Self::new(
                 "smoothing",
                 "control: label smoothing 0.1",
-                Trained,
-                only().with(HardLabelConfig::new().with_smoothing(0.1), 1.0),
+                only(HardLabel::new().with_smoothing(0.1), 1.0),
             ),
-            arm(
-                "shuffled",
-                "control: shuffled teacher, τ = 4",
-                Shuffled,
-                kd4(),
-            ),
-            arm(
-                "untrained",
-                "control: untrained teacher, τ = 4",
-                Untrained,
-                kd4(),
-            ),
+            Self::new("shuffled", "control: shuffled teacher, τ = 4", kd4())
+                .from(TeacherKind::Shuffled),
+            Self::new("untrained", "control: untrained teacher, τ = 4", kd4())
+                .from(TeacherKind::Untrained),
         ]
     }
+}
+
+fn only(loss: impl IntoTerm, weight: f64) -> Objective {
+    Objective::new().with(loss, weight)
+}
+
+fn soft(temperature: f64) -> Objective {
+    only(SoftTarget::new(temperature), 1.0)
+}
+
+fn with_labels(loss: impl IntoTerm, weight: f64) -> Objective {
+    only(HardLabel::new(), 1.0).with(loss, weight)
+}
+
+fn with_soft(loss: impl IntoTerm, weight: f64) -> Objective {
+    soft(8.0).with(loss, weight)
 }

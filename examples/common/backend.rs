@@ -1,6 +1,9 @@
 //! The backend by name.
 
+use std::error::Error;
 use std::fmt;
+
+use burn::tensor::Device;
 
 /// A backend that this build may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -11,6 +14,25 @@ pub enum BackendName {
     Ndarray,
     /// GPU through Vulkan, Metal or WebGPU.
     Wgpu,
+}
+
+impl BackendName {
+    /// The default device of the backend, once it has answered.
+    pub fn device(self) -> Result<Device, Box<dyn Error>> {
+        let device = match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Device::flex(),
+            #[cfg(feature = "ndarray")]
+            #[allow(deprecated)] // Offered as long as Burn ships it.
+            Self::Ndarray => Device::ndarray(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            #[allow(unreachable_patterns)] // Which names are left depends on the features.
+            missing => return Err(NotCompiled(missing).into()),
+        };
+        burn_distill::check_device(&device)?;
+        Ok(device)
+    }
 }
 
 impl fmt::Display for BackendName {
@@ -27,22 +49,3 @@ impl fmt::Display for BackendName {
 #[derive(Debug, thiserror::Error)]
 #[error("this build has no {0} backend: add `--features {0}` to the cargo command")]
 pub struct NotCompiled(pub BackendName);
-
-/// Calls a function that is generic over the backend with the backend's default device.
-#[macro_export]
-macro_rules! on_backend {
-    ($name:expr, $run:ident, $args:expr) => {{
-        use $crate::common::backend::{BackendName, NotCompiled};
-        match $name {
-            #[cfg(feature = "flex")]
-            BackendName::Flex => $run::<burn::backend::Flex>(Default::default(), $args),
-            #[cfg(feature = "ndarray")]
-            #[allow(deprecated)] // Offered as long as Burn ships it.
-            BackendName::Ndarray => $run::<burn::backend::NdArray>(Default::default(), $args),
-            #[cfg(feature = "wgpu")]
-            BackendName::Wgpu => $run::<burn::backend::Wgpu>(Default::default(), $args),
-            #[allow(unreachable_patterns)] // Which names are left depends on the features.
-            missing => Err(NotCompiled(missing).into()),
-        }
-    }};
-}

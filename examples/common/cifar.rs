@@ -37,7 +37,7 @@ fn images(path: &Path) -> Result<Vec<Image>> {
         .clone()
         .all(|record| usize::from(record[0]) < CLASSES);
     if !records.remainder().is_empty() || !valid {
-        let problem = "no file of CIFAR-10's records";
+        let problem = "not a file of CIFAR-10's records";
         return Err(failed(ErrorKind::InvalidData, &problem));
     }
     let image = |record: &[u8]| Image {

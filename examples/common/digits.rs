@@ -3,10 +3,9 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::InMemDataset;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_distill::{DistillBatch, DistillData, batch_fn};
+use burn_distill::{DistillBatch, DistillData};
 use serde::Serialize;
 
 use super::idx;
@@ -14,7 +13,7 @@ use super::idx;
 /// Height and width of a digit.
 pub const SIDE: usize = 28;
 
-/// One handwritten digit. Recorded knowledge knows it by a hash of what `serde` writes of it.
+/// One handwritten digit. What a teacher predicts for it is recorded under a hash of what `serde` writes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Digit {
     /// Rows from the top, 0 for paper to 255 for ink.
@@ -83,22 +82,19 @@ fn read(directory: &Path, split: &str) -> Result<Vec<Digit>> {
 
 /// Digits as batches of flat images `[N, 784]` from 0 to 1, with their labels.
 pub fn data(digits: Vec<Digit>) -> DistillData<Tensor<2>> {
-    DistillData::new(InMemDataset::new(digits), batcher())
-        .with_pictures(|images| images.clone().reshape([-1, 1, SIDE as i32, SIDE as i32]))
-}
-
-/// What makes such a batch of some digits.
-pub fn batcher() -> impl Batcher<Digit, DistillBatch<Tensor<2>>> + Clone + 'static {
-    batch_fn(|digits: Vec<Digit>, device: &Device| {
+    let named = DistillData::builder(InMemDataset::new(digits)).by_content();
+    let data = named.batched(|digits: Vec<Digit>, device: &Device| {
         let labels: Vec<i64> = digits.iter().map(|digit| digit.label.into()).collect();
         DistillBatch::new(flat_images(&digits, device))
             .with_classes(Tensor::<1, _>::from_data(labels.as_slice(), device))
-    })
+    });
+    data.with_images(|flat| flat.clone().reshape([-1, 1, SIDE as i32, SIDE as i32]))
 }
 
-/// The same batches without the labels, for a student who has a teacher in their place.
+/// The same batches without the labels, for a student that has a teacher in their place.
 pub fn unlabelled(digits: Vec<Digit>) -> DistillData<Tensor<2>> {
-    DistillData::from_fn(InMemDataset::new(digits), |digits: Vec<Digit>, device| {
+    let named = DistillData::builder(InMemDataset::new(digits)).by_content();
+    named.batched(|digits: Vec<Digit>, device: &Device| {
         DistillBatch::new(flat_images(&digits, device))
     })
 }

@@ -49,10 +49,10 @@ fn found(directory: &Path, name: &str) -> Option<PathBuf> {
     } else {
         "test"
     };
-    let places = [directory.to_path_buf(), directory.join(split)];
-    let files = places
+    let directories = [directory.to_path_buf(), directory.join(split)];
+    let files = directories
         .iter()
-        .flat_map(|place| [place.join(name), place.join(format!("{name}.gz"))]);
+        .flat_map(|parent| [parent.join(name), parent.join(format!("{name}.gz"))]);
     files.into_iter().find(|file| file.exists())
 }
 
@@ -75,7 +75,7 @@ fn values(path: &Path, axes: usize) -> Result<(Vec<usize>, Vec<u8>)> {
     let header = 4 + 4 * axes;
     // Two zeros, 8 for unsigned bytes, and the number of axes.
     if bytes.len() < header || bytes[..4] != [0, 0, 8, axes as u8] {
-        let problem = format!("no IDX file of bytes with {axes} axes");
+        let problem = format!("not an IDX file of bytes with {axes} axes");
         return Err(unreadable(path, &problem));
     }
     let sizes = bytes[4..header].chunks_exact(4);

@@ -17,7 +17,7 @@ pub struct Image {
     pub label: usize,
 }
 
-/// Images to learn from, and others to be asked.
+/// Images to learn from, and others to test on.
 #[derive(Debug)]
 pub struct ImageSet {
     /// Channels, height and width of each image.
@@ -37,7 +37,7 @@ impl ImageSet {
     pub fn open(name: &str) -> Result<Self> {
         let downloaded =
             |set: &str| dirs::cache_dir().map(|cache| cache.join("burn-dataset").join(set));
-        let places: Vec<PathBuf> = match name {
+        let directories: Vec<PathBuf> = match name {
             "digits" => vec![digits::shipped()],
             "mnist" => downloaded("mnist").into_iter().collect(),
             "cifar10" => [Some("cifar-10-batches-bin".into()), downloaded("cifar10")]
@@ -46,10 +46,10 @@ impl ImageSet {
                 .collect(),
             directory => vec![directory.into()],
         };
-        match places.iter().find(|place| place.is_dir()) {
-            Some(place) => Self::read(place),
+        match directories.iter().find(|path| path.is_dir()) {
+            Some(path) => Self::read(path),
             None => {
-                let message = format!("{name}: there is no directory at {places:?}");
+                let message = format!("{name}: there is no directory at {directories:?}");
                 Err(Error::new(ErrorKind::NotFound, message))
             }
         }

@@ -1,10 +1,10 @@
-//! What PyTorch says of some digits, which an exact import of its network says too.
+//! PyTorch's logits for some digits, which an exact import of its network gives too.
 
 use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use burn_distill::{Distillable, Frozen};
+use burn_distill::Distillable;
 use serde::Deserialize;
 
 use super::digits;
@@ -22,7 +22,7 @@ impl Known {
         Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
     }
 
-    /// How many digits.
+    /// The number of digits.
     pub fn digits(&self) -> usize {
         self.logits.len()
     }
@@ -31,10 +31,10 @@ impl Known {
     pub fn largest_difference<T: Distillable<Tensor<2>>>(
         &self,
         network: &T,
-        at: &Device,
+        device: &Device,
     ) -> Result<f32, Box<dyn Error>> {
-        let images = digits::flat_images(&digits::test()?[..self.logits.len()], at);
-        let logits = Frozen::new(network.clone()).outputs(&images).logits;
+        let images = digits::flat_images(&digits::test()?[..self.logits.len()], device);
+        let logits = network.valid().outputs(images).logits();
         let ours: Vec<f32> = logits.into_data().iter().collect();
         let known = self.logits.concat();
         let pairs = ours.iter().zip(&known);

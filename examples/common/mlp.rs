@@ -25,7 +25,7 @@ impl Mlp {
         }
     }
 
-    /// Sets how much of the input and of the hidden layers is dropped in training.
+    /// Sets the fractions of the input and of the hidden layers that are dropped in training.
     pub fn with_dropout(mut self, input: f64, hidden: f64) -> Self {
         self.input_dropout = DropoutConfig::new(input).init();
         self.hidden_dropout = DropoutConfig::new(hidden).init();

@@ -1,6 +1,7 @@
-//! What the examples share: digits and other images, a perceptron, and the choice of a backend.
+//! What the examples share: digits and other images, networks, the command line, the choice of a backend.
 #![allow(dead_code)] // No example uses all of it.
 
+pub mod args;
 pub mod arms;
 pub mod backend;
 pub mod cifar;

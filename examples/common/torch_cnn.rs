@@ -26,7 +26,7 @@ pub struct TorchCnn {
 }
 
 impl TorchCnn {
-    /// The network with so many channels after each convolution.
+    /// The network with these numbers of channels after its convolutions.
     pub fn new([first, second]: [usize; 2], device: &Device) -> Self {
         let conv = |channels| {
             Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
@@ -60,9 +60,9 @@ impl Distillable<Tensor<2>> for TorchCnn {
 
 /// A module with the weights of a `.pt`, `.pth` or `.safetensors` file that PyTorch wrote.
 ///
-/// PyTorch keeps the weights of linear layers the other way round, and names those of norms otherwise.
-/// [`PytorchStore`] knows that. A safetensors file may be anybody's, so there it has to be said: without the
-/// adapter a linear layer that is square is loaded transposed, without a word.
+/// PyTorch keeps the weights of linear layers transposed, and has other names for those of norms.
+/// [`PytorchStore`] knows that. A safetensors file may come from anywhere, so there the adapter has to be named:
+/// without it a square linear layer is loaded transposed, and nothing reports it.
 pub fn load_pytorch<M: Module>(mut module: M, path: &Path) -> Result<M, Box<dyn Error>> {
     let loaded = match path
         .extension()

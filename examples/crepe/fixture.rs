@@ -1,9 +1,9 @@
-//! What CREPE says about a few sounds where it comes from.
+//! CREPE's logits for a few sounds, as PyTorch computes them.
 
 use std::error::Error;
 
 use burn::tensor::Device;
-use burn_distill::Frozen;
+use burn_distill::Distillable;
 use serde::Deserialize;
 
 use crate::model::Crepe;
@@ -40,8 +40,8 @@ impl Fixture {
             pitch: None,
         };
         let frames: Vec<Frame> = self.sounds.iter().map(frame).collect();
-        let outputs = Frozen::new(network.clone()).outputs(&sounds::batch(&frames, device));
-        let ours: Vec<f32> = outputs.logits.into_data().iter().collect();
+        let outputs = network.outputs(sounds::batch(&frames, device));
+        let ours: Vec<f32> = outputs.logits().into_data().iter().collect();
         let known = known.concat();
         let differences = ours.iter().zip(&known).map(|(a, b)| (a - b).abs());
         let largest = differences.fold(0.0, f32::max);

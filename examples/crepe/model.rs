@@ -22,7 +22,7 @@ pub const FULL: [usize; 6] = [1024, 128, 128, 128, 256, 512];
 pub const TINY: [usize; 6] = [128, 16, 16, 16, 32, 64];
 
 /// Six convolutions over time, each with ReLU, batch norm and pooling in this order, and a linear layer that gives
-/// the logits of 360 pitches.
+/// 360 binary logits: whether each pitch is there.
 #[derive(Module, Debug)]
 pub struct Crepe {
     layers: Vec<Layer>,
@@ -82,9 +82,7 @@ impl Distillable<Tensor<2>> for Crepe {
             x = self.pool.forward(norm.forward(relu(conv.forward(x))));
         }
         // Time before channels, as the original has it.
-        Outputs::new(
-            self.classifier
-                .forward(x.swap_dims(1, 2).flatten::<2>(1, 3)),
-        )
+        let x = x.swap_dims(1, 2).flatten::<2>(1, 3);
+        Outputs::binary(self.classifier.forward(x))
     }
 }

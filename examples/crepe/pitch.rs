@@ -1,19 +1,19 @@
-//! From 360 answers to a pitch, and how good it is.
+//! From 360 binary logits to a pitch, and how good it is.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
-use burn_distill::Frozen;
 use burn_distill::loss::LossContext;
+use burn_distill::{Distillable, Target};
 
 use crate::model::Crepe;
 use crate::sounds::{self, Frame};
 
-/// Pitches that the network knows, 20 cents apart.
+/// The number of pitches that the network knows, 20 cents apart.
 pub const BINS: usize = 360;
 const CENTS_PER_BIN: f64 = 20.0;
 /// Of the lowest pitch, above 10 hertz.
 const LOWEST: f64 = 1_997.379_408_437_619;
-/// A pitch is right within so many cents.
+/// A pitch is right within these cents.
 const RIGHT: f64 = 50.0;
 
 pub fn cents(frequency: f64) -> f64 {
@@ -24,8 +24,8 @@ fn cents_of_bin(bin: usize) -> f64 {
     LOWEST + CENTS_PER_BIN * bin as f64
 }
 
-/// What a network would say that is certain of this pitch: a bump of 25 cents around it, as CREPE's own labels
-/// are; nothing where there is no pitch.
+/// The probabilities of a network that is certain of this pitch: a bump of 25 cents around it, as CREPE's own
+/// labels are; zeros where there is no pitch.
 pub fn label(pitch: Option<f64>) -> Vec<f32> {
     let bump = |bin| {
         let off = pitch.map(|pitch| cents_of_bin(bin) - cents(pitch));
@@ -47,9 +47,9 @@ fn decode(probabilities: &[f32]) -> f64 {
         / sum
 }
 
-/// The divergence between independent yes-or-no answers, Σ p log(p/q) + (1−p) log((1−p)/(1−q)), of each row: the
+/// The divergence of independent binary predictions, `Σ p log(p/q) + (1−p) log((1−p)/(1−q))`, of each row: the
 /// student's `q` are given by their logits, the teacher's `p` as they are.
-pub fn divergence(student: Tensor<2>, p: Tensor<2>) -> Tensor<1> {
+fn divergence(student: Tensor<2>, p: Tensor<2>) -> Tensor<1> {
     // −log q = softplus(−z), −log(1 − q) = softplus(z) = softplus(−z) + z; the rest is the teacher's entropy.
     let softplus = student.clone().abs().neg().exp().log1p() + student.clone().clamp_min(0.0);
     let cross = softplus - student * p.clone();
@@ -60,51 +60,47 @@ pub fn divergence(student: Tensor<2>, p: Tensor<2>) -> Tensor<1> {
     (cross + entropy).sum_dim(1).squeeze_dim(1)
 }
 
-/// The student's divergence from its teacher, for training.
+/// The student's divergence from its teacher.
 pub fn from_teacher(context: &LossContext<'_>) -> Tensor<1> {
-    let p = sigmoid(context.teacher().logits.clone());
-    context.mean(divergence(context.student.logits.clone(), p))
+    let p = sigmoid(context.teacher_logits());
+    context.mean(divergence(context.logits(), p))
 }
 
-/// The student's divergence from the labels, for training.
+/// The student's divergence from the labels.
 pub fn from_labels(context: &LossContext<'_>) -> Tensor<1> {
-    let labels = context.targets.values().expect("the batches have labels");
-    context.mean(divergence(context.student.logits.clone(), labels.clone()))
+    let Some(Target::Binary(labels)) = context.target() else {
+        panic!("the objective checks that the batches have binary targets");
+    };
+    context.mean(divergence(context.logits(), labels.clone()))
 }
 
-/// How good a network is on some sounds.
+/// How good the pitches of a network are.
 #[derive(Debug)]
 pub struct Scores {
-    /// Of the sounds that have a pitch, the share of those whose pitch is within 50 cents.
+    /// Of the sounds that have a pitch, the fraction whose pitch is within 50 cents.
     pub right: f64,
     /// The median distance from the pitch, in cents.
     pub median: f64,
-    /// The share of the teacher's pitches that are within 50 cents, of the same sounds.
+    /// The fraction of the teacher's pitches that are within 50 cents, of the same sounds.
     pub agreement: f64,
-    /// The mean divergence from the teacher over all sounds, in nats.
-    pub divergence: f64,
 }
 
-/// What a network says about some frames.
-pub struct Answers {
-    /// `[N, 360]`
-    logits: Tensor<2>,
-    /// The pitch of each, in cents.
-    cents: Vec<f64>,
-}
+/// The pitch of each frame as a network hears it, in cents.
+#[derive(Debug)]
+pub struct Pitches(Vec<f64>);
 
-impl Answers {
+impl Pitches {
     pub fn of(network: &Crepe, frames: &[Frame], device: &Device) -> Self {
-        let network = Frozen::new(network.clone());
-        let some = |frames: &[Frame]| network.outputs(&sounds::batch(frames, device)).logits;
-        let logits = Tensor::cat(frames.chunks(32).map(some).collect(), 0);
-        let numbers: Vec<f32> = sigmoid(logits.clone()).into_data().iter().collect();
-        let cents = numbers.chunks(BINS).map(decode).collect();
-        Self { logits, cents }
+        let some = |frames: &[Frame]| {
+            let logits = network.outputs(sounds::batch(frames, device)).logits();
+            let probabilities: Vec<f32> = sigmoid(logits).into_data().iter().collect();
+            probabilities.chunks(BINS).map(decode).collect::<Vec<f64>>()
+        };
+        Self(frames.chunks(32).flat_map(some).collect())
     }
 
-    pub fn scores(&self, teacher: &Answers, frames: &[Frame]) -> Scores {
-        let all = self.cents.iter().zip(&teacher.cents).zip(frames);
+    pub fn scores(&self, teacher: &Self, frames: &[Frame]) -> Scores {
+        let all = self.0.iter().zip(&teacher.0).zip(frames);
         let (mut distances, apart): (Vec<f64>, Vec<f64>) = all
             .filter_map(|((ours, theirs), frame)| {
                 let truth = cents(frame.pitch?);
@@ -113,15 +109,10 @@ impl Answers {
             .unzip();
         let within = |x: &[f64]| x.iter().filter(|x| **x <= RIGHT).count() as f64 / x.len() as f64;
         distances.sort_by(f64::total_cmp);
-        let p = sigmoid(teacher.logits.clone());
         Scores {
             right: within(&distances),
             median: distances[distances.len() / 2],
             agreement: within(&apart),
-            divergence: divergence(self.logits.clone(), p)
-                .mean()
-                .into_scalar::<f32>()
-                .into(),
         }
     }
 }

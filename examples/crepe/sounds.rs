@@ -21,7 +21,7 @@ pub struct Partial {
     pub phase: f64,
 }
 
-/// What a network hears.
+/// One frame of sound.
 #[derive(Debug, Clone, Serialize)]
 pub struct Frame {
     pub samples: Vec<f32>,
@@ -133,7 +133,7 @@ fn voice(rng: &mut StdRng) -> Frame {
     with_noise(sum(&partials), pitch, level, rng)
 }
 
-/// A frame of these samples with noise of so much of their deviation.
+/// A frame of these samples under noise, `level` as strong as they are.
 fn with_noise(samples: Vec<f64>, pitch: f64, level: f64, rng: &mut StdRng) -> Frame {
     let samples = normalised(&samples);
     let noisy = samples.iter().zip(noise(rng));

@@ -29,7 +29,7 @@ impl Student {
     ///
     /// # Errors
     ///
-    /// If the bytes are no such file, or one of another model.
+    /// If the bytes are not such a file, or one of another model.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self, RecordError> {
         let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes.to_vec()))?;
         Self::new(device).try_load_record(record)

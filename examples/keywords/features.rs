@@ -102,9 +102,9 @@ fn take(clip: &Clip, decibels: f32, voices: Voices, rng: &mut StdRng) -> Vec<f32
 fn at_speed(sound: &[f32], speed: f32) -> Vec<f32> {
     let length = (sound.len() as f32 / speed) as usize;
     let between = |n: usize| {
-        let place = n as f32 * speed;
-        let before = (place as usize).min(sound.len() - 2);
-        let part = place - before as f32;
+        let position = n as f32 * speed;
+        let before = (position as usize).min(sound.len() - 2);
+        let part = position - before as f32;
         sound[before] * (1.0 - part) + sound[before + 1] * part
     };
     (0..length).map(between).collect()
@@ -151,7 +151,7 @@ impl Ears {
     }
 
     /// From sounds `[N, SAMPLES]` to energies `[N, BANDS, FRAMES]`, each with mean zero and
-    /// variance one, so that it does not matter how loud somebody speaks.
+    /// variance one, so that the loudness of a voice does not matter.
     fn hear(&self, sounds: Tensor<2>) -> Tensor<3> {
         let [clips, _] = sounds.dims();
         let bins = FRAME / 2 + 1;

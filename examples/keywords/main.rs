@@ -5,13 +5,13 @@
 //! ```
 //!
 //! The teacher learns the ten digits, and to tell them from other words, on 506 words in 46
-//! synthesised voices (`examples/data/keywords`: nobody has spoken them), with noise and at varied
+//! synthesised voices (`examples/data/keywords`: no person has spoken them), with noise and at varied
 //! speeds. The student is fourteen times smaller and has one in eight of these words, once with
-//! labels alone, once with the teacher's answers. Both are tested on 24 voices that neither has
+//! labels only, once with the teacher's outputs. Both are tested on 24 voices that neither has
 //! heard: without noise, and with noise 20, 10 and 5 decibels below the speech.
 //!
 //! ```text
-//!                                   teacher   labels alone      distilled
+//!                                   teacher    labels only      distilled
 //! -----------------------------------------------------------------------
 //! accuracy                          85.89 %        69.13 %        82.48 %
 //! agreement with teacher                  -        71.50 %        84.28 %
@@ -38,7 +38,7 @@
 //! from labels: 79.3 % against 79.8 % on the validation voices, its teacher 86.1 %.
 //!
 //! With `--data` the same program runs on recordings of people: on the Free Spoken Digit Dataset, of
-//! six speakers of whom two are tested, labels alone gave 72.9 %, the teacher's answers 76.8 %, the
+//! six speakers of whom two are tested, labels only gave 72.9 %, the teacher's outputs 76.8 %, the
 //! teacher 86.2 %.
 
 #[path = "../common/mod.rs"]
@@ -51,34 +51,29 @@ mod models;
 use std::error::Error;
 use std::path::PathBuf;
 
-use burn::backend::Backend;
 use burn::data::dataset::InMemDataset;
 use burn::optim::AdamConfig;
-use burn::store::{ModuleSnapshot, SafetensorsStore};
-use burn::tensor::{Device, Tensor, TensorData};
-use burn_distill::loss::SoftTargetConfig;
-use burn_distill::{DistillBatch, DistillData, Distiller, FitConfig, Schedule, train_on_labels};
+use burn::tensor::{Tensor, TensorData};
+use burn_distill::loss::{HardLabel, SoftTarget};
+use burn_distill::{
+    DistillBatch, DistillData, Distiller, FitConfig, Objective, Schedule, train_supervised,
+};
 use clap::Parser;
 use clips::{Clip, Clips};
-use common::backend::BackendName;
+use common::args::{self, Common, Output};
 use features::{BANDS, FRAMES, Heard, NOISES, Voices, listen};
 use models::Network;
 
-/// The student has one in so many of the teacher's clips.
+/// The student has every eighth of the teacher's clips.
 const NTH: usize = 8;
 
 /// A small network hears spoken digits, taught by a larger one.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to compute.
-    #[arg(long, default_value_t = BackendName::Flex)]
-    backend: BackendName,
-    /// Seed of weights, order, dropout and noise; also picks the student's clips.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// A few seconds instead of minutes, with results to match.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    output: Output,
     /// A directory of recordings such as `7_jackson_32.wav` (digit, speaker, take) in place of
     /// synthesised speech: 16 bits, mono, 8 kHz.
     #[arg(long)]
@@ -86,23 +81,12 @@ struct Args {
     /// Measures on the voices that are there for choosing settings, not on those of the test.
     #[arg(long, conflicts_with = "data")]
     validate: bool,
-    /// Directory for report.json and student.safetensors.
-    #[arg(long, default_value = "target/keywords")]
-    out: PathBuf,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    on_backend!(args.backend, run, &args)
-}
-
-fn run<B>(device: B::Device, args: &Args) -> Result<(), Box<dyn Error>>
-where
-    B: Backend,
-    B::Device: Into<Device>,
-{
-    let at: Device = device.clone().into();
-    burn_distill::check_device(&at)?;
+    let Common { seed, quick, .. } = args.common;
+    let device = args.common.device()?;
     let Clips {
         mut train,
         valid,
@@ -112,57 +96,63 @@ where
         None => Clips::shipped()?,
     };
     let mut test = if args.validate { valid } else { test };
-    if args.quick {
+    if quick {
         train.truncate(100);
         test.truncate(50);
     }
-    let mine = train.iter().skip(args.seed as usize % NTH).step_by(NTH);
+    let mine = train.iter().skip(seed as usize % NTH).step_by(NTH);
     let few: Vec<Clip> = mine.cloned().collect();
     let (clips, clips_of_student) = (train.len(), few.len());
 
-    // However many clips there are, a network hears so many sounds in an epoch.
-    let sounds = if args.quick { 200 } else { 4000 };
+    // A network hears as many sounds in an epoch, however many clips there are.
+    let sounds = if quick { 200 } else { 4000 };
     let varied = |clips: Vec<Clip>, seed| {
         let times = sounds / clips.len();
-        data(listen(&clips, times.max(1), Voices::Varied, seed, &at))
+        data(listen(&clips, times.max(1), Voices::Varied, seed, &device))
     };
-    let (train, few) = (varied(train, args.seed), varied(few, args.seed + 1000));
+    let (train, few) = (varied(train, seed), varied(few, seed + 1000));
     let times = (1200 / test.len()).clamp(1, NOISES.len());
-    let test = data(listen(&test, times, Voices::AsTheyAre, 12, &at));
+    let test = data(listen(&test, times, Voices::AsTheyAre, 12, &device));
     let recipe = |label: &str, epochs, rate| {
-        FitConfig::new(if args.quick { 1 } else { epochs })
+        FitConfig::new(if quick { 1 } else { epochs })
             .with_batch_size(32)
             .with_optimizer(AdamConfig::new().with_epsilon(1e-8).init(), rate)
             .with_lr_schedule(Schedule::cosine(1.0, 0.0))
-            .with_seed(args.seed)
+            .with_seed(seed)
             .with_label(label)
     };
 
     println!("Teacher on {clips} words with noise ...");
-    at.seed(args.seed);
-    let teacher = Network::teacher(&at);
+    device.seed(seed);
+    let teacher = Network::teacher(&device);
     let config = recipe("teacher", 10, 3e-3);
-    let teacher =
-        train_on_labels::<B, _, _>(device.clone(), teacher, &config, train, test.clone())?;
+    let labels = Objective::new().with(HardLabel::new(), 1);
+    let teacher = train_supervised(
+        device.clone(),
+        teacher,
+        &labels,
+        &config,
+        train,
+        test.clone(),
+    )?;
 
     println!("Student on {clips_of_student} of them, from labels and from the teacher ...");
     let config = recipe("student", 20, 5e-3).with_baseline(true);
-    let distilled = Distiller::<B, _, _>::new(device, teacher.model, Network::student(&at))
-        .with(SoftTargetConfig::new(4.0), 1.0)
+    let student = Network::student(&device);
+    let distilled = Distiller::on(device, teacher.model, student)
+        .with(SoftTarget::new(4), 1)
         .fit(&config, few, test)?;
     println!("\n{}\n", distilled.report);
 
-    std::fs::create_dir_all(&args.out)?;
-    distilled.report.save_json(args.out.join("report.json"))?;
-    let path = args.out.join("student.safetensors");
-    let mut file = SafetensorsStore::from_file(&path).overwrite(true);
-    distilled.student.save_into(&mut file)?;
+    let directory = args.output.or("target/keywords")?;
+    args::save_report(&distilled.report, &directory)?;
+    let path = args::save_student(&distilled.student, &directory)?;
     let kilobytes = std::fs::metadata(&path)?.len() as f64 / 1000.0;
     println!("The student is {kilobytes:.1} kB in {}.", path.display());
     Ok(())
 }
 
-/// Energies `[N, 1, BANDS, FRAMES]` with the number of the word.
+/// Energies `[N, 1, BANDS, FRAMES]` with the class of the word.
 fn data(heard: Vec<Heard>) -> DistillData<Tensor<4>> {
     DistillData::from_fn(InMemDataset::new(heard), |heard: Vec<Heard>, device| {
         let classes: Vec<i64> = heard.iter().map(|heard| heard.class as i64).collect();

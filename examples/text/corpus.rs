@@ -42,7 +42,7 @@ impl Corpus {
     }
 }
 
-/// Verses as tokens, and how many characters they have.
+/// Verses as tokens, and the number of their characters.
 #[derive(Debug, Clone)]
 pub struct Verses {
     /// The tokens of each, without an end.
@@ -70,10 +70,10 @@ impl Verses {
         self.tokens.iter().map(|tokens| tokens.len() + 1).sum()
     }
 
-    /// Batches in which every token is to be told from those before it.
+    /// Batches in which every token is to be predicted from those before it.
     ///
     /// A verse of n tokens makes n + 1 rows: the input begins with the end of the verse before, the
-    /// target ends with its own. Shorter verses are padded, and the mask says which rows are real.
+    /// target ends with its own. Shorter verses are padded, and the mask leaves the padding out.
     pub fn data(&self) -> DistillData<Tensor<2, Int>> {
         let verses = InMemDataset::new(self.tokens.clone());
         DistillData::from_fn(verses, |verses: Vec<Vec<u16>>, device: &Device| {
@@ -81,17 +81,17 @@ impl Verses {
             let shape = [verses.len(), longest];
             let rows = verses.len() * longest;
             let (mut input, mut target) = (vec![i32::from(END); rows], vec![i32::from(END); rows]);
-            let mut real = vec![false; rows];
+            let mut valid = vec![false; rows];
             for (n, verse) in verses.iter().enumerate() {
                 let first = n * longest;
-                for (place, token) in verse.iter().enumerate() {
-                    input[first + place + 1] = i32::from(*token);
-                    target[first + place] = i32::from(*token);
+                for (position, token) in verse.iter().enumerate() {
+                    input[first + position + 1] = i32::from(*token);
+                    target[first + position] = i32::from(*token);
                 }
-                real[first..=first + verse.len()].fill(true);
+                valid[first..=first + verse.len()].fill(true);
             }
             let int = |tokens| Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), device);
-            let mask = Tensor::<2, Bool>::from_data(TensorData::new(real, shape), device);
+            let mask = Tensor::<2, Bool>::from_data(TensorData::new(valid, shape), device);
             DistillBatch::new(int(input))
                 .with_classes(int(target))
                 .with_mask(mask)

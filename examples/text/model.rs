@@ -11,8 +11,7 @@ use burn::nn::{
 };
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
-use burn_distill::loss::Head;
-use burn_distill::{Distillable, Outputs};
+use burn_distill::{Distillable, OutputLayer, Outputs};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -22,17 +21,17 @@ use crate::pairs::{END, Pairs};
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     pub vocabulary: usize,
-    /// The longest sequence that it can read.
-    pub places: usize,
+    /// The length of the longest sequence that it can read.
+    pub positions: usize,
     pub layers: usize,
     pub width: usize,
 }
 
-/// Tells the next token from those before it.
+/// Predicts the next token from those before it.
 #[derive(Module, Debug)]
 pub struct Transformer {
     tokens: Embedding,
-    places: Embedding,
+    positions: Embedding,
     encoder: TransformerEncoder,
     norm: LayerNorm,
     head: Linear,
@@ -42,7 +41,7 @@ impl Transformer {
     pub fn new(size: Size, dropout: f64, device: &Device) -> Self {
         let Size {
             vocabulary,
-            places,
+            positions,
             layers,
             width,
         } = size;
@@ -61,7 +60,7 @@ impl Transformer {
             .with_dropout(dropout);
         Self {
             tokens: embedding(vocabulary),
-            places: embedding(places),
+            positions: embedding(positions),
             encoder: encoder.init(device),
             norm: LayerNormConfig::new(width).init(device),
             head: LinearConfig::new(width, vocabulary)
@@ -70,25 +69,20 @@ impl Transformer {
         }
     }
 
-    /// What the output layer looks at, `[batch, tokens, width]`.
+    /// The input of the output layer, `[batch, tokens, width]`.
     fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let [batch, len] = tokens.dims();
         let device = tokens.device();
-        let places = Tensor::<1, Int>::arange(0..len as i64, &device).unsqueeze();
-        let x = self.tokens.forward(tokens) + self.places.forward(places);
+        let positions = Tensor::<1, Int>::arange(0..len as i64, &device).unsqueeze();
+        let x = self.tokens.forward(tokens) + self.positions.forward(positions);
         // No token sees those behind it, and padding is behind all others: no mask of its own.
         let causal = generate_autoregressive_mask(batch, len, &device);
         let x = TransformerEncoderInput::new(x).mask_attn(causal);
         self.norm.forward(self.encoder.forward(x))
     }
 
-    /// Hidden states and output layer, for losses that make no logits of all tokens.
-    pub fn head(&self, tokens: Tensor<2, Int>) -> Head {
-        Head::linear(self.hidden(tokens), &self.head)
-    }
-
-    /// Continues a text to the end of the verse, or by so many tokens at most, drawn from what it
-    /// says of each, a little sharpened. The same seed draws the same numbers for every model.
+    /// Continues a text to the end of the verse, or by `most` tokens, sampled from its predictions, a
+    /// little sharpened. The same seed draws the same numbers for every model.
     pub fn continued(&self, prompt: &str, most: usize, pairs: &Pairs, seed: u64) -> String {
         let device = self.head.weight.device();
         let mut rng = StdRng::seed_from_u64(seed);
@@ -98,7 +92,7 @@ impl Transformer {
         while tokens.len() < first + most {
             let ints: Vec<i32> = tokens.iter().map(|token| i32::from(*token)).collect();
             let input = Tensor::<1, Int>::from_data(ints.as_slice(), &device).unsqueeze();
-            let logits = self.outputs(input).logits;
+            let logits = self.outputs(input).logits();
             let last = logits.slice(tokens.len() - 1..tokens.len());
             let mut left: f32 = rng.random();
             let data = softmax(last / 0.6, 1).into_data();
@@ -118,6 +112,8 @@ impl Transformer {
 
 impl Distillable<Tensor<2, Int>> for Transformer {
     fn outputs(&self, tokens: Tensor<2, Int>) -> Outputs {
-        Outputs::new(self.head.forward(self.hidden(tokens)))
+        // Hidden states and output layer instead of the logits of all tokens, which the losses and the
+        // measurements then make a chunk at a time.
+        Outputs::new(OutputLayer::linear(self.hidden(tokens), &self.head))
     }
 }

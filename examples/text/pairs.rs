@@ -63,7 +63,7 @@ impl Pairs {
         pairs
     }
 
-    /// How many tokens there are.
+    /// The number of tokens.
     pub fn vocabulary(&self) -> usize {
         self.pieces.len()
     }
@@ -126,12 +126,12 @@ fn neighbours(tokens: &[u16]) -> impl Iterator<Item = (u16, u16)> {
 }
 
 fn merge(tokens: &mut Vec<u16>, pair: (u16, u16), token: u16) {
-    let mut place = 0;
-    while place + 1 < tokens.len() {
-        if (tokens[place], tokens[place + 1]) == pair {
-            tokens[place] = token;
-            tokens.remove(place + 1);
+    let mut at = 0;
+    while at + 1 < tokens.len() {
+        if (tokens[at], tokens[at + 1]) == pair {
+            tokens[at] = token;
+            tokens.remove(at + 1);
         }
-        place += 1;
+        at += 1;
     }
 }

@@ -1,137 +1,116 @@
-//! What the two models see at once: inputs, targets if there are any, and which samples count.
+//! One batch: the inputs of both models, and what is known of its rows.
 
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 
-use crate::data::outputs::Recalled;
-
-/// The right answers of a batch, where they are known.
-///
-/// Distillation needs none: the teacher's outputs are the answers. Only the terms that say so
-/// ([hard labels](crate::loss::HardLabel)) read them, and the metrics that compare with the truth.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub enum Targets {
-    /// No targets.
-    #[default]
-    None,
-    /// One class index per row of the logits, from `0` to `C - 1`.
-    Classes(Tensor<1, Int>),
-    /// Real values per row of the logits, `[rows, values]`: regression targets.
-    Values(Tensor<2>),
-}
-
-impl Targets {
-    /// What the targets are, in words.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Targets::None => "no targets",
-            Targets::Classes(_) => "class targets",
-            Targets::Values(_) => "real-valued targets",
-        }
-    }
-
-    /// The class indices, where the targets are classes.
-    pub fn classes(&self) -> Option<&Tensor<1, Int>> {
-        match self {
-            Targets::Classes(classes) => Some(classes),
-            _ => None,
-        }
-    }
-
-    /// The real values, where the targets are real-valued.
-    pub fn values(&self) -> Option<&Tensor<2>> {
-        match self {
-            Targets::Values(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn device(&self) -> Option<Device> {
-        match self {
-            Targets::None => None,
-            Targets::Classes(t) => Some(t.device()),
-            Targets::Values(t) => Some(t.device()),
-        }
-    }
-
-    pub(crate) fn without_autodiff(self) -> Self {
-        match self {
-            Targets::None => Targets::None,
-            Targets::Classes(t) => Targets::Classes(t.without_autodiff()),
-            Targets::Values(t) => Targets::Values(t.without_autodiff()),
-        }
-    }
-}
+use crate::data::key::Name;
+use crate::data::targets::{Targets, Weights};
 
 /// One batch for teacher and student.
 ///
-/// A *row* is what one line of the logits stands for: a sample of a classifier, or a token of a
-/// sequence whose outputs are flattened to `[samples · tokens, vocabulary]`. Targets and mask have
-/// one entry per row.
+/// A *row* is what one line of a head stands for: a sample of a classifier, a token of a sequence, a
+/// pixel of an image. Targets, masks and weights have one entry per row; those that are set here are of
+/// the first head, those of other heads go through [`with_head`](Self::with_head).
 ///
-/// `I` is the input type of the models. It is cloned once per step (teacher and student each take
-/// one) and moves between devices, which is what Burn's `Module` trait describes: tensors, numbers
-/// and strings are modules, and so are tuples, vectors and options of modules; for a type of your
-/// own derive `Module`.
+/// `I` is the input of the student, `J` that of the teacher, the same unless a batch has a
+/// [`with_teacher_input`](Self::with_teacher_input). Inputs move between devices, which is what Burn's
+/// `Module` trait describes: tensors, numbers and strings are modules, and so are tuples, vectors and
+/// options of modules; for a type of your own derive `Module`.
 ///
 /// # Example
 ///
 /// ```
-/// use burn::tensor::{Device, Tensor};
+/// use burn::tensor::{Device, Int, Tensor};
 /// use burn_distill::DistillBatch;
 ///
 /// let device = Device::flex();
 /// let images = Tensor::<2>::zeros([3, 784], &device);
-/// let labels = Tensor::<1, burn::tensor::Int>::from_ints([5, 0, 4], &device);
+/// let labels = Tensor::<1, Int>::from_ints([5, 0, 4], &device);
 /// let batch = DistillBatch::new(images).with_classes(labels);
-/// assert_eq!(batch.targets.kind(), "class targets");
+/// assert!(batch.targets.target("").is_some());
 /// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct DistillBatch<I> {
-    /// The input of both models.
+pub struct DistillBatch<I, J = I> {
+    /// The input of the student.
     pub input: I,
-    /// The right answers, where they are known.
+    /// The input of the teacher.
+    pub teacher_input: J,
+    /// What is known of the rows: targets and weights, for each head.
     pub targets: Targets,
-    /// `true` for each row that counts; all rows count where there is no mask.
-    pub mask: Option<Tensor<1, Bool>>,
-    /// The place of each sample in its dataset, filled in by [`DistillData`](crate::DistillData).
+    /// The index of each sample in its dataset, filled in by [`DistillData`](crate::DistillData).
     pub indices: Vec<usize>,
-    /// What a recorded teacher said of these samples.
-    pub recalled: Option<Recalled>,
+    /// The name of each sample, where something goes by it.
+    pub(crate) names: Vec<Name>,
 }
 
-impl<I> DistillBatch<I> {
-    /// A batch of inputs without targets, in which every row counts.
+impl<I: Clone> DistillBatch<I> {
+    /// A batch that teacher and student see alike, without targets, every row of weight 1.
     pub fn new(input: I) -> Self {
         Self {
+            teacher_input: input.clone(),
             input,
-            targets: Targets::None,
-            mask: None,
+            targets: Targets::new(),
             indices: Vec::new(),
-            recalled: None,
+            names: Vec::new(),
+        }
+    }
+}
+
+impl<I, J> DistillBatch<I, J> {
+    /// Sets an input of its own for the teacher: another resolution, other tokens, privileged text.
+    #[must_use]
+    pub fn with_teacher_input<K>(self, teacher_input: K) -> DistillBatch<I, K> {
+        DistillBatch {
+            input: self.input,
+            teacher_input,
+            targets: self.targets,
+            indices: self.indices,
+            names: self.names,
         }
     }
 
-    /// Sets class indices as the targets, one per row: `[N]`, or `[N, T]` for sequences.
+    /// Sets one class per row as the target: `[N]`, `[N, T]` for sequences, `[N, H, W]` for images. A
+    /// label below 0 means that the row has none.
     #[must_use]
     pub fn with_classes<const D: usize>(mut self, classes: Tensor<D, Int>) -> Self {
-        self.targets = Targets::Classes(classes.flatten(0, D - 1));
+        self.targets = self.targets.with_classes(classes);
         self
     }
 
-    /// Sets real values as the targets, `[N, values]`.
+    /// Sets yes (1) or no (0) for each label of each row, `[rows, L]`.
+    #[must_use]
+    pub fn with_binary(mut self, labels: Tensor<2>) -> Self {
+        self.targets = self.targets.with_binary(labels);
+        self
+    }
+
+    /// Sets real values as the targets, `[rows, V]`.
     #[must_use]
     pub fn with_values(mut self, values: Tensor<2>) -> Self {
-        self.targets = Targets::Values(values);
+        self.targets = self.targets.with_values(values);
         self
     }
 
-    /// Sets which rows count: `[N]`, or `[N, T]` for sequences. A row that does not count
+    /// Sets which rows are valid: `[N]`, `[N, T]` for sequences, `[N, H, W]` for images. An invalid row
     /// contributes neither to a loss, nor to a gradient, nor to a metric.
     #[must_use]
     pub fn with_mask<const D: usize>(mut self, mask: Tensor<D, Bool>) -> Self {
-        self.mask = Some(mask.flatten(0, D - 1));
+        self.targets = self.targets.with_mask(mask);
+        self
+    }
+
+    /// Sets the weight of each row, at least 0, with the axes of a [mask](Self::with_mask). Means over
+    /// rows are `Σ w·v / Σ w`.
+    #[must_use]
+    pub fn with_weights(mut self, weights: impl Into<Weights>) -> Self {
+        self.targets = self.targets.with_weights(weights);
+        self
+    }
+
+    /// Sets targets and weights for the head of this name.
+    #[must_use]
+    pub fn with_head(mut self, name: impl AsRef<str>, targets: Targets) -> Self {
+        self.targets = self.targets.with_head(name, targets);
         self
     }
 }

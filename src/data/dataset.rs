@@ -1,22 +1,24 @@
-//! A dataset together with the way its items become batches.
+//! A dataset, the way its items become batches, and the names of its samples.
 
 use std::any::Any;
-use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::data::dataloader::batcher::Batcher;
-use burn::data::dataset::{Dataset, DatasetError};
+use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Tensor};
 
 use crate::data::batch::DistillBatch;
-use crate::data::outputs::Recalled;
+use crate::data::key::Name;
+use crate::data::recorded::RecordedOutputs;
 
-/// What a training, a validation or a measurement goes through: any Burn [`Dataset`] and a
-/// [`Batcher`] that turns its items into [`DistillBatch`]es on the device it is given.
+/// What a training, a validation or a measurement goes through: any Burn [`Dataset`](burn::data::dataset::Dataset), a
+/// closure or a [`Batcher`](burn::data::dataloader::batcher::Batcher) that turns its items into [`DistillBatch`]es on the device it is given, and the names of
+/// its samples.
 ///
 /// Batch size, order and the threads that prepare batches belong to the
 /// [training](crate::FitConfig), so that two trainings over the same data see the same batches.
-/// Cloning shares the data.
+/// Samples are named by their index, which is enough for one training; what is recorded goes by names
+/// that survive another order, see [`builder`](Self::builder). Cloning shares the data.
 ///
 /// # Example
 ///
@@ -36,24 +38,29 @@ use crate::data::outputs::Recalled;
 /// });
 /// assert_eq!(data.len(), 2);
 /// ```
-pub struct DistillData<I> {
-    source: Arc<dyn Source<I>>,
-    draw: Option<Arc<Draw<I>>>,
+pub struct DistillData<I, J = I> {
+    source: Arc<dyn Source<I, J>>,
+    images: Option<Arc<ToImages<I>>>,
+    recorded: Vec<Arc<dyn RecordedOutputs>>,
+    /// Tells apart the indices of two datasets; 0 where names are more than an index.
+    scope: u64,
 }
 
 /// Images `[N, C, H, W]` of a batch of inputs.
-type Draw<I> = dyn Fn(&I) -> Tensor<4> + Send + Sync;
+type ToImages<I> = dyn Fn(&I) -> Tensor<4> + Send + Sync;
 
-impl<I> Clone for DistillData<I> {
+impl<I, J> Clone for DistillData<I, J> {
     fn clone(&self) -> Self {
         Self {
             source: self.source.clone(),
-            draw: self.draw.clone(),
+            images: self.images.clone(),
+            recorded: self.recorded.clone(),
+            scope: self.scope,
         }
     }
 }
 
-impl<I> std::fmt::Debug for DistillData<I> {
+impl<I, J> std::fmt::Debug for DistillData<I, J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DistillData")
             .field("len", &self.len())
@@ -61,69 +68,58 @@ impl<I> std::fmt::Debug for DistillData<I> {
     }
 }
 
-impl<I> DistillData<I> {
-    /// A dataset and the batcher for its items.
-    pub fn new<D, Item, B>(dataset: D, batcher: B) -> Self
-    where
-        D: Dataset<Item> + 'static,
-        B: Batcher<Item, DistillBatch<I>> + 'static,
-        Item: 'static,
-    {
+impl<I, J> DistillData<I, J> {
+    pub(crate) fn of(source: impl Source<I, J> + 'static) -> Self {
+        static SCOPES: AtomicU64 = AtomicU64::new(1);
+        let scope = match source.is_named() {
+            true => 0,
+            false => SCOPES.fetch_add(1, Ordering::Relaxed),
+        };
         Self {
-            source: Arc::new(Batched {
-                dataset,
-                batcher,
-                _item: PhantomData,
-            }),
-            draw: None,
+            source: Arc::new(source),
+            images: None,
+            recorded: Vec::new(),
+            scope,
         }
     }
 
-    /// Says how inputs look, for the samples that a [page](crate::Report::save_html) shows: as images
-    /// `[N, C, H, W]` of one channel or three. Inputs that are such tensors need no word of it.
+    /// Says how inputs look, for the samples that an [HTML report](crate::Report::save_html) shows: as
+    /// images `[N, C, H, W]` of one channel or three. Inputs that are such tensors need it not.
     ///
     /// # Example
     ///
     /// ```
-    /// # use burn::{data::dataset::InMemDataset, tensor::{Device, Tensor}};
-    /// # use burn_distill::{DistillBatch, DistillData};
-    /// # let data = DistillData::from_fn(InMemDataset::new(vec![0]), |_: Vec<i32>, device: &Device| {
-    /// #     DistillBatch::new(Tensor::<2>::zeros([1, 784], device))
-    /// # });
+    /// use burn::{data::dataset::InMemDataset, tensor::{Device, Tensor}};
+    /// use burn_distill::{DistillBatch, DistillData};
+    ///
     /// // Digits of 28 by 28 pixels that a perceptron sees flat.
-    /// let data = data.with_pictures(|input| input.clone().reshape([-1, 1, 28, 28]));
+    /// let data = DistillData::from_fn(InMemDataset::new(vec![0]), |_: Vec<i32>, device: &Device| {
+    ///     DistillBatch::new(Tensor::<2>::zeros([1, 784], device))
+    /// })
+    /// .with_images(|input| input.clone().reshape([-1, 1, 28, 28]));
+    /// assert_eq!(data.len(), 1);
     /// ```
     #[must_use]
-    pub fn with_pictures<F>(mut self, draw: F) -> Self
+    pub fn with_images<F>(mut self, images: F) -> Self
     where
         F: Fn(&I) -> Tensor<4> + Send + Sync + 'static,
     {
-        self.draw = Some(Arc::new(draw));
+        self.images = Some(Arc::new(images));
         self
     }
 
     /// Images of inputs, where it is known how they look.
-    pub(crate) fn pictures(&self, input: &I) -> Option<Tensor<4>>
+    pub(crate) fn images(&self, input: &I) -> Option<Tensor<4>>
     where
         I: 'static,
     {
-        match &self.draw {
-            Some(draw) => Some(draw(input)),
+        match &self.images {
+            Some(images) => Some(images(input)),
             None => (input as &dyn Any).downcast_ref::<Tensor<4>>().cloned(),
         }
     }
 
-    /// A dataset and a closure that makes a batch of its items.
-    pub fn from_fn<D, Item, F>(dataset: D, batch: F) -> Self
-    where
-        D: Dataset<Item> + 'static,
-        F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync + 'static,
-        Item: 'static,
-    {
-        Self::new(dataset, BatchFn(batch))
-    }
-
-    /// The number of samples.
+    /// The number of samples, each view counted.
     pub fn len(&self) -> usize {
         self.source.len()
     }
@@ -131,6 +127,11 @@ impl<I> DistillData<I> {
     /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many views each sample has.
+    pub fn views(&self) -> u32 {
+        self.source.views()
     }
 
     /// One batch of the samples with these indices.
@@ -142,65 +143,65 @@ impl<I> DistillData<I> {
         &self,
         indices: Vec<usize>,
         device: &Device,
-    ) -> Result<DistillBatch<I>, DatasetError> {
-        self.source.batch(indices, device)
+    ) -> Result<DistillBatch<I, J>, DatasetError> {
+        self.source.batch(indices, device, self.is_recorded())
+    }
+
+    /// The same with the names of the samples, which cost a hash of their content where that is the name.
+    pub(crate) fn named_batch(
+        &self,
+        indices: Vec<usize>,
+        device: &Device,
+    ) -> Result<DistillBatch<I, J>, DatasetError> {
+        self.source.batch(indices, device, true)
+    }
+
+    /// The names of the samples with these indices.
+    pub(crate) fn names(&self, indices: Vec<usize>) -> Result<Vec<Name>, DatasetError> {
+        self.source.names(indices)
+    }
+
+    /// Whether samples have names that survive another order of the data.
+    pub(crate) fn is_named(&self) -> bool {
+        self.source.is_named()
+    }
+
+    /// What tells names of this data from those of other data; 0 where the names do so by themselves.
+    pub(crate) fn scope(&self) -> u64 {
+        self.scope
+    }
+
+    pub(crate) fn with_recorded(mut self, recorded: Arc<dyn RecordedOutputs>) -> Self {
+        self.recorded.push(recorded);
+        self
+    }
+
+    /// The data alone, without recorded outputs.
+    pub(crate) fn without_recorded(mut self) -> Self {
+        self.recorded.clear();
+        self
+    }
+
+    /// The recorded outputs that belong to the data.
+    pub(crate) fn recorded(&self) -> &[Arc<dyn RecordedOutputs>] {
+        &self.recorded
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        !self.recorded.is_empty()
     }
 }
 
 /// Hides the type of the items.
-trait Source<I>: Send + Sync {
+pub(crate) trait Source<I, J>: Send + Sync {
     fn len(&self) -> usize;
-    fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I>, DatasetError>;
-}
-
-struct Batched<D, B, Item> {
-    dataset: D,
-    batcher: B,
-    _item: PhantomData<fn(Item)>,
-}
-
-impl<I, D, B, Item> Source<I> for Batched<D, B, Item>
-where
-    D: Dataset<Item>,
-    B: Batcher<Item, DistillBatch<I>>,
-{
-    fn len(&self) -> usize {
-        self.dataset.len()
-    }
-
-    fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I>, DatasetError> {
-        let items = self.dataset.get_many(indices.clone())?;
-        let mut batch = self.batcher.batch(items, device);
-        batch.indices = indices;
-        // A batcher has no way to return it.
-        if let Some(Recalled {
-            outputs: Err(error),
-            ..
-        }) = &batch.recalled
-        {
-            return Err(DatasetError::new(error.clone()));
-        }
-        Ok(batch)
-    }
-}
-
-/// A closure as a batcher; see [`batch_fn`].
-#[derive(Debug, Clone)]
-pub struct BatchFn<F>(F);
-
-/// A batcher from a closure that makes a batch of items.
-pub fn batch_fn<Item, I, F>(batch: F) -> BatchFn<F>
-where
-    F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync,
-{
-    BatchFn(batch)
-}
-
-impl<I, Item, F> Batcher<Item, DistillBatch<I>> for BatchFn<F>
-where
-    F: Fn(Vec<Item>, &Device) -> DistillBatch<I> + Send + Sync,
-{
-    fn batch(&self, items: Vec<Item>, device: &Device) -> DistillBatch<I> {
-        (self.0)(items, device)
-    }
+    fn views(&self) -> u32;
+    fn is_named(&self) -> bool;
+    fn names(&self, indices: Vec<usize>) -> Result<Vec<Name>, DatasetError>;
+    fn batch(
+        &self,
+        indices: Vec<usize>,
+        device: &Device,
+        with_names: bool,
+    ) -> Result<DistillBatch<I, J>, DatasetError>;
 }

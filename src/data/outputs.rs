@@ -1,252 +1,189 @@
-//! What a model gives to be distilled: its logits, and features by name.
+//! The outputs of a model for one batch: heads and features, both by name.
 
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::data::top_k::TopK;
-use crate::error::Result;
-use crate::ops::single;
+use crate::data::feature::Feature;
+use crate::data::head::Head;
 
-/// A module that can be a teacher or a student.
+/// The name of the head that [`Outputs::new`] and [`Outputs::binary`] make.
+pub(crate) const LOGITS: &str = "logits";
+/// The name of the head that [`Outputs::values`] makes.
+pub(crate) const VALUES: &str = "values";
+
+/// What a model gives for a batch: heads (what it predicts) and features (what it computed on the
+/// way), both by name.
 ///
-/// One method: input in, [`Outputs`] out. `I` is the type of the input, yours to choose; teacher
-/// and student of one distillation share it. No hooks, no layer names to look up: what a loss may
-/// see is what the module says. A teacher that is no module at all is a [closure](crate::teacher_fn).
+/// Most models have one head and are done with [`Outputs::new`]. A term of an objective looks at the
+/// first head unless it [names another](crate::Term::on).
 ///
 /// # Example
 ///
 /// ```
-/// use burn::module::Module;
-/// use burn::nn::{Linear, LinearConfig};
-/// use burn::tensor::{Device, Tensor, activation::relu};
-/// use burn_distill::{Distillable, Outputs};
-///
-/// #[derive(Module, Debug)]
-/// struct Net {
-///     hidden: Linear,
-///     head: Linear,
-/// }
-///
-/// impl Distillable<Tensor<2>> for Net {
-///     fn outputs(&self, images: Tensor<2>) -> Outputs {
-///         let hidden = relu(self.hidden.forward(images));
-///         Outputs::new(self.head.forward(hidden.clone())).with_feature("hidden", hidden)
-///     }
-/// }
+/// use burn::tensor::{Device, Tensor};
+/// use burn_distill::{Head, Outputs};
 ///
 /// let device = Device::flex();
-/// let net = Net {
-///     hidden: LinearConfig::new(784, 32).init(&device),
-///     head: LinearConfig::new(32, 10).init(&device),
-/// };
-/// let outputs = net.outputs(Tensor::zeros([4, 784], &device));
-/// assert_eq!(outputs.logits.dims(), [4, 10]);
+/// let outputs = Outputs::new(Tensor::<2>::zeros([4, 10], &device))
+///     .with_head("box", Head::Continuous(Tensor::zeros([4, 6], &device)))
+///     .with_feature("hidden", Tensor::<2>::zeros([4, 32], &device));
+/// assert_eq!(outputs.logits().dims(), [4, 10]);
+/// assert_eq!(outputs.head_names(), ["logits", "box"]);
 /// ```
-pub trait Distillable<I>: Module + ModuleDisplay + 'static {
-    /// Runs the model on a batch.
-    fn outputs(&self, input: I) -> Outputs;
-
-    /// What the module says as a teacher, outside autodiff. By default it runs on the input; one that
-    /// was [recorded](crate::Recorded) looks at what the batch brings along instead.
-    ///
-    /// # Errors
-    ///
-    /// What keeps it from answering. By default there is nothing.
-    fn teach(&self, input: &I, _recalled: Option<&Recalled>) -> Result<Outputs>
-    where
-        I: Module,
-    {
-        Ok(self.outputs(input.valid()))
-    }
-}
-
-/// What a recorded teacher said of the samples of a batch.
-#[derive(Debug, Clone)]
-pub struct Recalled {
-    pub(crate) outputs: Result<Outputs>,
-    /// The fingerprint of the teacher.
-    pub(crate) teacher: Arc<str>,
-}
-
-/// What a model says about a batch.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Default)]
 pub struct Outputs {
-    /// Unnormalised log-probabilities, `[rows, classes]`, or plain outputs of a regression.
-    pub logits: Tensor<2>,
-    features: Vec<(String, Feature)>,
-    top_k: Option<TopK>,
+    heads: Vec<(Arc<str>, Head)>,
+    features: Vec<(Arc<str>, Feature)>,
 }
 
 impl Outputs {
-    /// Outputs with logits of rank 2, `[N, classes]`, or of any higher rank with the classes on
-    /// the last axis, such as `[N, tokens, vocabulary]`, whose leading axes are flattened to rows.
+    /// One categorical head, named `logits`: a tensor of rank 2, `[N, classes]`, or of any higher rank
+    /// with the classes on the last axis, such as `[N, tokens, vocabulary]`, whose leading axes are
+    /// flattened to rows; or an [`OutputLayer`](crate::OutputLayer), or a [`TopK`](crate::TopK).
+    ///
+    /// Logits of images, `[N, C, H, W]`, go through [`Outputs::images`].
     ///
     /// # Panics
     ///
-    /// Panics if `logits` has rank 1.
-    pub fn new<const D: usize>(logits: Tensor<D>) -> Self {
-        assert!(D >= 2, "logits have a row and a class axis, got rank {D}");
-        Self {
-            logits: logits.flatten(0, D - 2),
-            features: Vec::new(),
-            top_k: None,
-        }
+    /// Panics if a tensor has rank 1.
+    pub fn new(logits: impl Into<Head>) -> Self {
+        Self::features_only().with_head(LOGITS, logits)
     }
 
-    /// Adds the classes that are all that is known of the logits, for
-    /// [losses that ask for no more](crate::loss::SparseSoftTarget).
+    /// One categorical head per pixel, named `logits`, of logits `[N, C, H, W]`. The rows are the
+    /// pixels, image by image, line by line, so targets and masks are `[N, H, W]`.
+    pub fn images(logits: Tensor<4>) -> Self {
+        Self::new(logits.permute([0, 2, 3, 1]))
+    }
+
+    /// One binary head, named `logits`: `L` independent yes-or-no logits per row, `[rows, L]`.
+    pub fn binary(logits: Tensor<2>) -> Self {
+        Self::features_only().with_head(LOGITS, Head::Binary(logits))
+    }
+
+    /// One continuous head, named `values`: real values per row, `[rows, V]`.
+    pub fn values(values: Tensor<2>) -> Self {
+        Self::features_only().with_head(VALUES, Head::Continuous(values))
+    }
+
+    /// No head: a model that is distilled by its features alone.
+    pub fn features_only() -> Self {
+        Self::default()
+    }
+
+    /// Adds a head under a name that terms refer to. A second head of the same name replaces the
+    /// first.
     #[must_use]
-    pub fn with_top_k(mut self, top_k: TopK) -> Self {
-        self.top_k = Some(top_k);
+    pub fn with_head(mut self, name: impl AsRef<str>, head: impl Into<Head>) -> Self {
+        insert(&mut self.heads, name.as_ref(), head.into());
         self
-    }
-
-    /// The classes that are all that is known of the logits, where it is so.
-    pub fn top_k(&self) -> Option<&TopK> {
-        self.top_k.as_ref()
     }
 
     /// Adds an intermediate feature of rank 2, 3 or 4 under a name that losses refer to. A second
     /// feature of the same name replaces the first.
     #[must_use]
-    pub fn with_feature(mut self, name: impl Into<String>, feature: impl Into<Feature>) -> Self {
-        let name = name.into();
-        self.features.retain(|(other, _)| *other != name);
-        self.features.push((name, feature.into()));
+    pub fn with_feature(mut self, name: impl AsRef<str>, feature: impl Into<Feature>) -> Self {
+        insert(&mut self.features, name.as_ref(), feature.into());
         self
+    }
+
+    /// The head of this name.
+    pub fn head(&self, name: &str) -> Option<&Head> {
+        find(&self.heads, name)
+    }
+
+    /// All heads with their names, the first one first.
+    pub fn heads(&self) -> impl Iterator<Item = (&str, &Head)> {
+        self.heads.iter().map(|(name, head)| (name.as_ref(), head))
+    }
+
+    /// The names of all heads, in the order in which they were added.
+    pub fn head_names(&self) -> Vec<String> {
+        self.heads
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .collect()
+    }
+
+    /// The first head with its name, where there is one.
+    pub fn first_head(&self) -> Option<(&str, &Head)> {
+        self.heads().next()
+    }
+
+    /// The logits, labels or values of the first head as a tensor, `[rows, width]`; see
+    /// [`Head::tensor`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no head.
+    pub fn logits(&self) -> Tensor<2> {
+        let (_, head) = self.first_head().expect("the outputs have a head");
+        head.tensor()
     }
 
     /// The feature of this name.
     pub fn feature(&self, name: &str) -> Option<&Feature> {
-        let found = self.features.iter().find(|(other, _)| other == name);
-        found.map(|(_, feature)| feature)
+        find(&self.features, name)
     }
 
     /// The names of all features, in the order in which they were added.
     pub fn feature_names(&self) -> Vec<String> {
-        self.features.iter().map(|(name, _)| name.clone()).collect()
+        (self.features.iter())
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 
     /// All features with their names.
     pub fn features(&self) -> impl Iterator<Item = (&str, &Feature)> {
-        self.features.iter().map(|(n, f)| (n.as_str(), f))
+        self.features.iter().map(|(n, f)| (n.as_ref(), f))
     }
 
-    /// The outputs in [single precision](single), or `None` where nothing of them is in half.
-    pub(crate) fn in_single(&self) -> Option<Self> {
-        let is_half = |dtype| matches!(dtype, DType::F16 | DType::BF16);
+    /// Whether any head or feature is in half precision.
+    pub(crate) fn is_half(&self) -> bool {
+        let half = |dtype| matches!(dtype, DType::F16 | DType::BF16);
         let mut features = self.features.iter();
-        let found = is_half(self.logits.dtype()) || features.any(|(_, f)| is_half(f.dtype()));
-        found.then(|| Self {
-            logits: single(self.logits.clone()),
-            features: (self.features.iter())
-                .map(|(name, feature)| (name.clone(), feature.clone().in_single()))
-                .collect(),
-            top_k: self.top_k.clone(),
-        })
+        self.heads.iter().any(|(_, head)| head.is_half())
+            || features.any(|(_, feature)| half(feature.dtype()))
+    }
+
+    /// The outputs in single precision, or `None` where nothing of them is in
+    /// half.
+    pub(crate) fn in_single(&self) -> Option<Self> {
+        self.is_half()
+            .then(|| self.clone().map(Head::in_single, Feature::in_single))
     }
 
     pub(crate) fn without_autodiff(self) -> Self {
-        let features = self.features.into_iter();
-        Self {
-            logits: self.logits.without_autodiff(),
-            features: features.map(|(n, f)| (n, f.without_autodiff())).collect(),
-            top_k: self.top_k,
-        }
+        self.map(Head::without_autodiff, Feature::without_autodiff)
     }
 
     pub(crate) fn moved_to(self, device: &Device) -> Self {
-        let features = self.features.into_iter();
+        self.map(|head| head.moved_to(device), |f| f.moved_to(device))
+    }
+
+    /// The outputs with every head and every feature changed.
+    pub(crate) fn map(
+        self,
+        head: impl Fn(Head) -> Head,
+        feature: impl Fn(Feature) -> Feature,
+    ) -> Self {
+        let (heads, features) = (self.heads.into_iter(), self.features.into_iter());
         Self {
-            logits: self.logits.to_device(device),
-            features: features.map(|(n, f)| (n, f.moved_to(device))).collect(),
-            top_k: self.top_k.map(|top_k| top_k.moved_to(device)),
+            heads: heads.map(|(name, h)| (name, head(h))).collect(),
+            features: features.map(|(name, f)| (name, feature(f))).collect(),
         }
     }
 }
 
-/// An intermediate output of a model.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Feature {
-    /// `[N, D]`: one vector per sample.
-    Rank2(Tensor<2>),
-    /// `[N, T, D]`: one vector per token.
-    Rank3(Tensor<3>),
-    /// `[N, C, H, W]`: feature maps of a convolution.
-    Rank4(Tensor<4>),
+fn find<'a, T>(all: &'a [(Arc<str>, T)], name: &str) -> Option<&'a T> {
+    let found = all.iter().find(|(other, _)| other.as_ref() == name);
+    found.map(|(_, value)| value)
 }
 
-impl Feature {
-    /// The shape.
-    pub fn shape(&self) -> Vec<usize> {
-        match self {
-            Feature::Rank2(t) => t.dims().to_vec(),
-            Feature::Rank3(t) => t.dims().to_vec(),
-            Feature::Rank4(t) => t.dims().to_vec(),
-        }
-    }
-
-    /// The width: the axis that a projector changes, `D` of `[N, D]` and `[N, T, D]`, `C` of
-    /// `[N, C, H, W]`.
-    pub fn width(&self) -> usize {
-        match self {
-            Feature::Rank2(t) => t.dims()[1],
-            Feature::Rank3(t) => t.dims()[2],
-            Feature::Rank4(t) => t.dims()[1],
-        }
-    }
-
-    fn dtype(&self) -> DType {
-        match self {
-            Feature::Rank2(t) => t.dtype(),
-            Feature::Rank3(t) => t.dtype(),
-            Feature::Rank4(t) => t.dtype(),
-        }
-    }
-
-    fn in_single(self) -> Self {
-        match self {
-            Feature::Rank2(t) => Feature::Rank2(single(t)),
-            Feature::Rank3(t) => Feature::Rank3(single(t)),
-            Feature::Rank4(t) => Feature::Rank4(single(t)),
-        }
-    }
-
-    pub(crate) fn without_autodiff(self) -> Self {
-        match self {
-            Feature::Rank2(t) => Feature::Rank2(t.without_autodiff()),
-            Feature::Rank3(t) => Feature::Rank3(t.without_autodiff()),
-            Feature::Rank4(t) => Feature::Rank4(t.without_autodiff()),
-        }
-    }
-
-    fn moved_to(self, device: &Device) -> Self {
-        match self {
-            Feature::Rank2(t) => Feature::Rank2(t.to_device(device)),
-            Feature::Rank3(t) => Feature::Rank3(t.to_device(device)),
-            Feature::Rank4(t) => Feature::Rank4(t.to_device(device)),
-        }
-    }
-}
-
-impl From<Tensor<2>> for Feature {
-    fn from(tensor: Tensor<2>) -> Self {
-        Self::Rank2(tensor)
-    }
-}
-
-impl From<Tensor<3>> for Feature {
-    fn from(tensor: Tensor<3>) -> Self {
-        Self::Rank3(tensor)
-    }
-}
-
-impl From<Tensor<4>> for Feature {
-    fn from(tensor: Tensor<4>) -> Self {
-        Self::Rank4(tensor)
+fn insert<T>(all: &mut Vec<(Arc<str>, T)>, name: &str, value: T) {
+    match all.iter_mut().find(|(other, _)| other.as_ref() == name) {
+        Some((_, old)) => *old = value,
+        None => all.push((name.into(), value)),
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn headers() -> Vec<Header> {
     ];
     let header = |logits| Header {
         teacher: "a teacher".into(),
+        heads: Vec::new(),
         classes: 8,
         logits,
         features: features.to_vec(),

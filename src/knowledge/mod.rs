@@ -1,9 +1,9 @@
 //! Recorded knowledge: the outputs of a teacher, written once and read many times.
 //!
-//! [`record`](fn@record) runs a teacher over [`Samples`] once. Afterwards
-//! [`Samples::with_knowledge`], or [`with_knowledge`](KnowledgeDataset::with_knowledge) of any dataset,
-//! and a [`KnowledgeBatcher`] bring what it said along with every batch, and
-//! [`Recorded`](crate::Recorded) stands in its place. The documentation of `record` has all of it in code.
+//! [`record`](fn@record) runs a teacher over [data](crate::DistillData) once. Afterwards
+//! [`Recorded`](crate::Recorded) stands in its place, or
+//! [`with_knowledge`](crate::DistillData::with_knowledge) brings its outputs along with the data. The
+//! documentation of `record` has all of it in code.
 //!
 //! A [`Store`] is a directory of [safetensors](https://huggingface.co/docs/safetensors) files, which other
 //! programs open, and a JSON manifest. Its [`Writer`] takes plain numbers, from whatever teacher:
@@ -16,6 +16,7 @@
 //! # let directory = directory.path();
 //! let header = Header {
 //!     teacher: "a digest of its weights".into(),
+//!     heads: Vec::new(),
 //!     classes: 4,
 //!     logits: LogitsFormat::TopK {
 //!         k: 2,
@@ -45,11 +46,13 @@
 //! # }
 //! ```
 
+pub(crate) mod capture;
 pub(crate) mod format;
-pub(crate) mod recall;
+pub(crate) mod heads;
+pub(crate) mod probe;
+pub(crate) mod options;
 pub(crate) mod record;
 pub(crate) mod recorded;
-pub(crate) mod samples;
 pub(crate) mod store;
 
 #[doc(hidden)]
@@ -59,15 +62,14 @@ pub mod fuzzing;
 #[path = "tests/kit.rs"]
 mod testing;
 
+pub use crate::data::key::{Key, SampleId, content_id};
 pub use crate::knowledge::format::header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-pub use crate::knowledge::format::key::{DataFingerprint, Key, SampleId};
-pub use crate::knowledge::format::rows::{BatchFeature, BatchLogits, Rows};
+pub use crate::knowledge::format::rows::{BatchLogits, Rows};
 pub use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
-pub use crate::knowledge::recall::{KnowledgeBatcher, KnowledgeDataset, Remembered, WithKnowledge};
-pub use crate::knowledge::record::{RecordFeature, RecordOptions, Recording, record};
-pub use crate::knowledge::samples::{Sample, Samples, content_id};
+pub use crate::knowledge::options::RecordOptions;
+pub use crate::knowledge::record::{Recording, record};
 pub use crate::knowledge::store::Store;
 pub use crate::knowledge::store::writer::{RankChoice, Writer, WriterOptions};
 pub use crate::teacher::fingerprint::fingerprint;

@@ -2,20 +2,22 @@
 
 use burn::tensor::Tensor;
 
-use crate::loss::{Loss, LossContext};
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
 
 /// A loss made of a closure; see [`loss_fn`].
 #[derive(Clone)]
 pub struct CustomLoss<F> {
     name: String,
-    needs_teacher: bool,
+    needs: Needs,
     forward: F,
 }
 
 /// Turns a closure into a loss.
 ///
-/// The closure returns a tensor of shape `[1]`; [`LossContext::mean`] averages one value per row
-/// over the rows that count. Nothing of it is checked before training but its name.
+/// The closure returns a tensor of shape `[1]`; [`LossContext::mean`] averages one value per row with
+/// the weights of the batch. Say what it needs with [`CustomLoss::needing`], and it is checked before
+/// training.
 ///
 /// # Example
 ///
@@ -28,8 +30,8 @@ pub struct CustomLoss<F> {
 /// use burn_distill::Outputs;
 ///
 /// let total_variation = loss_fn("total_variation", |context: &LossContext<'_>| {
-///     let p = softmax(context.teacher().logits.clone(), 1);
-///     let q = softmax(context.student.logits.clone(), 1);
+///     let p = softmax(context.teacher_logits(), 1);
+///     let q = softmax(context.logits(), 1);
 ///     context.mean((p - q).abs().sum_dim(1).squeeze_dim(1) / 2.0)
 /// });
 ///
@@ -41,20 +43,20 @@ pub struct CustomLoss<F> {
 /// ```
 pub fn loss_fn<F>(name: impl Into<String>, forward: F) -> CustomLoss<F>
 where
-    F: Fn(&LossContext<'_>) -> Tensor<1> + Send + Sync,
+    F: Fn(&LossContext<'_>) -> Tensor<1> + Send + Sync + 'static,
 {
     CustomLoss {
         name: name.into(),
-        needs_teacher: true,
+        needs: Needs::teacher(),
         forward,
     }
 }
 
 impl<F> CustomLoss<F> {
-    /// Says that the closure does not look at the teacher.
+    /// Says what the closure needs; by default it is a teacher and nothing else.
     #[must_use]
-    pub fn without_teacher(mut self) -> Self {
-        self.needs_teacher = false;
+    pub fn needing(mut self, needs: Needs) -> Self {
+        self.needs = needs;
         self
     }
 }
@@ -69,14 +71,14 @@ impl<F> std::fmt::Debug for CustomLoss<F> {
 
 impl<F> Loss for CustomLoss<F>
 where
-    F: Fn(&LossContext<'_>) -> Tensor<1> + Send + Sync,
+    F: Fn(&LossContext<'_>) -> Tensor<1> + Send + Sync + 'static,
 {
     fn name(&self) -> String {
         self.name.clone()
     }
 
-    fn needs_teacher(&self) -> bool {
-        self.needs_teacher
+    fn needs(&self) -> Needs {
+        self.needs.clone()
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {

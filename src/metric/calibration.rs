@@ -2,102 +2,107 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Int, Tensor, TensorReadError};
+use burn::tensor::{Int, Tensor, TensorReadError};
 use burn::train::metric::{
     Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
     SerializedEntry, format_float,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::metric::fidelity::{FidelityInput, correct};
+use crate::data::head::Logits;
+use crate::data::targets::Weights;
+use crate::metric::fidelity::FidelityInput;
+use crate::metric::rows::{Truth, chunk, chunks, confidence, floats, ints, top_class};
 
 /// The number of bins of Guo et al.
 const BINS: usize = 15;
 
-/// The answers of which a model is about as sure.
+/// The predictions of which a model is about as sure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReliabilityBin {
     /// How sure it is on average, from 0 to 1.
     pub confidence: f64,
-    /// How many of them are right, from 0 to 1.
+    /// The fraction of them that is right, from 0 to 1.
     pub accuracy: f64,
     /// How many there are.
     pub samples: usize,
 }
 
 /// Confidence and accuracy in bins of equal width over the confidence.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Bins {
-    /// Rows, summed confidence and right answers of each bin.
-    bins: [(usize, f64, f64); BINS],
+    bins: [Bin; BINS],
 }
 
-impl Default for Bins {
-    fn default() -> Self {
-        Self {
-            bins: [(0, 0.0, 0.0); BINS],
-        }
-    }
+#[derive(Debug, Clone, Copy, Default)]
+struct Bin {
+    rows: usize,
+    weight: f64,
+    /// The weighted sum of the confidence.
+    confidence: f64,
+    /// The weight of the right predictions.
+    right: f64,
 }
 
 impl Bins {
-    /// Counts a batch.
-    pub fn add(
-        &mut self,
-        logits: &Tensor<2>,
-        labels: &Tensor<1, Int>,
-        mask: Option<&Tensor<1, Bool>>,
-    ) -> Result<(), TensorReadError> {
-        let confidence = softmax(logits.clone(), 1).max_dim(1);
-        let right = correct(logits, labels).unsqueeze_dim::<2>(1);
-        let counts = match mask {
-            Some(mask) => mask.clone().float().unsqueeze_dim(1),
-            None => right.ones_like(),
-        };
-        let rows = Tensor::cat(vec![confidence, right, counts], 1).try_into_data()?;
-        let rows: Vec<f64> = rows.iter::<f64>().collect();
-        for row in rows.chunks_exact(3).filter(|row| row[2] > 0.0) {
-            // A bin holds its upper bound: (i/15, (i+1)/15].
-            let bin = ((row[0] * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-            let (rows, confidence, right) = &mut self.bins[bin];
-            *rows += 1;
-            *confidence += row[0];
-            *right += row[1];
+    /// Counts one prediction of a weight above 0.
+    pub fn add(&mut self, confidence: f64, is_right: bool, weight: f64) {
+        // A bin includes its upper bound: (i/15, (i+1)/15].
+        let at = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        let bin = &mut self.bins[at];
+        bin.rows += 1;
+        bin.weight += weight;
+        bin.confidence += weight * confidence;
+        bin.right += weight * f64::from(is_right);
+    }
+
+    /// Counts the labelled rows of a batch.
+    fn add_batch(&mut self, logits: &Logits, truth: &Truth) -> Result<(), TensorReadError> {
+        for rows in chunks(logits.shape()) {
+            let logits = chunk(logits, rows.clone());
+            let [confidences] = floats([confidence(&logits)])?;
+            let [classes] = ints([top_class(&logits)])?;
+            for ((row, confidence), class) in rows.zip(confidences).zip(classes) {
+                if let Some(label) = truth.label(row) {
+                    self.add(confidence, class as usize == label, truth.weight(row));
+                }
+            }
         }
         Ok(())
     }
 
-    /// What fell into each bin that is not empty, the least sure first.
+    /// Each bin that is not empty, the least sure first.
     pub fn filled(&self) -> Vec<ReliabilityBin> {
-        let filled = self.bins.iter().filter(|(rows, ..)| *rows > 0);
+        let filled = self.bins.iter().filter(|bin| bin.rows > 0);
         filled
-            .map(|(rows, confidence, right)| ReliabilityBin {
-                confidence: confidence / *rows as f64,
-                accuracy: right / *rows as f64,
-                samples: *rows,
+            .map(|bin| ReliabilityBin {
+                confidence: bin.confidence / bin.weight,
+                accuracy: bin.right / bin.weight,
+                samples: bin.rows,
             })
             .collect()
     }
 
-    /// `Σ_b |b|/N · |accuracy(b) − confidence(b)|`; `None` where nothing was counted.
+    /// `Σ_b w(b)/Σw · |accuracy(b) − confidence(b)|`; `None` where nothing was counted.
     pub fn error(&self) -> Option<f64> {
-        let rows: usize = self.bins.iter().map(|(rows, ..)| rows).sum();
+        let weight: f64 = self.bins.iter().map(|bin| bin.weight).sum();
         let gaps = self
             .bins
             .iter()
-            .map(|(_, conf, right)| (right - conf).abs());
-        (rows > 0).then(|| gaps.sum::<f64>() / rows as f64)
+            .map(|bin| (bin.right - bin.confidence).abs());
+        (weight > 0.0).then(|| gaps.sum::<f64>() / weight)
     }
 }
 
 /// The expected calibration error, from 0 to 1: the gap between how sure a model is and how often it
-/// is right, over 15 bins of confidence. `None` where the mask leaves no row.
+/// is right, over 15 bins of confidence. `None` where no row has weight and label.
+///
+/// A row whose label is below 0 is left out.
 ///
 /// # Shapes
 ///
-/// - logits: `[N, C]`, labels: `[N]`, mask: `[N]`
+/// - logits: `[N, C]` or a projected head, labels: `[N]`, weights: `[N]`
 ///
 /// # Example
 ///
@@ -117,12 +122,13 @@ impl Bins {
 ///
 /// Guo et al.: On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599, eq. 3.
 pub fn expected_calibration_error(
-    logits: Tensor<2>,
+    logits: impl Into<Logits>,
     labels: Tensor<1, Int>,
-    mask: Option<Tensor<1, Bool>>,
+    weights: Option<&Weights>,
 ) -> Option<f64> {
     let mut bins = Bins::default();
-    bins.add(&logits, &labels, mask.as_ref())
+    let truth = Truth::read(Some(&labels), weights).expect("the device can be read");
+    bins.add_batch(&logits.into(), &truth)
         .expect("the device can be read");
     bins.error()
 }
@@ -142,7 +148,7 @@ impl Default for CalibrationErrorMetric {
 }
 
 impl CalibrationErrorMetric {
-    /// A metric that has seen nothing.
+    /// A metric without any rows so far.
     pub fn new() -> Self {
         Self {
             name: Arc::new("calibration error".into()),
@@ -170,9 +176,7 @@ impl Metric for CalibrationErrorMetric {
         input: &FidelityInput,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        if let Some(labels) = &input.labels {
-            self.bins.add(&input.student, labels, input.mask.as_ref())?;
-        }
+        self.bins.add_batch(&input.student, &input.truth()?)?;
         self.compute()
     }
 
@@ -204,3 +208,7 @@ impl Numeric for CalibrationErrorMetric {
         NumericEntry::Final(self.bins.error().unwrap_or(f64::NAN))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/calibration.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! How far apart two models' weights are.
+//! The distance between two models' weights.
 
 use std::collections::HashMap;
 
@@ -82,5 +82,23 @@ impl ModuleVisitor for Collector {
         let values = data.iter::<f64>().collect();
         let shape = data.shape().to_vec();
         self.parameters.insert(self.path.join("."), (shape, values));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::loss::modules::LossModules;
+
+    #[test]
+    fn a_module_of_a_hidden_type_has_the_same_paths() {
+        let [teacher, student] = [(); 2].map(|()| LinearConfig::new(3, 2).init(&Device::flex()));
+        let known = parameter_distance(&teacher, &student);
+        let hidden = parameter_distance(&LossModules::new(teacher), &student);
+        assert_eq!((hidden.compared, hidden.of), (2, 2));
+        assert!(known.distance > 0.0 && (hidden.distance - known.distance).abs() < 1e-9);
     }
 }

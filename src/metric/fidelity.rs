@@ -1,34 +1,27 @@
-//! Answers and probabilities of student and teacher, compared.
+//! Predictions and probabilities of student and teacher, compared.
 
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Int, Tensor, TensorReadError};
-use burn::train::metric::state::{FormatOptions, NumericMetricState};
+use burn::tensor::{Int, Tensor, TensorReadError};
 use burn::train::metric::{
     Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
-    SerializedEntry,
+    SerializedEntry, format_float,
 };
 
-use crate::ops::divergence;
-use crate::ops::vectors::mean_rows;
+use crate::data::head::Logits;
+use crate::data::targets::Weights;
+use crate::metric::mean::Mean;
+use crate::metric::rows::{Truth, chunk, chunks, compare, floats, ints, top_class};
+use crate::ops::formula::Formula;
 
-/// One per row where the largest logit is the label's, else zero.
-pub(crate) fn correct(logits: &Tensor<2>, labels: &Tensor<1, Int>) -> Tensor<1> {
-    let predicted: Tensor<1, Int> = logits.clone().argmax(1).squeeze_dim(1);
-    predicted.equal(labels.clone()).float()
-}
-
-/// One per row where both have their largest logit in one place, else zero.
-pub(crate) fn agreeing(student: &Tensor<2>, teacher: &Tensor<2>) -> Tensor<1> {
-    let answers: Tensor<1, Int> = teacher.clone().argmax(1).squeeze_dim(1);
-    correct(student, &answers)
-}
-
-/// The share of rows whose largest logit is the label's, from 0 to 1.
+/// The fraction of rows whose largest logit is the label's, from 0 to 1; 0 where no row has weight and
+/// label.
+///
+/// A row whose label is below 0 is left out.
 ///
 /// # Shapes
 ///
-/// - logits: `[N, C]`, labels: `[N]`, mask: `[N]`
+/// - logits: `[N, C]` or a projected head, labels: `[N]`, weights: `[N]`
 ///
 /// # Example
 ///
@@ -37,39 +30,71 @@ pub(crate) fn agreeing(student: &Tensor<2>, teacher: &Tensor<2>) -> Tensor<1> {
 /// use burn_distill::metric::accuracy;
 ///
 /// let device = Device::flex();
-/// let logits = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-/// let labels = Tensor::<1, Int>::from_ints([0, 0], &device);
+/// let logits = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], &device);
+/// let labels = Tensor::<1, Int>::from_ints([0, 0, -1], &device);
 /// assert_eq!(accuracy(logits, labels, None), 0.5);
 /// ```
-pub fn accuracy(logits: Tensor<2>, labels: Tensor<1, Int>, mask: Option<Tensor<1, Bool>>) -> f64 {
-    mean_rows(correct(&logits, &labels), mask.as_ref()).into_scalar()
+pub fn accuracy(
+    logits: impl Into<Logits>,
+    labels: Tensor<1, Int>,
+    weights: Option<&Weights>,
+) -> f64 {
+    let logits = logits.into();
+    let input = FidelityInput::new(logits.clone(), logits).with_labels(labels);
+    mean(Fidelity::StudentAccuracy, input, weights)
 }
 
-/// The share of rows for which student and teacher give the same answer, from 0 to 1; top-1
+/// The fraction of rows for which student and teacher predict the same class, from 0 to 1; top-1
 /// agreement.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`, mask: `[N]`
+/// - student, teacher: `[N, C]` or projected heads, weights: `[N]`
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_distill::Weights;
+/// use burn_distill::metric::agreement;
+///
+/// let device = Device::flex();
+/// let student = Tensor::<2>::from_floats([[1.0, 0.0], [1.0, 0.0]], &device);
+/// let teacher = Tensor::<2>::from_floats([[5.0, 0.0], [0.0, 5.0]], &device);
+/// let weights = Weights::from(Tensor::<1>::from_floats([3.0, 1.0], &device));
+/// assert_eq!(agreement(student, teacher, Some(&weights)), 0.75);
+/// ```
 ///
 /// # References
 ///
 /// Stanton et al.: Does Knowledge Distillation Really Work?, 2021, arXiv:2106.05945.
-pub fn agreement(student: Tensor<2>, teacher: Tensor<2>, mask: Option<Tensor<1, Bool>>) -> f64 {
-    mean_rows(agreeing(&student, &teacher), mask.as_ref()).into_scalar()
+pub fn agreement(
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
+    weights: Option<&Weights>,
+) -> f64 {
+    mean(
+        Fidelity::Agreement,
+        FidelityInput::new(student, teacher),
+        weights,
+    )
 }
 
-/// The mean divergence `KL(p ‖ q)` over rows, in nats, `p` and `q` the probabilities of two sets of
-/// logits.
+/// The weighted mean of the divergence `KL(p ‖ q)` over rows, in nats, `p` and `q` the probabilities of
+/// two sets of logits.
 ///
 /// The first argument is the reference: `kl_divergence(teacher, student, None)` asks how badly the
-/// student predicts what the teacher says, the other order how much probability the student puts
-/// where the teacher has little. A class that only `q` rules out with −∞ makes it large rather than
+/// student predicts what the teacher predicts, the other order how much probability the student puts
+/// where the teacher has little. A class that only `q` masks with −∞ makes it large rather than
 /// infinite: there its probability counts as 1.2e-38.
 ///
 /// # Shapes
 ///
-/// - p, q: logits, `[N, C]`, mask: `[N]`
+/// - p, q: logits, `[N, C]`, or projected heads; weights: `[N]`
+///
+/// # Panics
+///
+/// Panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -83,15 +108,29 @@ pub fn agreement(student: Tensor<2>, teacher: Tensor<2>, mask: Option<Tensor<1, 
 /// // 3/4·ln(3/2) + 1/4·ln(1/2)
 /// assert!((kl_divergence(p, q, None) - 0.13081).abs() < 1e-5);
 /// ```
-pub fn kl_divergence(p: Tensor<2>, q: Tensor<2>, mask: Option<Tensor<1, Bool>>) -> f64 {
-    mean_rows(divergence(&q, &p, 1.0).value, mask.as_ref()).into_scalar()
+pub fn kl_divergence(p: impl Into<Logits>, q: impl Into<Logits>, weights: Option<&Weights>) -> f64 {
+    mean(
+        Fidelity::KlTeacherStudent,
+        FidelityInput::new(q, p),
+        weights,
+    )
 }
 
-/// The share of the gap between a student trained on labels alone and its teacher that distillation
-/// closed: `(distilled − labels alone) / (teacher − labels alone)`.
+fn mean(kind: Fidelity, input: FidelityInput, weights: Option<&Weights>) -> f64 {
+    let input = FidelityInput {
+        weights: weights.cloned(),
+        ..input
+    };
+    let mean = kind.mean(&input).expect("the device can be read");
+    mean.get().unwrap_or(0.0)
+}
+
+/// The fraction of the gap between the supervised baseline and the teacher that distillation closed:
+/// `(distilled − baseline) / (teacher − baseline)`.
 ///
-/// Above 1 the student has overtaken its teacher, below 0 distillation hurt. `None` where the
-/// teacher is no better than the student without it, since then there is no gap.
+/// Above 1 the student has overtaken its teacher, below 0 distillation hurt. `None` where the teacher is
+/// no better than the baseline, since then there is no gap. The numbers are such that higher is better;
+/// of an error take the negative.
 ///
 /// # Example
 ///
@@ -101,32 +140,34 @@ pub fn kl_divergence(p: Tensor<2>, q: Tensor<2>, mask: Option<Tensor<1, Bool>>) 
 /// assert_eq!(gap_recovered(0.75, 0.25, 0.5), Some(0.5));
 /// assert_eq!(gap_recovered(0.25, 0.25, 0.5), None);
 /// ```
-pub fn gap_recovered(teacher: f64, labels_alone: f64, distilled: f64) -> Option<f64> {
-    let gap = teacher - labels_alone;
-    (gap > 0.0).then(|| (distilled - labels_alone) / gap)
+pub fn gap_recovered(teacher: f64, baseline: f64, distilled: f64) -> Option<f64> {
+    let gap = teacher - baseline;
+    (gap > 0.0).then(|| (distilled - baseline) / gap)
 }
 
-/// What the metrics of this module look at: adapt your step's output to it.
+/// The input of the metrics of this module: adapt your step's output to it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct FidelityInput {
     /// The student's logits, `[N, C]`.
-    pub student: Tensor<2>,
+    pub student: Logits,
     /// The teacher's logits, `[N, C]`.
-    pub teacher: Tensor<2>,
-    /// The true classes, `[N]`; without them accuracy and calibration are not counted.
+    pub teacher: Logits,
+    /// The true classes, `[N]`, below 0 where a row has none; without them accuracy and calibration are
+    /// not measured.
     pub labels: Option<Tensor<1, Int>>,
-    /// The rows that count, `[N]`.
-    pub mask: Option<Tensor<1, Bool>>,
+    /// The weights of the rows, `[N]`; `None` where all are 1.
+    pub weights: Option<Weights>,
 }
 
 impl FidelityInput {
-    /// Logits of both sides, without labels and without a mask.
-    pub fn new(student: Tensor<2>, teacher: Tensor<2>) -> Self {
+    /// Logits of both sides, without labels, all weights 1.
+    pub fn new(student: impl Into<Logits>, teacher: impl Into<Logits>) -> Self {
         Self {
-            student,
-            teacher,
+            student: student.into(),
+            teacher: teacher.into(),
             labels: None,
-            mask: None,
+            weights: None,
         }
     }
 
@@ -137,21 +178,15 @@ impl FidelityInput {
         self
     }
 
-    /// Sets the rows that count.
+    /// Sets the weights of the rows; a mask is weights of 0 and 1.
     #[must_use]
-    pub fn with_mask(mut self, mask: Tensor<1, Bool>) -> Self {
-        self.mask = Some(mask);
+    pub fn with_weights(mut self, weights: impl Into<Weights>) -> Self {
+        self.weights = Some(weights.into());
         self
     }
 
-    pub(crate) fn rows(&self) -> Result<usize, TensorReadError> {
-        match &self.mask {
-            Some(mask) => {
-                let count: i64 = mask.clone().int().sum().try_into_scalar()?;
-                Ok(count as usize)
-            }
-            None => Ok(self.student.dims()[0]),
-        }
+    pub(crate) fn truth(&self) -> Result<Truth, TensorReadError> {
+        Truth::read(self.labels.as_ref(), self.weights.as_ref())
     }
 }
 
@@ -159,7 +194,7 @@ impl FidelityInput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fidelity {
-    /// How often student and teacher give the same answer; see [`agreement`].
+    /// How often student and teacher predict the same class; see [`agreement`].
     Agreement,
     /// How often the student is right; see [`accuracy`].
     StudentAccuracy,
@@ -182,22 +217,52 @@ impl Fidelity {
         }
     }
 
-    fn rows(self, input: &FidelityInput) -> Option<Tensor<1>> {
-        let FidelityInput {
-            student, teacher, ..
-        } = input;
-        Some(match self {
-            Self::Agreement => agreeing(student, teacher),
-            Self::StudentAccuracy => correct(student, input.labels.as_ref()?),
-            Self::TeacherAccuracy => correct(teacher, input.labels.as_ref()?),
-            Self::KlTeacherStudent => divergence(student, teacher, 1.0).value,
-            Self::KlStudentTeacher => divergence(teacher, student, 1.0).value,
-        })
+    /// The mean over the valid rows.
+    fn mean(self, input: &FidelityInput) -> Result<Mean, TensorReadError> {
+        let truth = input.truth()?;
+        let [rows, classes] = input.student.shape();
+        let width = classes.max(input.teacher.shape()[1]);
+        let mut mean = Mean::default();
+        for rows in chunks([rows, width]) {
+            let of = |logits: &Logits| chunk(logits, rows.clone());
+            let is_right = |logits: &Logits| -> Result<Vec<Option<f64>>, TensorReadError> {
+                let [classes] = ints([top_class(&of(logits))])?;
+                let labelled = rows.clone().zip(classes).map(|(row, class)| {
+                    let label = truth.label(row)?;
+                    Some(f64::from(class as usize == label))
+                });
+                Ok(labelled.collect())
+            };
+            let compared = |formula| -> Result<Vec<Option<f64>>, TensorReadError> {
+                let rows = compare(formula, &of(&input.student), &of(&input.teacher));
+                let [values] = floats([rows])?;
+                Ok(values.into_iter().map(Some).collect())
+            };
+            let temperature = 1.0;
+            let values = match self {
+                Self::Agreement => {
+                    let [ours] = ints([top_class(&of(&input.student))])?;
+                    let [theirs] = ints([top_class(&of(&input.teacher))])?;
+                    let pairs = ours.into_iter().zip(theirs);
+                    pairs.map(|(a, b)| Some(f64::from(a == b))).collect()
+                }
+                Self::StudentAccuracy => is_right(&input.student)?,
+                Self::TeacherAccuracy => is_right(&input.teacher)?,
+                Self::KlTeacherStudent => compared(Formula::Divergence { temperature })?,
+                Self::KlStudentTeacher => compared(Formula::Reverse { temperature })?,
+            };
+            for (row, value) in rows.zip(values) {
+                if let Some(value) = value {
+                    mean.add(value, truth.weight(row));
+                }
+            }
+        }
+        Ok(mean)
     }
 }
 
-/// One comparison of student and teacher as a metric of Burn's training engine: the mean over the
-/// rows of an epoch.
+/// One comparison of student and teacher as a metric of Burn's training engine: the weighted mean over
+/// the rows of an epoch.
 ///
 /// # Example
 ///
@@ -219,11 +284,14 @@ impl Fidelity {
 /// metric.update(&FidelityInput::new(student, teacher), &metadata).unwrap();
 /// assert_eq!(metric.final_value().current(), 0.5);
 /// ```
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct FidelityMetric {
     kind: Fidelity,
     name: MetricName,
-    state: NumericMetricState,
+    /// Over the epoch.
+    epoch: Mean,
+    /// Over the last batch.
+    batch: Mean,
 }
 
 impl FidelityMetric {
@@ -232,20 +300,20 @@ impl FidelityMetric {
         Self {
             kind,
             name: Arc::new(kind.name().to_string()),
-            state: NumericMetricState::new(),
+            epoch: Mean::default(),
+            batch: Mean::default(),
         }
     }
 
-    fn format(&self) -> FormatOptions {
-        FormatOptions::new(self.name.clone()).precision(4)
-    }
-}
-
-impl std::fmt::Debug for FidelityMetric {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FidelityMetric")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+    fn entry(&self, value: fn(f64) -> NumericEntry) -> SerializedEntry {
+        let show = |mean: &Mean| mean.get().map_or("-".into(), |mean| format_float(mean, 4));
+        match self.epoch.get() {
+            Some(epoch) => {
+                let shown = format!("epoch {} - batch {}", show(&self.epoch), show(&self.batch));
+                SerializedEntry::new(shown, value(epoch).serialize())
+            }
+            None => SerializedEntry::not_available(None),
+        }
     }
 }
 
@@ -269,32 +337,35 @@ impl Metric for FidelityMetric {
         input: &FidelityInput,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        if let Some(rows) = self.kind.rows(input) {
-            let mean = mean_rows(rows, input.mask.as_ref()).try_into_scalar()?;
-            self.state.update(mean, input.rows()?);
-        }
-        Ok(self.state.compute_update(self.format()))
+        self.batch = self.kind.mean(input)?;
+        self.epoch.join(self.batch);
+        Ok(self.entry(NumericEntry::Value))
     }
 
     fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
+        Ok(self.entry(NumericEntry::Final))
     }
 
     fn clear(&mut self) {
-        self.state.reset();
+        self.epoch = Mean::default();
+        self.batch = Mean::default();
     }
 }
 
 impl Numeric for FidelityMetric {
     fn value(&self) -> Option<NumericEntry> {
-        Some(self.state.current_value())
+        self.batch.get().map(NumericEntry::Value)
     }
 
     fn running_value(&self) -> Option<NumericEntry> {
-        Some(self.state.running_value())
+        self.epoch.get().map(NumericEntry::Value)
     }
 
     fn final_value(&self) -> NumericEntry {
-        self.state.final_value()
+        NumericEntry::Final(self.epoch.get().unwrap_or(f64::NAN))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/fidelity.rs"]
+mod tests;

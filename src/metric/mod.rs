@@ -1,12 +1,13 @@
-//! How far student and teacher are apart: the distillation error, measured.
+//! Measures of how far student and teacher are apart: the distillation error.
 //!
-//! Every measure works alone, as a function of tensors, and inside Burn's training engine, as a
-//! metric:
+//! Every measure works alone, as a function of logits, labels and weights of rows, and inside Burn's
+//! training engine, as a metric. A row whose label is below 0 is left out of the measures on labels, a row
+//! of weight 0 out of all.
 //!
 //! | measure | function | metric |
 //! |---|---|---|
-//! | how often both give one answer | [`agreement`] | [`Fidelity::Agreement`] |
-//! | how often an answer is right | [`accuracy`] | [`Fidelity::StudentAccuracy`], [`Fidelity::TeacherAccuracy`] |
+//! | how often both predict the same class | [`agreement`] | [`Fidelity::Agreement`] |
+//! | how often a prediction is right | [`accuracy`] | [`Fidelity::StudentAccuracy`], [`Fidelity::TeacherAccuracy`] |
 //! | divergence of probabilities | [`kl_divergence`] | [`Fidelity::KlTeacherStudent`], [`Fidelity::KlStudentTeacher`] |
 //! | how far confidence is from accuracy | [`expected_calibration_error`] | [`CalibrationErrorMetric`] |
 //! | what distillation gained | [`gap_recovered`] | |
@@ -15,6 +16,8 @@
 pub(crate) mod calibration;
 pub(crate) mod distance;
 pub(crate) mod fidelity;
+pub(crate) mod mean;
+pub(crate) mod rows;
 
 pub use crate::metric::calibration::{
     CalibrationErrorMetric, ReliabilityBin, expected_calibration_error,

@@ -1,11 +1,17 @@
-//! How many classes student and teacher are compared on where they do not have the same number.
+//! How many classes student and teacher are compared on where they do not have the same number, and
+//! what each term of an objective sees of the outputs.
 
 use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{Head, Logits};
 use crate::data::outputs::Outputs;
-use crate::loss::LossContext;
+use crate::data::targets::Weights;
+use crate::loss::context::LossContext;
+use crate::loss::logits::standardize::standardize;
+use crate::loss::term::Term;
+use crate::ops::vectors::mask_rows;
 
 /// What an objective does where the teacher's logits and the student's have different widths.
 ///
@@ -20,10 +26,9 @@ use crate::loss::LossContext;
 /// # Example
 ///
 /// ```
-/// use burn_distill::{ClassPolicy, ObjectiveConfig};
+/// use burn_distill::{ClassPolicy, Objective};
 ///
-/// # fn main() -> burn_distill::Result<()> {
-/// let config = ObjectiveConfig::from_toml(
+/// let objective = Objective::from_toml(
 ///     r#"
 ///     classes = "truncate"
 ///
@@ -31,9 +36,8 @@ use crate::loss::LossContext;
 ///     loss = { soft_target = { temperature = 2.0 } }
 ///     "#,
 /// )?;
-/// assert_eq!(config.init()?.class_policy(), ClassPolicy::Truncate);
-/// # Ok(())
-/// # }
+/// assert_eq!(objective.class_policy(), ClassPolicy::Truncate);
+/// # Ok::<(), burn_distill::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,7 +47,7 @@ pub enum ClassPolicy {
     #[default]
     Error,
     /// Both sides are cut to the smaller number of classes. Probabilities are over what is left, and
-    /// the student's surplus classes get no gradient: the right choice for entries that nobody uses.
+    /// the student's surplus classes get no gradient: the right choice for unused entries.
     Truncate,
     /// The narrower side is padded with −∞ to the larger number of classes. A wider student learns
     /// that its surplus classes never happen; a narrower one is told how far it is from a teacher
@@ -67,31 +71,56 @@ impl ClassPolicy {
         Aligned { own, compared }
     }
 
+    /// The number of classes at which two heads are compared; `None` where they are not.
+    pub(crate) fn width(self, own: usize, other: usize) -> Option<usize> {
+        match self {
+            Self::Truncate => Some(own.min(other)),
+            Self::Pad => Some(own.max(other)),
+            Self::Error => (own == other).then_some(own),
+        }
+    }
+
+    /// Both sides' outputs with as many classes in each categorical head, where they differ.
     fn at_one_width(self, student: &Outputs, teacher: &Outputs) -> Option<(Outputs, Outputs)> {
-        let classes = [student, teacher].map(|outputs| outputs.logits.dims()[1]);
-        let [fewest, most] = [classes[0].min(classes[1]), classes[0].max(classes[1])];
-        if fewest == most {
+        if self == Self::Error {
             return None;
         }
-        let align = |outputs: &Outputs| match self {
-            Self::Error => None,
-            Self::Truncate => Some(with(outputs, |z| z.narrow(1, 0, fewest))),
-            Self::Pad => Some(with(outputs, |z| {
-                let missing = most - z.dims()[1];
-                match missing {
-                    0 => z,
-                    _ => z.pad([(0, missing)], PadMode::Constant(f32::NEG_INFINITY)),
-                }
-            })),
-        };
-        align(student).zip(align(teacher))
+        let mut changed = None;
+        for (name, ours) in student.heads() {
+            let Some((Head::Categorical(ours), Head::Categorical(theirs))) =
+                Some(ours).zip(teacher.head(name))
+            else {
+                continue;
+            };
+            let [own, other] = [ours.shape()[1], theirs.shape()[1]];
+            if own == other {
+                continue;
+            }
+            let Some(classes) = self.width(own, other) else {
+                continue;
+            };
+            let (s, t) = changed.take().unwrap_or((student.clone(), teacher.clone()));
+            changed = Some((
+                s.with_head(name, at_width(ours, classes)),
+                t.with_head(name, at_width(theirs, classes)),
+            ));
+        }
+        changed
     }
 }
 
-fn with(outputs: &Outputs, change: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Outputs {
-    let mut outputs = outputs.clone();
-    outputs.logits = change(outputs.logits);
-    outputs
+/// Logits cut or padded to a number of classes.
+pub(crate) fn at_width(logits: &Logits, classes: usize) -> Logits {
+    let [_, own] = logits.shape();
+    match logits {
+        _ if own == classes => logits.clone(),
+        Logits::Projected(layer) if own > classes => layer.truncated(classes).into(),
+        other if own > classes => Logits::Dense(other.dense().narrow(1, 0, classes)),
+        other => {
+            let padding = PadMode::Constant(f32::NEG_INFINITY);
+            Logits::Dense(other.dense().pad([(0, classes - own)], padding))
+        }
+    }
 }
 
 /// What the terms of an objective see of the outputs: in single precision where a model runs in
@@ -131,8 +160,59 @@ impl Aligned {
             ..own.clone()
         }
     }
+
+    /// The context of a term, narrowed to its head. Labels name classes of the student's own; only a
+    /// comparison needs one width on both sides.
+    pub fn narrowed<'a>(&'a self, term: &'a Term, own: &LossContext<'a>) -> LossContext<'a> {
+        let seen = match term.loss().needs().teacher {
+            true => self.context(own),
+            false => self.own(own),
+        };
+        term.narrow(&seen)
+    }
+
+    /// Runs what a term sees: the narrowed context, with z-scores where the term asks for them.
+    pub fn seen_by<R>(
+        &self,
+        term: &Term,
+        own: &LossContext<'_>,
+        run: impl FnOnce(&LossContext<'_>) -> R,
+    ) -> R {
+        let seen = self.narrowed(term, own);
+        let Some(eps) = term.standardize() else {
+            return run(&seen);
+        };
+        let head = seen.head_name();
+        let z_scores = |outputs: &Outputs| {
+            let Some(logits) = outputs.head(head).map(Head::tensor) else {
+                return outputs.clone();
+            };
+            let logits = valid_rows(logits, seen.weights());
+            outputs.clone().with_head(head, standardize(logits, eps))
+        };
+        let student = z_scores(seen.student);
+        let teacher = seen.teacher.map(z_scores);
+        run(&LossContext {
+            student: &student,
+            teacher: teacher.as_ref(),
+            ..seen.clone()
+        })
+    }
+}
+
+/// The logits, with zeros in rows of weight zero: those may hold anything, and the root of a NaN has no
+/// gradient that a later mask could stop.
+pub(crate) fn valid_rows(logits: Tensor<2>, weights: Option<&Weights>) -> Tensor<2> {
+    match weights {
+        Some(weights) => mask_rows(logits, &weights.values().clone().equal_elem(0.0)),
+        None => logits,
+    }
 }
 
 #[cfg(test)]
 #[path = "tests/classes.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tests/heads.rs"]
+mod heads;

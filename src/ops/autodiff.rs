@@ -1,4 +1,4 @@
-//! The backward pass: a gradient that is known already.
+//! The backward pass: a gradient that has been computed already.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

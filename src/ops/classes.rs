@@ -4,14 +4,14 @@ use burn::tensor::{Bool, Int, Tensor};
 
 /// True at the class that each label names, `[N, C]`.
 ///
-/// Rows that do not count may carry any label, such as an ignore index. Unlike a one-hot tensor it
-/// is made where the labels are, without a copy to the host.
+/// Masked rows may carry any label, such as an ignore index. Unlike a one-hot tensor it is made on the
+/// labels' device, without a copy to the host.
 pub(crate) fn at_labels(
     labels: &Tensor<1, Int>,
     classes: usize,
     mask: Option<&Tensor<1, Bool>>,
 ) -> Tensor<2, Bool> {
-    let labels = labels_that_count(labels, mask);
+    let labels = valid_labels(labels, mask);
     let rows = labels.dims()[0];
     let all = Tensor::<1, Int>::arange(0..classes as i64, (&labels.device(), labels.dtype()));
     let all: Tensor<2, Int> = all.unsqueeze_dim(0);
@@ -20,8 +20,8 @@ pub(crate) fn at_labels(
         .equal(labels.expand([rows, classes]))
 }
 
-/// The labels, with class 0 in the rows that do not count.
-pub(crate) fn labels_that_count(
+/// The labels, with class 0 in masked rows.
+pub(crate) fn valid_labels(
     labels: &Tensor<1, Int>,
     mask: Option<&Tensor<1, Bool>>,
 ) -> Tensor<1, Int> {
@@ -32,9 +32,9 @@ pub(crate) fn labels_that_count(
     }
 }
 
-/// The logits with the marked classes as good as at −∞: their softmax is exactly zero.
+/// The logits with the marked classes next to −∞: their softmax is exactly zero.
 ///
-/// The lowest finite number rather than −∞, because −∞ − (−∞) has no value and not every GPU knows
+/// The lowest finite number rather than −∞, because −∞ − (−∞) is NaN and not every GPU has
 /// infinities. The logits have to be at their temperature already.
 pub(crate) fn without_classes(logits: Tensor<2>, marked: Tensor<2, Bool>) -> Tensor<2> {
     let lowest = lowest(&logits);

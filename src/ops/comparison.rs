@@ -1,14 +1,16 @@
 use burn::backend::{Dispatch, DispatchTensorKind};
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor};
 
+use crate::data::precision::single;
+use crate::data::targets::from_bool;
 use crate::ops::classes::at_labels;
 use crate::ops::decoupled::decoupled;
 use crate::ops::extension::{Against, RowOps};
 use crate::ops::formula::Formula;
-use crate::ops::known::{Known, known_divergence};
-use crate::ops::vectors::{mask_rows, mean_rows};
+use crate::ops::sparse::{SparseTeacher, sparse_divergence};
+use crate::ops::vectors::{mask_rows, mean_rows, normalised};
 use crate::ops::{
-    Rows, cross_entropy, divergence, mixture_divergence, reverse_divergence, ruled_out, single,
+    Rows, cross_entropy, divergence, masked_classes, mixture_divergence, reverse_divergence,
     squared_error, with_gradient,
 };
 
@@ -16,7 +18,7 @@ use crate::ops::{
 ///
 /// Where the backend has the formula as an operation, that runs; elsewhere it is composed of
 /// tensor operations. Both give the same numbers. The gradient is towards the student's logits
-/// alone, and a row that the mask leaves out contributes nothing, whatever it holds.
+/// alone, and a row of weight zero contributes nothing, whatever it holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison<'a> {
     pub formula: Formula,
@@ -26,37 +28,34 @@ pub(crate) struct Comparison<'a> {
     pub student: &'a Tensor<2>,
     /// `[N, C]`
     pub teacher: Option<Tensor<2>>,
-    /// Instead of a teacher of whom all is known.
-    pub known: Option<Known>,
+    /// Instead of the teacher's logits: a sparse distribution.
+    pub sparse: Option<SparseTeacher>,
     /// `[N]`
     pub labels: Option<&'a Tensor<1, Int>>,
-    /// `[N]`
-    pub mask: Option<&'a Tensor<1, Bool>>,
+    /// `[N]`, in `f32`
+    pub weights: Option<Tensor<1>>,
 }
 
 impl Comparison<'_> {
-    /// The mean over the rows that count, `[1]`.
+    /// The weighted mean over rows, `[1]`; 0 where all weights are.
     ///
     /// # Panics
     ///
     /// Panics if the shapes differ.
     pub fn mean(self) -> Tensor<1> {
-        let mask = self.mask;
         if !self.is_native() {
-            return mean_rows(self.composed(), mask);
+            let weights = self.weights.clone();
+            return mean_rows(self.composed(), weights.as_ref());
         }
         let rows = self.student.dims()[0];
-        let weights = match mask {
+        let weights = match self.weights.clone() {
             None => self.even(self.scale / rows.max(1) as f64),
-            Some(mask) => {
-                let counts = mask.clone().without_autodiff().float().cast(DType::F32);
-                counts.clone() * self.scale / counts.sum().clamp_min(1.0)
-            }
+            Some(weights) => normalised(weights) * self.scale,
         };
         self.native(weights, |values| values.sum())
     }
 
-    /// One value per row, `[N]`.
+    /// One value per row, `[N]`: not multiplied by its weight, but 0 where that is 0.
     ///
     /// # Panics
     ///
@@ -65,15 +64,14 @@ impl Comparison<'_> {
         if !self.is_native() {
             return self.composed();
         }
-        let weights = match self.mask {
+        let weights = match &self.weights {
             None => self.even(self.scale),
-            Some(mask) => mask.clone().without_autodiff().float().cast(DType::F32) * self.scale,
+            Some(weights) => from_bool(valid(weights)) * self.scale,
         };
         self.native(weights, |values| values)
     }
 
-    /// Values and gradients as they are, each row times its weight; no graph records them. The
-    /// mask is left to the weights: a row of weight zero is not looked at.
+    /// Values and gradients, each row times its weight of `weights`; no graph records them.
     ///
     /// # Panics
     ///
@@ -93,15 +91,14 @@ impl Comparison<'_> {
 
     fn composed_weighted(&self, weights: &Tensor<1>) -> Rows {
         let ignored = weights.clone().equal_elem(0.0);
-        // The mask lets rows that do not count have any label.
-        let counts = ignored.clone().bool_not();
+        // A row of weight zero may have any label.
         let this = Comparison {
-            mask: Some(&counts),
+            weights: Some(weights.clone()),
             ..self.clone()
         };
         let Rows { value, gradient } = this.composed_rows();
         // A class at −∞ is a constant.
-        let gradient = gradient.mask_fill(ruled_out(self.student), 0.0);
+        let gradient = gradient.mask_fill(masked_classes(self.student), 0.0);
         let factors = weights.clone().cast(value.dtype()) * self.scale;
         Rows {
             value: value.mask_fill(ignored.clone(), 0.0) * factors.clone(),
@@ -118,10 +115,10 @@ impl Comparison<'_> {
     /// Whether the backend has the formulas as operations, and for logits of this type.
     pub(crate) fn is_native(&self) -> bool {
         let student = self.student.clone().without_autodiff();
-        let is_known = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
-        // A choice of two is no choice where there is one.
-        let has_choice = student.dims()[1] > 1;
-        is_known && has_choice && has_formula(self.formula, &student.into_dispatch().kind)
+        let is_supported = matches!(student.dtype(), DType::F32 | DType::F16 | DType::BF16);
+        // A softmax over one class is constant.
+        let has_classes = student.dims()[1] > 1;
+        is_supported && has_classes && has_formula(self.formula, &student.into_dispatch().kind)
     }
 
     fn native(self, weights: Tensor<1>, reduce: impl Fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
@@ -134,7 +131,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Hands the teacher on, such that the gradient may take its place where nobody else holds it.
+    /// Passes the teacher on by value, so that the gradient may reuse its buffer where that is not shared.
     fn rows(self, weights: Tensor<1>, has_gradient: bool) -> Rows {
         self.check();
         let mut student = self.student.clone().without_autodiff();
@@ -149,20 +146,20 @@ impl Comparison<'_> {
             let labels = labels.clone().without_autodiff();
             labels.cast(IntDType::I32).into_dispatch()
         });
-        let against = match (teacher.map(Tensor::into_dispatch), labels, self.known) {
+        let against = match (teacher.map(Tensor::into_dispatch), labels, self.sparse) {
             (Some(teacher), Some(labels), _) => Against::TeacherAndLabels(teacher, labels),
             (Some(teacher), None, _) => Against::Teacher(teacher),
             (None, Some(labels), _) => Against::Labels(labels),
-            (None, None, Some(known)) => {
-                let indices = known.indices.cast(IntDType::I32);
-                let log_p = known.log_p.cast(DType::F32);
-                let log_rest = known.log_rest.map(|log_rest| log_rest.cast(DType::F32));
-                // The formula says whether there is a rest.
-                let log_rest = log_rest.unwrap_or_else(|| log_p.clone().narrow(1, 0, 1));
-                Against::Known {
+            (None, None, Some(sparse)) => {
+                let indices = sparse.indices.cast(IntDType::I32);
+                let log_p = sparse.log_p.cast(DType::F32);
+                let log_tail = sparse.log_tail.map(|log_tail| log_tail.cast(DType::F32));
+                // The formula says whether there is a tail.
+                let log_tail = log_tail.unwrap_or_else(|| log_p.clone().narrow(1, 0, 1));
+                Against::Sparse {
                     indices: indices.into_dispatch(),
                     log_p: log_p.into_dispatch(),
-                    log_rest: log_rest.into_dispatch(),
+                    log_tail: log_tail.into_dispatch(),
                 }
             }
             (None, None, None) => unreachable!("a formula compares with something"),
@@ -185,11 +182,11 @@ impl Comparison<'_> {
             );
         }
         let rows = self.student.dims()[0];
-        let known = self.known.as_ref();
+        let sparse = self.sparse.as_ref();
         for (what, len) in [
-            ("teacher", known.map(|known| known.indices.dims()[0])),
+            ("teacher", sparse.map(|sparse| sparse.indices.dims()[0])),
             ("labels", self.labels.map(|labels| labels.dims()[0])),
-            ("mask", self.mask.map(|mask| mask.dims()[0])),
+            ("weights", self.weights.as_ref().map(|w| w.dims()[0])),
         ] {
             let len = len.unwrap_or(rows);
             assert_eq!(
@@ -203,8 +200,13 @@ impl Comparison<'_> {
         with_gradient(
             self.composed_rows().scaled(self.scale),
             self.student,
-            self.mask,
+            self.mask().as_ref(),
         )
+    }
+
+    /// The rows of a weight other than zero.
+    fn mask(&self) -> Option<Tensor<1, Bool>> {
+        self.weights.as_ref().map(valid)
     }
 
     fn composed_rows(&self) -> Rows {
@@ -213,14 +215,17 @@ impl Comparison<'_> {
         let teacher = self
             .teacher
             .clone()
-            .map(|teacher| single(teacher.without_autodiff()));
+            .map(|teacher| teacher.without_autodiff().cast(student.dtype()));
         match self.formula {
-            Formula::HardLabel { smoothing } => {
-                cross_entropy(&student, self.expect_labels(), smoothing, self.mask)
-            }
-            Formula::Known { temperature, .. } => {
-                let known = self.known.as_ref().expect("has what is known");
-                known_divergence(&student, known, temperature)
+            Formula::HardLabel { smoothing } => cross_entropy(
+                &student,
+                self.expect_labels(),
+                smoothing,
+                self.mask().as_ref(),
+            ),
+            Formula::Sparse { temperature, .. } => {
+                let sparse = self.sparse.as_ref().expect("has a sparse teacher");
+                sparse_divergence(&student, &sparse.cast(student.dtype()), temperature)
             }
             formula => self.with_teacher(formula, &student, &teacher.expect("has a teacher")),
         }
@@ -233,32 +238,18 @@ impl Comparison<'_> {
             Formula::Mixture { temperature, beta } => {
                 mixture_divergence(student, teacher, temperature, beta)
             }
-            Formula::HardAndSoft { temperature, alpha } => {
-                let soft = divergence(student, teacher, temperature);
-                let soft = soft.scaled((1.0 - alpha) * temperature * temperature);
-                // Without labels, one that is ruled out does not matter.
-                if alpha == 0.0 {
-                    return soft;
-                }
-                let hard = cross_entropy(student, self.expect_labels(), 0.0, self.mask);
-                let hard = hard.scaled(alpha);
-                Rows {
-                    value: hard.value + soft.value,
-                    gradient: hard.gradient + soft.gradient,
-                }
-            }
             Formula::Decoupled {
                 temperature,
                 alpha,
                 beta,
             } => {
                 let classes = student.dims()[1];
-                let is_true = at_labels(self.expect_labels(), classes, self.mask);
+                let is_true = at_labels(self.expect_labels(), classes, self.mask().as_ref());
                 decoupled(student, teacher, is_true, temperature, [alpha, beta])
             }
             Formula::SquaredError => squared_error(student, teacher),
-            Formula::HardLabel { .. } | Formula::Known { .. } => {
-                unreachable!("it has no teacher of whom all is known")
+            Formula::HardLabel { .. } | Formula::Sparse { .. } => {
+                unreachable!("it does not compare with dense logits")
             }
         }
     }
@@ -268,7 +259,12 @@ impl Comparison<'_> {
     }
 }
 
-/// A value, `[N]` or `[1]`, whose backward pass hands the known gradient of its rows on to `wrt`,
+/// Where a weight is not zero.
+fn valid(weights: &Tensor<1>) -> Tensor<1, Bool> {
+    weights.clone().equal_elem(0.0).bool_not()
+}
+
+/// A value, `[N]` or `[1]`, whose backward pass passes the gradient of its rows on to `wrt`,
 /// times what arrives for each of them.
 ///
 /// Only where the backend has it as an operation.
@@ -278,7 +274,7 @@ fn attach<const D: usize>(wrt: &Tensor<D>, value: Tensor<1>, gradient: Tensor<D>
     Tensor::from_dispatch(attached)
 }
 
-/// A value, `[1]`, whose backward pass hands `gradient` on to `wrt`, times what arrives.
+/// A value, `[1]`, whose backward pass passes `gradient` on to `wrt`, times what arrives.
 ///
 /// Where `wrt` is in half precision, value and gradient are in [`single`].
 pub(crate) fn with_known_gradient<const D: usize>(
@@ -294,11 +290,14 @@ pub(crate) fn with_known_gradient<const D: usize>(
         return attach(wrt, value, gradient);
     }
     // f(x) = v + ⟨g, x⟩ − ⟨g, x₀⟩ has the value v and the gradient g at x = x₀.
-    let product = (single(wrt.clone()) * gradient).sum();
+    let wrt = single(wrt.clone());
+    // A row of weight zero may hold anything.
+    let not_finite = wrt.clone().is_finite().bool_not();
+    let product = (wrt.mask_fill(not_finite, 0.0) * gradient).sum();
     product.clone() - product.without_autodiff() + value
 }
 
-/// `sum + lhs · rhs`, in the place of `sum` where the backend can and nobody else holds it.
+/// `sum + lhs · rhs`, in the buffer of `sum` where the backend can and it is not shared.
 pub(crate) fn add_product(sum: Tensor<2>, lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
     if sum.dtype() != DType::F32 || !has_row_ops(&sum.clone().into_dispatch().kind) {
         return sum + lhs.matmul(rhs);
@@ -309,12 +308,12 @@ pub(crate) fn add_product(sum: Tensor<2>, lhs: Tensor<2>, rhs: Tensor<2>) -> Ten
 
 /// Whether the formula is an operation for tensors of this kind.
 ///
-/// To leave out some classes of a row takes memory of its own in a kernel of a GPU, and what is composed
-/// is fused there.
+/// Leaving out some classes of a row takes extra memory in a kernel of a GPU, and the composed form is
+/// fused there.
 fn has_formula(formula: Formula, kind: &DispatchTensorKind) -> bool {
     match (formula, kind) {
         #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
-        (Formula::Known { .. }, DispatchTensorKind::Cube(_)) => false,
+        (Formula::Sparse { .. }, DispatchTensorKind::Cube(_)) => false,
         _ => has_row_ops(kind),
     }
 }

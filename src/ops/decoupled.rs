@@ -32,7 +32,7 @@ pub(crate) fn decoupled(
         1.0,
     );
     let mut non_target = divergence(&other_students, &other_teachers, 1.0);
-    // A teacher who leaves only the true class has nothing to say about the others.
+    // A teacher that masks all but the true class has no distribution over the others.
     let is_alone = other_teachers
         .clone()
         .max_dim(1)
@@ -41,7 +41,7 @@ pub(crate) fn decoupled(
     non_target.value = non_target.value.mask_fill(is_alone.clone(), 0.0);
     non_target.gradient = mask_rows(non_target.gradient, &is_alone);
 
-    // By the chain rule: log-sum-exp hands its gradient on to the other classes by their share.
+    // By the chain rule: log-sum-exp passes its gradient on to the other classes by their softmax.
     let one_hot = is_true.float().cast(other_students.dtype());
     let of_true = target.gradient.narrow(1, 0, 1);
     let target_gradient = of_true * (one_hot - softmax(other_students, 1));

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Shape};
 
 use crate::ops::formula::Formula;
 
-/// The shape of a gradient that nobody asks for: not every GPU has tensors without numbers.
+/// The shape of an unused gradient: not every GPU has empty tensors.
 #[cfg(any(feature = "flex", feature = "wgpu", feature = "cuda", feature = "rocm"))]
 pub(crate) const NO_GRADIENT: [usize; 2] = [1, 1];
 
@@ -22,22 +22,21 @@ pub(crate) enum Against<B: Backend> {
     Labels(IntTensor<B>),
     /// Both.
     TeacherAndLabels(FloatTensor<B>, IntTensor<B>),
-    /// Some classes, `[N, k]`.
-    Known {
+    /// A sparse distribution over classes, `[N, k]`.
+    Sparse {
         indices: IntTensor<B>,
-        /// The logarithms of their probabilities, `[N, k]`; one of probability zero does not count
-        /// as known.
+        /// The logarithms of their probabilities, `[N, k]`; an entry at −∞ is a gap.
         log_p: FloatTensor<B>,
-        /// The logarithm of the mass of all others, `[N, 1]`.
-        log_rest: FloatTensor<B>,
+        /// The logarithm of the tail probability, `[N, 1]`.
+        log_tail: FloatTensor<B>,
     },
 }
 
 /// [`Formula`]s as operations of a backend.
 ///
 /// The weights, `[N]`, are factors of the rows' values and gradients; a row of weight zero is not
-/// looked at. A comparison gives the values, `[N]`, and the gradient with respect to the student,
-/// `[N, C]`, or `[1, 1]` where nobody asks for it, both in single precision.
+/// read. A comparison gives the values, `[N]`, and the gradient with respect to the student,
+/// `[N, C]`, or `[1, 1]` where it is unused, both in single precision.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     Cube: cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm")),

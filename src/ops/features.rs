@@ -1,105 +1,274 @@
-//! Operations on features: what a mask leaves of them, one vector per sample, and means over the
-//! samples, or tuples of samples, that a mask counts.
+//! Operations on features: rows with weights, one vector per sample, and weighted means over samples or
+//! tuples of samples.
 //!
-//! Samples that do not count are zeroed and left out of every mean rather than taken out of the
+//! Samples of weight zero are zeroed and left out of every mean rather than taken out of the
 //! tensors: that would wait for the device, and shapes would change from step to step.
 
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::module::adaptive_avg_pool2d;
+use burn::tensor::{Bool, Int, Tensor};
 
-use crate::data::outputs::Feature;
-use crate::ops::maps::at_one_size;
-use crate::ops::vectors::mask_rows;
+use crate::data::feature::Feature;
+use crate::data::targets::{Weights, from_bool};
+use crate::ops::vectors::{mask_rows, mean_rows, or_one};
 
 /// A vector with no element beyond this has no direction.
 const ZERO: f64 = 1e-12;
 
-/// The feature with zeros wherever the mask, one of samples or one of tokens, does not count.
+/// The feature with zeros wherever its weight is zero: of samples, tokens or positions, as fine as both
+/// the weights and the feature are.
 ///
-/// Whatever a sample that does not count holds must be gone before the first product: its gradient
-/// would be 0 times that.
-pub(crate) fn masked(feature: Feature, mask: Option<&Tensor<1, Bool>>) -> Feature {
-    let Some(mask) = mask else {
+/// Whatever a row of weight zero holds must be gone before the first product: its gradient would be 0
+/// times that.
+pub(crate) fn masked(feature: Feature, weights: Option<&Weights>) -> Feature {
+    let Some(weights) = weights else {
         return feature;
     };
-    let ignored = mask.clone().bool_not();
     match feature {
-        Feature::Rank2(x) => mask_rows(x, &ignored).into(),
-        Feature::Rank3(x) => match x.dims() {
-            [samples, _, _] if samples == ignored.dims()[0] => mask_rows(x, &ignored).into(),
-            shape => {
-                let tokens: Tensor<2> = x.flatten(0, 1);
-                mask_rows(tokens, &ignored).reshape(shape).into()
-            }
-        },
-        Feature::Rank4(x) => mask_rows(x, &ignored).into(),
+        Feature::Rank2(x) => {
+            let [samples, _] = x.dims();
+            mask_rows(x, &is_zero(weights.by_sample(samples))).into()
+        }
+        Feature::Rank3(x) => {
+            let [samples, tokens, _] = x.dims();
+            let shape = x.dims();
+            let rows: Tensor<2> = x.flatten(0, 1);
+            let ignored = is_zero(weights.by_token(samples, tokens));
+            mask_rows(rows, &ignored).reshape(shape).into()
+        }
+        Feature::Rank4(x) => {
+            let [samples, _, height, width] = x.dims();
+            let ignored = is_zero(weights.by_position(samples, [height, width]));
+            let ignored: Tensor<4, Bool> = ignored.unsqueeze_dim::<4>(1).expand(x.shape());
+            x.mask_fill(ignored, 0.0).into()
+        }
     }
 }
 
-/// [`masked`], with every token a row of its own, `[N·T, D]`, where the mask is one of tokens.
-pub(crate) fn rows(feature: Feature, mask: Option<&Tensor<1, Bool>>) -> Feature {
-    let by_token = |x: &Tensor<3>| mask.is_some_and(|mask| mask.dims()[0] != x.dims()[0]);
-    match masked(feature, mask) {
-        Feature::Rank3(x) if by_token(&x) => x.flatten::<2>(0, 1).into(),
+fn is_zero<const D: usize>(weights: Tensor<D>) -> Tensor<D, Bool> {
+    weights.equal_elem(0.0)
+}
+
+/// Two features of one shape as rows with a weight each: the samples, or the tokens or positions where
+/// weights tell them apart.
+pub(crate) struct WeightedRows {
+    /// `[rows, D]`, zero where the weight is.
+    pub student: Tensor<2>,
+    /// `[rows, D]`, zero where the weight is, constant.
+    pub teacher: Tensor<2>,
+    /// `[rows]`
+    pub weights: Option<Tensor<1>>,
+}
+
+impl WeightedRows {
+    /// # Panics
+    ///
+    /// Panics if the shapes differ.
+    pub fn new(student: Feature, teacher: Feature, weights: Option<&Weights>) -> Self {
+        assert_eq!(
+            student.shape(),
+            teacher.shape(),
+            "student and teacher features have one shape"
+        );
+        let own = weights.map(|weights| feature_weights(&student.shape(), weights));
+        let is_fine = own
+            .as_ref()
+            .is_some_and(|own| own.dims()[0] != student.shape()[0]);
+        let rows = |feature: Feature| flat(masked(feature, weights), is_fine);
+        Self {
+            teacher: rows(teacher.without_autodiff()),
+            student: rows(student),
+            weights: own,
+        }
+    }
+}
+
+/// The weights of a feature's rows: of its samples, or of its tokens or positions where the weights tell
+/// them apart.
+fn feature_weights(shape: &[usize], weights: &Weights) -> Tensor<1> {
+    let samples = shape[0];
+    match *shape {
+        [_, tokens, _] if weights.rows() == samples * tokens => weights.by_token(samples, tokens),
+        [_, _, h, w] if are_of_positions(weights, samples, [h, w]) => {
+            weights.by_position(samples, [h, w]).flatten(0, 2)
+        }
+        _ => weights.by_sample(samples),
+    }
+}
+
+/// One row per sample, or per token or position.
+fn flat(feature: Feature, is_fine: bool) -> Tensor<2> {
+    match (feature, is_fine) {
+        (Feature::Rank2(x), _) => x,
+        (Feature::Rank3(x), true) => x.flatten(0, 1),
+        (Feature::Rank3(x), false) => x.flatten(1, 2),
+        (Feature::Rank4(x), true) => x.permute([0, 2, 3, 1]).flatten(0, 2),
+        (Feature::Rank4(x), false) => x.flatten(1, 3),
+    }
+}
+
+/// Both features zero where the weight is, the teacher's constant, and maps at the smaller height and
+/// width of the two by [`pooled`].
+pub(crate) fn masked_at_one_size(
+    student: Feature,
+    teacher: Feature,
+    weights: Option<&Weights>,
+) -> (Feature, Feature) {
+    let teacher = masked(teacher.without_autodiff(), weights);
+    match (masked(student, weights), teacher) {
+        (Feature::Rank4(s), Feature::Rank4(t)) => {
+            let size = [2, 3].map(|axis| s.dims()[axis].min(t.dims()[axis]));
+            let (s, t) = (pooled(s, size, weights), pooled(t, size, weights));
+            (s.into(), t.into())
+        }
         same => same,
     }
 }
 
-/// The mask with an entry per token, `[samples · tokens]`: as it is, or each sample's entry for all
-/// of its tokens.
-pub(crate) fn token_mask(
-    mask: Option<&Tensor<1, Bool>>,
-    samples: usize,
-    tokens: usize,
-) -> Option<Tensor<1, Bool>> {
-    let mask = mask?.clone();
-    Some(match mask.dims()[0] == samples * tokens {
-        true => mask,
-        false => mask
-            .unsqueeze_dim::<2>(1)
-            .expand([samples, tokens])
-            .reshape([samples * tokens]),
-    })
+/// Maps brought to a size by adaptive average pooling, as the mean over the weighted positions: one of
+/// weight zero, which is to be zero already, does not draw a mean towards zero.
+pub(crate) fn pooled(x: Tensor<4>, size: [usize; 2], weights: Option<&Weights>) -> Tensor<4> {
+    let [samples, _, height, width] = x.dims();
+    if [height, width] == size {
+        return x;
+    }
+    match weights {
+        Some(weights) if are_of_positions(weights, samples, [height, width]) => {
+            let weights = weights.by_position(samples, [height, width]);
+            let weights: Tensor<4> = weights.cast(x.dtype()).unsqueeze_dim(1);
+            let share = adaptive_avg_pool2d(weights.clone(), size);
+            let is_zero = is_zero(share.clone());
+            adaptive_avg_pool2d(x * weights, size) / share.mask_fill(is_zero, 1.0)
+        }
+        _ => adaptive_avg_pool2d(x, size),
+    }
 }
 
-/// The samples that count alone, or `None` where none does. Waits for the device.
-pub(crate) fn counted(feature: &Feature, mask: &Tensor<1, Bool>) -> Option<Feature> {
-    let places: Tensor<1, Int> = mask.clone().argwhere().flatten(0, 1);
-    (places.dims()[0] > 0).then(|| match feature.clone() {
-        Feature::Rank2(x) => x.select(0, places).into(),
-        Feature::Rank3(x) => x.select(0, places).into(),
-        Feature::Rank4(x) => x.select(0, places).into(),
-    })
+/// Whether weights tell the positions of maps of this size apart.
+pub(crate) fn are_of_positions(weights: &Weights, samples: usize, size: [usize; 2]) -> bool {
+    let [height, width] = size;
+    let is_image = matches!(weights.axes(), [n, _, _] if *n == samples);
+    is_image || (weights.rows() == samples * height * width && height * width > 1)
 }
 
-/// One vector per sample of each side, `[N, D_s]` and `[N, D_t]`, zero where the mask does not
-/// count, the teacher's constant, and the samples that count.
+/// One number per element of a feature, such as the squared error to another feature there.
+pub(crate) struct Elements {
+    /// `[N, elements of a sample]`
+    values: Tensor<2>,
+    /// The shape of the feature.
+    shape: Vec<usize>,
+}
+
+impl Elements {
+    /// What `compare` makes of two features as `[N, elements of a sample]`, the teacher's constant.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the ranks or the shapes differ.
+    pub fn between(
+        student: Feature,
+        teacher: Feature,
+        compare: impl FnOnce(Tensor<2>, Tensor<2>) -> Tensor<2>,
+    ) -> Self {
+        let (shape, other) = (student.shape(), teacher.shape());
+        assert_eq!(
+            shape.len(),
+            other.len(),
+            "features have one rank: student has {shape:?}, teacher has {other:?}"
+        );
+        assert_eq!(shape, other, "student and teacher features have one shape");
+        let teacher = flat(teacher.without_autodiff(), false);
+        Self {
+            values: compare(flat(student, false), teacher),
+            shape,
+        }
+    }
+
+    /// Numbers of the shape of the maps that they are of.
+    pub fn of(maps: Tensor<4>) -> Self {
+        Self {
+            shape: maps.dims().to_vec(),
+            values: maps.flatten(1, 3),
+        }
+    }
+
+    /// The mean of each sample's elements, `[N]`.
+    pub fn means(self) -> Tensor<1> {
+        self.values.mean_dim(1).squeeze_dim(1)
+    }
+
+    /// The sum of each sample's elements, `[N]`. Elements of tokens or positions count by their weight
+    /// over the largest of the sample, which is the weight of the sample.
+    pub fn sums(self, weights: Option<&Weights>) -> Tensor<1> {
+        let samples = self.shape[0];
+        match self.fine(weights) {
+            None => self.values.sum_dim(1).squeeze_dim(1),
+            Some(fine) => {
+                let weights = fine.cast(self.values.dtype());
+                let rows = self.rows().sum_dim(1).squeeze_dim::<1>(1);
+                let rows = rows.mask_fill(is_zero(weights.clone()), 0.0) * weights.clone();
+                let [rows, weights] = [rows, weights].map(|x| {
+                    let x: Tensor<2> = x.reshape([samples as isize, -1]);
+                    x
+                });
+                let sums: Tensor<1> = rows.sum_dim(1).squeeze_dim(1);
+                sums / or_one(weights.max_dim(1).squeeze_dim(1))
+            }
+        }
+    }
+
+    /// The weighted mean over the elements of all samples, `[1]`.
+    pub fn mean(self, weights: Option<&Weights>) -> Tensor<1> {
+        match self.fine(weights) {
+            None => {
+                let by_sample = weights.map(|weights| weights.by_sample(self.shape[0]));
+                mean_rows(self.means(), by_sample.as_ref())
+            }
+            Some(fine) => mean_rows(self.rows().mean_dim(1).squeeze_dim(1), Some(&fine)),
+        }
+    }
+
+    /// One weight per token or position, where weights tell these apart.
+    fn fine(&self, weights: Option<&Weights>) -> Option<Tensor<1>> {
+        let own = weights.map(|weights| feature_weights(&self.shape, weights))?;
+        (own.dims()[0] != self.shape[0]).then_some(own)
+    }
+
+    /// One row per token or position.
+    fn rows(&self) -> Tensor<2> {
+        let x = self.values.clone();
+        match self.shape[..] {
+            [n, tokens, d] => x.reshape([n * tokens, d]),
+            [n, c, h, w] => {
+                let channels: Tensor<3> = x.reshape([n, c, h * w]);
+                channels.swap_dims(1, 2).reshape([n * h * w, c])
+            }
+            _ => x,
+        }
+    }
+}
+
+/// One vector per sample of each side, `[N, D_s]` and `[N, D_t]`, zero where the weight is, the
+/// teacher's constant, and the weights of the samples.
 pub(crate) fn vectors(
     student: Feature,
     teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
+    weights: Option<&Weights>,
 ) -> (Tensor<2>, Tensor<2>, Samples) {
-    let flat = |feature: Feature| -> Tensor<2> {
-        match masked(feature, mask) {
-            Feature::Rank2(x) => x,
-            Feature::Rank3(x) => x.flatten(1, 2),
-            Feature::Rank4(x) => x.flatten(1, 3),
-        }
-    };
-    let samples = Samples::of(&student, &teacher, mask);
-    (flat(student), flat(teacher.without_autodiff()), samples)
+    let samples = Samples::of(&student, &teacher, weights);
+    let vector = |feature: Feature| flat(masked(feature, weights), false);
+    (vector(student), vector(teacher.without_autodiff()), samples)
 }
 
-/// Channels over places, `[N, C_s, P]` and `[N, C_t, P]`: feature maps of one size with their
-/// pixels as places, sequences with their tokens. Zero where the mask does not count, the teacher's
-/// constant, with the samples that count.
+/// Channels over positions, `[N, C_s, P]` and `[N, C_t, P]`: feature maps of one size with their pixels
+/// as positions, sequences with their tokens. Zero where the weight is, the teacher's constant, with the
+/// weights of the samples.
 pub(crate) fn channels(
     student: Feature,
     teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
+    weights: Option<&Weights>,
 ) -> (Tensor<3>, Tensor<3>, Samples) {
-    let samples = Samples::of(&student, &teacher, mask);
-    let teacher = masked(teacher.without_autodiff(), mask);
-    let (student, teacher) = at_one_size(masked(student, mask), teacher);
+    let samples = Samples::of(&student, &teacher, weights);
+    let (student, teacher) = masked_at_one_size(student, teacher, weights);
     let (student, teacher): (Tensor<3>, Tensor<3>) = match (student, teacher) {
         (Feature::Rank3(s), Feature::Rank3(t)) => (s.swap_dims(1, 2), t.swap_dims(1, 2)),
         (Feature::Rank4(s), Feature::Rank4(t)) => (s.flatten(2, 3), t.flatten(2, 3)),
@@ -117,42 +286,34 @@ pub(crate) fn channels(
     (student, teacher, samples)
 }
 
-/// The samples of a batch that count, and means over them, their pairs or their triples.
+/// The samples of a batch with their weights, and means over them, their pairs or their triples. The
+/// weight of a tuple is the product of its samples'.
 #[derive(Debug, Clone)]
 pub(crate) struct Samples {
     total: usize,
-    mask: Option<Tensor<1, Bool>>,
+    weights: Option<Tensor<1>>,
 }
 
 impl Samples {
-    /// A sample counts if the mask counts it, or any of its tokens.
-    fn of(student: &Feature, teacher: &Feature, mask: Option<&Tensor<1, Bool>>) -> Self {
+    /// A sample has the largest weight of its rows.
+    pub fn of(student: &Feature, teacher: &Feature, weights: Option<&Weights>) -> Self {
         let (total, other) = (student.shape()[0], teacher.shape()[0]);
         assert_eq!(
             total, other,
             "student and teacher have one number of samples"
         );
-        let by_sample = |mask: &Tensor<1, Bool>| -> Tensor<1, Bool> {
-            match mask.dims()[0] / total {
-                1 => mask.clone(),
-                tokens => {
-                    let mask: Tensor<2, Bool> = mask.clone().reshape([total, tokens]);
-                    mask.any_dim(1).squeeze_dim(1)
-                }
-            }
-        };
         Self {
             total,
-            mask: mask.map(by_sample),
+            weights: weights.map(|weights| weights.by_sample(total)),
         }
     }
 
-    /// Zero wherever a sample that does not count takes part; every axis is one of samples.
+    /// Zero wherever a sample of weight zero takes part; every axis is one of samples.
     pub fn keep<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let Some(mask) = &self.mask else {
+        let Some(weights) = &self.weights else {
             return x;
         };
-        let ignored = mask.clone().bool_not();
+        let ignored = is_zero(weights.clone());
         (0..D).fold(x, |x, axis| {
             let mut shape = [1; D];
             shape[axis] = self.total;
@@ -161,45 +322,59 @@ impl Samples {
         })
     }
 
-    /// The mean over all tuples of samples that count, `[1]`, where every axis is one of samples.
+    /// Every tuple times its weight; zero wherever a sample of weight zero takes part.
+    pub fn weighted<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let Some(weights) = &self.weights else {
+            return x;
+        };
+        let weights = weights.clone().cast(x.dtype());
+        (0..D).fold(self.keep(x), |x, axis| {
+            let mut shape = [1; D];
+            shape[axis] = self.total;
+            x * weights.clone().reshape(shape)
+        })
+    }
+
+    /// The weighted mean over all tuples of samples, `[1]`, where every axis is one of samples.
     pub fn mean<const D: usize>(&self, x: Tensor<D>) -> Tensor<1> {
-        match &self.mask {
+        match &self.weights {
             None => x.mean(),
-            Some(_) => self.per_tuple(self.keep(x).sum(), D),
+            Some(_) => self.per_tuple(self.weighted(x).sum(), D),
         }
     }
 
-    /// A sum divided by the number of tuples of `arity` samples that count.
+    /// A weighted sum divided by the sum of the weights of all tuples of `arity` samples.
     pub fn per_tuple(&self, sum: Tensor<1>, arity: usize) -> Tensor<1> {
         let count = self.count(&sum);
-        sum / count.clamp_min(1.0).powi_scalar(arity as i32)
+        sum / or_one(count.powi_scalar(arity as i32))
     }
 
-    /// How many samples count, `[1]`, in the type and on the device of `like`.
+    /// The sum of the samples' weights, `[1]`, in the type and on the device of `like`.
     pub fn count<const D: usize>(&self, like: &Tensor<D>) -> Tensor<1> {
-        match &self.mask {
+        match &self.weights {
             None => {
                 let device = like.device().inner();
-                Tensor::<1>::full([1], self.total as f64, &device).cast(like.dtype())
+                Tensor::full([1], self.total as f64, (&device, like.dtype()))
             }
-            Some(mask) => mask.clone().int().sum().float().cast(like.dtype()),
+            Some(weights) => weights.clone().sum().cast(like.dtype()),
         }
     }
 
-    /// `[N, N]`, 1 where the column is the next sample that counts after the row's, else 0.
-    pub fn next<const D: usize>(&self, like: &Tensor<D>) -> Tensor<2> {
-        let place = match &self.mask {
-            None => self.places(&like.device().inner()),
-            Some(mask) => mask.clone().int().cumsum(0),
-        };
-        let shape = [self.total, self.total];
-        let row: Tensor<2, Int> = place.clone().unsqueeze_dim::<2>(1).expand(shape);
-        let column: Tensor<2, Int> = place.unsqueeze_dim::<2>(0).expand(shape);
-        self.keep(column.equal(row + 1).float().cast(like.dtype()))
+    /// The weight of each sample, `[N]`, where they are not all 1.
+    pub fn weights(&self) -> Option<&Tensor<1>> {
+        self.weights.as_ref()
     }
 
-    fn places(&self, device: &Device) -> Tensor<1, Int> {
-        Tensor::arange(0..self.total as i64, device)
+    /// `[N, N]`, 1 where the column is the next valid sample after the row's, else 0.
+    pub fn next<const D: usize>(&self, like: &Tensor<D>) -> Tensor<2> {
+        let order = match &self.weights {
+            None => Tensor::arange(0..self.total as i64, &like.device().inner()),
+            Some(weights) => is_zero(weights.clone()).bool_not().int().cumsum(0),
+        };
+        let shape = [self.total, self.total];
+        let row: Tensor<2, Int> = order.clone().unsqueeze_dim::<2>(1).expand(shape);
+        let column: Tensor<2, Int> = order.unsqueeze_dim::<2>(0).expand(shape);
+        self.keep(from_bool(column.equal(row + 1)).cast(like.dtype()))
     }
 }
 

@@ -12,31 +12,38 @@ pub(crate) enum Formula {
     Mixture { temperature: f64, beta: f64 },
     /// `−log softmax(z_s)_y`, the target smoothed by `ε/C`
     HardLabel { smoothing: f64 },
-    /// `α·HardLabel + (1 − α)·τ²·KL(p ‖ q)`
-    HardAndSoft { temperature: f64, alpha: f64 },
     /// `α·KL` of the label against all other classes `+ β·KL` of those among themselves
     Decoupled {
         temperature: f64,
         alpha: f64,
         beta: f64,
     },
-    /// `KL(p ‖ q)` where only some classes of `p` are known. With `has_rest`, all others are one more
-    /// class on both sides; without, `p` gives them nothing
-    Known { temperature: f64, has_rest: bool },
-    /// `Σ (z_s − z_t)²`, without the classes that either side rules out
+    /// `KL(p ‖ q)` for a top-k teacher `p`. With `has_tail`, all other classes are one more class on both
+    /// sides; without, their probability in `p` is 0
+    Sparse { temperature: f64, has_tail: bool },
+    /// `Σ (z_s − z_t)²`, without the classes that either side masks
     SquaredError,
 }
 
 impl Formula {
+    /// Whether it compares with a teacher.
+    pub(crate) fn has_teacher(&self) -> bool {
+        !matches!(self, Self::HardLabel { .. })
+    }
+
+    /// Whether it reads labels.
+    pub(crate) fn has_labels(&self) -> bool {
+        matches!(self, Self::HardLabel { .. } | Self::Decoupled { .. })
+    }
+
     /// The temperature that logits are divided by.
     pub(crate) fn temperature(&self) -> f64 {
         match *self {
             Self::Divergence { temperature }
             | Self::Reverse { temperature }
             | Self::Mixture { temperature, .. }
-            | Self::HardAndSoft { temperature, .. }
             | Self::Decoupled { temperature, .. }
-            | Self::Known { temperature, .. } => temperature,
+            | Self::Sparse { temperature, .. } => temperature,
             Self::HardLabel { .. } | Self::SquaredError => 1.0,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How alike two vectors are, for losses that compare two sets of vectors.
+/// A similarity of two vectors, for losses that compare two sets of vectors.
 ///
 /// | kernel | `k(x, y)` | what a discrepancy of 0 means |
 /// |---|---|---|
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// | `Gaussian` | `exp(−‖x − y‖² / 2σ²)` | the distributions agree |
 ///
 /// The bandwidth `σ²` of the Gaussian kernel is the mean of `‖x − y‖²` over all pairs of one vector
-/// of the student and one of the teacher, taken anew for every batch, as a constant: no gradient
+/// of the student and one of the teacher, computed for every batch, as a constant: no gradient
 /// flows through it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -26,7 +26,7 @@ pub enum Kernel {
     Polynomial {
         /// The exponent `d`, at least 1.
         degree: u32,
-        /// What is added to the inner product, `c`, at least 0.
+        /// The number added to the inner product, `c`, at least 0.
         offset: f64,
     },
     /// A Gaussian of the distance.
@@ -105,7 +105,7 @@ fn bandwidth(
 ) -> Tensor<3> {
     let student = student.clone().without_autodiff();
     let bandwidth = average(square_distances(&student, teacher));
-    // Where all vectors coincide, any will do.
+    // Where all vectors coincide, any bandwidth gives the same.
     let none = bandwidth.clone().equal_elem(0.0);
     bandwidth.mask_fill(none, 1.0)
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::{adaptive_avg_pool2d, max_pool2d};
 use burn::tensor::ops::MaxPoolOptions;
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 
 /// Both features as [maps](to_map) of one height and one width, the teacher's as a constant.
 pub(crate) fn as_maps(student: Feature, teacher: Feature) -> (Tensor<4>, Tensor<4>) {
@@ -19,7 +19,7 @@ pub(crate) fn as_maps(student: Feature, teacher: Feature) -> (Tensor<4>, Tensor<
     (to_map(student), to_map(teacher).without_autodiff())
 }
 
-/// A feature as maps `[N, D, H, W]`: a vector is a map of one place, a sequence a map of one
+/// A feature as maps `[N, D, H, W]`: a vector is a map of one position, a sequence a map of one
 /// column.
 pub(crate) fn to_map(feature: Feature) -> Tensor<4> {
     match feature {
@@ -29,7 +29,7 @@ pub(crate) fn to_map(feature: Feature) -> Tensor<4> {
     }
 }
 
-/// Feature maps at the smaller height and the smaller width of the two, everything else as it is.
+/// Feature maps at the smaller height and the smaller width of the two, everything else unchanged.
 pub(crate) fn at_one_size(student: Feature, teacher: Feature) -> (Feature, Feature) {
     match (student, teacher) {
         (Feature::Rank4(s), Feature::Rank4(t)) => {
@@ -40,7 +40,7 @@ pub(crate) fn at_one_size(student: Feature, teacher: Feature) -> (Feature, Featu
     }
 }
 
-/// The maps of a feature that a check has found to be some.
+/// The maps of a feature that has been checked to hold maps.
 pub(crate) fn expect_maps(feature: &Feature) -> Tensor<4> {
     match feature {
         Feature::Rank4(x) => x.clone(),

@@ -10,6 +10,7 @@
 
 pub(crate) mod autodiff;
 pub(crate) mod classes;
+pub(crate) mod closed_form;
 pub(crate) mod comparison;
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
 pub(crate) mod cube;
@@ -18,29 +19,21 @@ pub(crate) mod extension;
 #[cfg(feature = "flex")]
 pub(crate) mod flex;
 pub(crate) mod formula;
-pub(crate) mod known;
+pub(crate) mod sparse;
+pub(crate) mod projected;
+pub(crate) mod row_loss;
 pub(crate) mod vectors;
 
 pub(crate) mod features;
 pub(crate) mod kernel;
 pub(crate) mod maps;
 
-use crate::ops::classes::labels_that_count;
+pub(crate) use crate::data::precision::single;
+use crate::ops::classes::valid_labels;
 use crate::ops::vectors::mask_rows;
 
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, DType, Int, Tensor};
-
-/// The tensor in single precision where it is in half.
-///
-/// Half precision has too few digits for a sum over many classes, and squares overflow from 256 on.
-/// The cast is part of the graph: a gradient arrives in the type that the tensor had before.
-pub(crate) fn single<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => x.cast(DType::F32),
-        _ => x,
-    }
-}
+use burn::tensor::{Bool, Int, Tensor};
 
 /// A value for each row, and its gradient with respect to the student's row.
 pub(crate) struct Rows {
@@ -63,16 +56,15 @@ impl Rows {
     }
 }
 
-/// What the logarithm of a probability of zero counts as: that of the smallest normal number in
-/// single precision.
+/// The logarithm that stands for that of zero: of the smallest normal number in single precision.
 ///
-/// A logit of −∞ rules a class out. Where one side does and the other does not, a divergence may be
-/// infinite; with a floor it is large, has a gradient that leads away from there, and is never the
-/// `∞ − ∞` that is no number. Where both do, the class adds exactly nothing.
+/// A logit of −∞ masks a class. Where only one side masks it, a divergence may be infinite; with a
+/// floor it is large, has a gradient that leads away from there, and is never `∞ − ∞`, which is NaN.
+/// Where both do, the class adds exactly zero.
 const LOG_OF_ZERO: f64 = -126.0 * std::f64::consts::LN_2;
 
-/// Where a logit rules its class out.
-pub(crate) fn ruled_out(logits: &Tensor<2>) -> Tensor<2, Bool> {
+/// Where a logit masks its class.
+pub(crate) fn masked_classes(logits: &Tensor<2>) -> Tensor<2, Bool> {
     logits.clone().equal_elem(f32::NEG_INFINITY)
 }
 
@@ -81,18 +73,18 @@ struct Softened {
     p: Tensor<2>,
     /// Their logarithms, all finite.
     log: Tensor<2>,
-    ruled_out: Tensor<2, Bool>,
+    masked: Tensor<2, Bool>,
 }
 
 impl Softened {
     fn new(logits: &Tensor<2>, temperature: f64) -> Self {
-        let ruled_out = ruled_out(logits);
+        let masked = masked_classes(logits);
         let log = log_softmax(logits.clone() / temperature, 1);
-        let log = log.mask_fill(ruled_out.clone(), LOG_OF_ZERO);
+        let log = log.mask_fill(masked.clone(), LOG_OF_ZERO);
         Self {
             p: log.clone().exp(),
             log,
-            ruled_out,
+            masked,
         }
     }
 }
@@ -105,7 +97,7 @@ pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: 
     let r = q.log.clone() - p.log.clone();
     Rows {
         value: sum(addends(&p.p, &q.p, r)),
-        gradient: pull(&q, p.p) / temperature,
+        gradient: cross_entropy_gradient(&q, p.p) / temperature,
     }
 }
 
@@ -113,7 +105,7 @@ pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: 
 /// the logits of `q`: `q − p`.
 pub(crate) fn divergence_of_logs(log_q: Tensor<2>, log_p: Tensor<2>) -> Rows {
     let (q, p) = (log_q.clone().exp(), log_p.clone().exp());
-    // A class that p rules out adds q: there the ratio is infinite or no number, and does not matter.
+    // A class that p masks adds q: there the ratio is infinite or NaN, and does not matter.
     let is_out = p.clone().equal_elem(0.0);
     let r = (log_q - log_p).mask_fill(is_out, 1.0);
     Rows {
@@ -150,7 +142,7 @@ pub(crate) fn symmetric_divergence(
     let p = Softened::new(teacher, temperature);
     let r = q.log.clone() - p.log.clone();
     let value = (q.p.clone() - p.p.clone()) * r.clone();
-    let gradient = pull(&q, p.p) + through_softmax(q.p, r);
+    let gradient = cross_entropy_gradient(&q, p.p) + through_softmax(q.p, r);
     Rows {
         value: sum(value) / 2.0,
         gradient: gradient / (2.0 * temperature),
@@ -168,7 +160,7 @@ pub(crate) fn mixture_divergence(
     let q = Softened::new(student, temperature);
     let p = Softened::new(teacher, temperature);
     let r = q.log - p.log;
-    // Seen from the larger of p and q, m is 1 − w·(1 − e^−|r|) of it, w the share of the smaller
+    // Seen from the larger of p and q, m is 1 − w·(1 − e^−|r|) of it, w the weight of the smaller
     // one. So log m needs no exponential that overflows and loses no digits where p and q are close.
     // It is at least log(1 − w), which rounding would turn into −∞ where w is nearly 1.
     let fall = r.clone().abs().neg().exp() - 1.0;
@@ -210,7 +202,7 @@ pub(crate) fn soft_cross_entropy(
     let p = Softened::new(teacher, temperature).p;
     Rows {
         value: -sum(p.clone() * q.log.clone()),
-        gradient: pull(&q, p) / temperature,
+        gradient: cross_entropy_gradient(&q, p) / temperature,
     }
 }
 
@@ -228,10 +220,10 @@ fn addends(a: &Tensor<2>, b: &Tensor<2>, r: Tensor<2>) -> Tensor<2> {
 
 /// The gradient of `−Σ p·log q` at `z_s`, times τ: `q − p`.
 ///
-/// A class that the student rules out is a constant. What the teacher gives to it is no reason to
-/// lower all the others, so that much less is taken of `q`.
-fn pull(q: &Softened, p: Tensor<2>) -> Tensor<2> {
-    let lost = p.clone().mask_fill(q.ruled_out.clone().bool_not(), 0.0);
+/// A class that the student masks is a constant. The teacher's probability of it must not lower all
+/// the others, so `q` is scaled down by that much.
+fn cross_entropy_gradient(q: &Softened, p: Tensor<2>) -> Tensor<2> {
+    let lost = p.clone().mask_fill(q.masked.clone().bool_not(), 0.0);
     q.p.clone() * (lost.sum_dim(1).neg() + 1.0) - p
 }
 
@@ -254,9 +246,9 @@ fn exp_beyond_first_order(r: Tensor<2>) -> Tensor<2> {
     r.powi_scalar(2) / 2.0 * series
 }
 
-/// `Σ (z_s − z_t)²` per row without the classes that either side rules out, and its gradient.
+/// `Σ (z_s − z_t)²` per row without the classes that either side masks, and its gradient.
 pub(crate) fn squared_error(student: &Tensor<2>, teacher: &Tensor<2>) -> Rows {
-    let left_out = ruled_out(student).bool_or(ruled_out(teacher));
+    let left_out = masked_classes(student).bool_or(masked_classes(teacher));
     let apart = (student.clone() - teacher.clone()).mask_fill(left_out, 0.0);
     Rows {
         value: sum(apart.clone() * apart.clone()),
@@ -265,12 +257,12 @@ pub(crate) fn squared_error(student: &Tensor<2>, teacher: &Tensor<2>) -> Rows {
 }
 
 /// `1 − cos(z_s, z_t)` per row, and its gradient with respect to `z_s`. A class that either side
-/// rules out is left out.
+/// masks is left out.
 ///
 /// It is half the squared distance between the unit vectors, a sum in which no addend is negative.
 /// A row without a direction on either side is at a distance of one and has no gradient.
 pub(crate) fn cosine_distance(student: &Tensor<2>, teacher: &Tensor<2>, is_centred: bool) -> Rows {
-    let left_out = ruled_out(student).bool_or(ruled_out(teacher));
+    let left_out = masked_classes(student).bool_or(masked_classes(teacher));
     let s = Direction::new(student, &left_out, is_centred);
     let t = Direction::new(teacher, &left_out, is_centred);
     let no_angle = s.is_missing.bool_or(t.is_missing);
@@ -319,8 +311,8 @@ impl Direction {
 
 /// Cross-entropy per row between smoothed one-hot targets and `softmax(z_s)`, and its gradient.
 ///
-/// The target distribution is `(1 − ε)·onehot(y) + ε/C`. Rows that do not count may carry any
-/// label, such as an ignore index.
+/// The target distribution is `(1 − ε)·onehot(y) + ε/C`. Masked rows may carry any label,
+/// such as an ignore index.
 pub(crate) fn cross_entropy(
     student: &Tensor<2>,
     labels: &Tensor<1, Int>,
@@ -328,7 +320,7 @@ pub(crate) fn cross_entropy(
     mask: Option<&Tensor<1, Bool>>,
 ) -> Rows {
     let [_, classes] = student.dims();
-    let labels = labels_that_count(labels, mask);
+    let labels = valid_labels(labels, mask);
     let log_q = log_softmax(student.clone(), 1);
     let hard = -log_q.clone().gather(1, labels.clone().unsqueeze_dim(1));
     let hard: Tensor<1> = hard.squeeze_dim(1);
@@ -349,8 +341,8 @@ pub(crate) fn cross_entropy(
 /// The value of `rows` as a tensor whose backward pass yields `rows.gradient` at `wrt`.
 ///
 /// Where `wrt` is in half precision, the rows are those of `wrt` in [`single`] precision.
-/// Where it is outside autodiff the value comes back as it is. Rows that do not count give zero
-/// and receive zero, whatever they hold.
+/// Where it is outside autodiff the value is returned unchanged. Masked rows give zero and
+/// receive zero, whatever they hold.
 pub(crate) fn with_gradient(
     rows: Rows,
     wrt: &Tensor<2>,

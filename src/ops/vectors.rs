@@ -1,4 +1,4 @@
-//! Vectors of any rank: lengths, squares, and rows that do not count.
+//! Vectors of any rank: lengths, squares, and means over weighted rows.
 
 use burn::tensor::{Bool, Tensor};
 
@@ -19,7 +19,7 @@ pub(crate) fn norm<const D: usize>(x: Tensor<D>, axis: usize) -> Tensor<D> {
 
 /// `x / ‖x‖` along the last axis.
 ///
-/// A norm of zero counts as one: a zero vector stays what it is and receives a finite gradient.
+/// A norm of zero is taken as one: a zero vector stays zero and receives a finite gradient.
 pub(crate) fn unit<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let squares = (x.clone() * x.clone()).sum_dim(D - 1);
     let is_zero = squares.clone().equal_elem(0.0);
@@ -35,14 +35,27 @@ pub(crate) fn mask_rows<const D: usize>(x: Tensor<D>, ignored: &Tensor<1, Bool>)
     x.mask_fill(ignored, 0.0)
 }
 
-/// The mean of one value per row over the rows that count, `[1]`; zero where none counts.
-pub(crate) fn mean_rows(values: Tensor<1>, mask: Option<&Tensor<1, Bool>>) -> Tensor<1> {
-    match mask {
+/// The mean of one value per row, `Σ w·v / Σ w`, `[1]`; zero where all weights are. A row of weight zero
+/// may hold anything.
+pub(crate) fn mean_rows(values: Tensor<1>, weights: Option<&Tensor<1>>) -> Tensor<1> {
+    match weights {
         None => values.mean(),
-        Some(mask) => {
-            let kept = values.mask_fill(mask.clone().bool_not(), 0.0);
-            let count = mask.clone().int().sum().float().cast(kept.dtype());
-            kept.sum() / count.clamp_min(1.0)
+        Some(weights) => {
+            let weights = weights.clone().cast(values.dtype());
+            let kept = values.mask_fill(weights.clone().equal_elem(0.0), 0.0);
+            (kept * weights.clone()).sum() / or_one(weights.sum())
         }
     }
+}
+
+/// The weights over their sum, so that a weighted sum is a mean; all zero where they are.
+pub(crate) fn normalised(weights: Tensor<1>) -> Tensor<1> {
+    let sum = or_one(weights.clone().sum());
+    weights / sum
+}
+
+/// The number itself, or one where it is zero.
+pub(crate) fn or_one(x: Tensor<1>) -> Tensor<1> {
+    let is_zero = x.clone().equal_elem(0.0);
+    x.mask_fill(is_zero, 1.0)
 }

@@ -1,9 +1,10 @@
-use burn::backend::Backend;
+//! Born-again networks: every generation teaches the next.
+
 use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::data::dataset::DistillData;
-use crate::data::outputs::Distillable;
+use crate::data::distillable::Distillable;
 use crate::distiller::{Distilled, Distiller};
 use crate::error::Result;
 use crate::objective::Objective;
@@ -13,8 +14,8 @@ use crate::train::config::FitConfig;
 ///
 /// All generations have the shape of the teacher. `fresh` makes the untrained student of a
 /// generation, from 1; the seed of its training is the config's plus the generation, so that no two
-/// see the same batches. Averaging the generations' answers, as the paper does, is
-/// [`Ensemble::new`](crate::Ensemble::new) over their students. With checkpoints, each generation
+/// see the same batches. To average the generations' outputs, as the paper does, make an
+/// [`Ensemble`](crate::Ensemble) of their students. With checkpoints, each generation
 /// has a directory of its own below the one given: `generation-1`, `generation-2`.
 ///
 /// # Errors
@@ -25,8 +26,8 @@ use crate::train::config::FitConfig;
 ///
 /// Furlanello et al.: Born Again Neural Networks, 2018, arXiv:1805.04770.
 #[allow(clippy::too_many_arguments)] // Those of a distillation, and two more.
-pub fn born_again<B, I, M>(
-    device: B::Device,
+pub fn born_again<I, M>(
+    device: Device,
     teacher: M,
     fresh: impl Fn(usize) -> M,
     generations: usize,
@@ -36,8 +37,6 @@ pub fn born_again<B, I, M>(
     valid: impl Into<Option<DistillData<I>>>,
 ) -> Result<Vec<Distilled<M, M>>>
 where
-    B: Backend,
-    B::Device: Into<Device>,
     I: Module + 'static,
     M: Distillable<I>,
 {
@@ -55,7 +54,7 @@ where
             let name = format!("generation-{generation}");
             checkpoints.directory = checkpoints.directory.join(name);
         }
-        let distilled = Distiller::<B, _, _>::new(device.clone(), teacher, fresh(generation))
+        let distilled = Distiller::on(device.clone(), teacher, fresh(generation))
             .with_objective(objective.clone())
             .fit(&config, train.clone(), valid.clone())?;
         results.push(distilled);

@@ -1,14 +1,11 @@
-//! Recipes: what the field does with several trainings, several students or several teachers, as
-//! plain sequences of what [`Distiller`](crate::Distiller) does.
+//! Recipes: several trainings, students or teachers, and methods as their papers set them up.
 //!
-//! | recipe | |
-//! |---|---|
-//! | [`Preset`] | a method as its paper sets it up |
-//! | [`Stages`] | one objective after another, such as hints first and soft targets then |
-//! | [`born_again`] | the student of one generation teaches the next |
-//! | [`mutual_learning`] | students that teach each other |
-//! | [`Distiller::mean_teacher`](crate::Distiller::mean_teacher) | a teacher that is the average of its student |
-//! | [`Ensemble`](crate::Ensemble) | several teachers that teach as one |
+//! - [`Preset`]: objectives of published methods;
+//! - [`Stages`]: trainings of one student after each other;
+//! - [`born_again`]: generations of which each teaches the next;
+//! - [`mutual_learning`]: peers that teach each other;
+//! - [`Distiller::mean_teacher`](crate::Distiller::mean_teacher): a student that is taught by its average;
+//! - [`Ensemble`](crate::Ensemble): several teachers that teach as one.
 
 pub(crate) mod born_again;
 pub(crate) mod mutual;
@@ -16,6 +13,6 @@ pub(crate) mod preset;
 pub(crate) mod stages;
 
 pub use crate::recipe::born_again::born_again;
-pub use crate::recipe::mutual::{Mutual, MutualConfig, Peers, mutual_learning};
+pub use crate::recipe::mutual::{Mutual, mutual_learning};
 pub use crate::recipe::preset::Preset;
-pub use crate::recipe::stages::{Stage, Stages, StagesConfig};
+pub use crate::recipe::stages::{Stage, Stages};

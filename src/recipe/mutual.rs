@@ -1,21 +1,28 @@
-use burn::backend::Backend;
+//! Deep mutual learning: peers without a teacher.
+
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::DistillData;
-use crate::data::outputs::{Distillable, Feature, Outputs};
-use crate::distiller::train_alone;
+use crate::data::distillable::Distillable;
+use crate::data::outputs::{LOGITS, Outputs};
+use crate::data::targets::TargetKind;
 use crate::error::{Error, Result};
-use crate::loss::logits::hard_label::HardLabelConfig;
-use crate::loss::logits::soft_target::SoftTargetConfig;
-use crate::loss::{Loss, LossContext};
+use crate::loss::context::LossContext;
+use crate::loss::logits::hard_label::HardLabel;
+use crate::loss::logits::soft_target::SoftTarget;
+use crate::loss::loss::{Loss, Needs};
 use crate::objective::Objective;
-use crate::report::{ModelReport, TrainingSummary};
+use crate::objective::classes::ClassPolicy;
+use crate::report::measure::measure_pair;
+use crate::report::model::ModelReport;
+use crate::supervised::train_model;
 use crate::train::config::FitConfig;
+use crate::train::summary::TrainingSummary;
 
-/// How peers teach each other.
+/// How peers teach each other: the parameters of [`mutual_learning`].
 ///
 /// ```text
 /// L = Σ_k [ w_label · CE(y, z_k) + w_peer · 1/(K−1) Σ_{j≠k} τ² · KL( p_j ‖ p_k ) ]
@@ -31,16 +38,16 @@ use crate::train::config::FitConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct MutualConfig {
+pub struct Mutual {
     /// Of the divergence between peers.
     pub temperature: f64,
-    /// How much labels count.
+    /// The weight of the labels.
     pub label_weight: f64,
-    /// How much the other peers count.
+    /// The weight of the other peers.
     pub peer_weight: f64,
 }
 
-impl Default for MutualConfig {
+impl Default for Mutual {
     fn default() -> Self {
         Self {
             temperature: 1.0,
@@ -50,7 +57,7 @@ impl Default for MutualConfig {
     }
 }
 
-impl MutualConfig {
+impl Mutual {
     /// The paper's.
     pub fn new() -> Self {
         Self::default()
@@ -63,76 +70,52 @@ impl MutualConfig {
         self
     }
 
-    /// Sets how much labels and how much the other peers count.
+    /// Sets the weights of labels and of the other peers.
     #[must_use]
     pub fn with_weights(mut self, label: f64, peer: f64) -> Self {
         self.label_weight = label;
         self.peer_weight = peer;
         self
     }
-
-    fn init(&self) -> Result<MutualLoss> {
-        for (name, weight) in [
-            ("mutual.label_weight", self.label_weight),
-            ("mutual.peer_weight", self.peer_weight),
-        ] {
-            if !(weight.is_finite() && weight >= 0.0) {
-                return Err(Error::invalid(name, weight, "a number of at least 0"));
-            }
-        }
-        SoftTargetConfig::new(self.temperature).init()?;
-        Ok(MutualLoss(self.clone()))
-    }
 }
 
-/// Networks of one type that learn together; as a module, their mean answer.
+/// Networks of one type that learn together; as a module, their mean prediction.
 #[derive(Module, Debug)]
-pub struct Peers<S: Module + ModuleDisplay> {
+struct Peers<S: Module + ModuleDisplay> {
     peers: Vec<S>,
 }
 
-impl<S: Module + ModuleDisplay> Peers<S> {
-    /// The peers.
-    pub fn into_inner(self) -> Vec<S> {
-        self.peers
-    }
-}
-
+/// The head of one peer.
 fn peer(k: usize) -> String {
     format!("peer {k}")
 }
 
-impl<I: Clone, S: Distillable<I>> Distillable<I> for Peers<S> {
+impl<I: Clone + 'static, S: Distillable<I>> Distillable<I> for Peers<S> {
+    /// The mean prediction, and a head for each peer.
     fn outputs(&self, input: I) -> Outputs {
-        let logits: Vec<Tensor<2>> = self
-            .peers
-            .iter()
-            .map(|p| p.outputs(input.clone()).logits)
-            .collect();
-        let probabilities = logits.iter().map(|z| softmax(z.clone(), 1));
+        let peers = self.peers.iter();
+        let all: Vec<Tensor<2>> = peers.map(|p| p.outputs(input.clone()).logits()).collect();
+        let probabilities = all.iter().map(|z| softmax(z.clone(), 1));
         let sum = probabilities.reduce(|sum, p| sum + p);
-        let mean = sum.expect("mutual learning has peers") / logits.len() as f64;
+        let mean = sum.expect("mutual learning has peers") / all.len() as f64;
         let mean = mean.clamp_min(f32::MIN_POSITIVE).log();
-        let outputs = Outputs::new(mean);
+        let mean = Outputs::features_only().with_head(LOGITS, mean);
         (0..)
-            .zip(logits)
-            .fold(outputs, |outputs, (k, z)| outputs.with_feature(peer(k), z))
+            .zip(all)
+            .fold(mean, |outputs, (k, z)| outputs.with_head(peer(k), z))
     }
 }
 
-/// The sum over all peers.
+/// The sum over all peers. Each compares with constants of the others, and so needs both as outputs of
+/// their own.
 #[derive(Debug)]
-struct MutualLoss(MutualConfig);
+struct MutualLoss(Mutual);
 
 impl MutualLoss {
     /// The logits of each peer as outputs of their own.
-    fn peers(&self, context: &LossContext<'_>) -> Vec<Outputs> {
-        let features = (0..).map_while(|k| context.student.feature(&peer(k)));
-        let logits = features.map(|feature| match feature {
-            Feature::Rank2(logits) => Outputs::new(logits.clone()),
-            other => unreachable!("peers give logits, not {:?}", other.shape()),
-        });
-        logits.collect()
+    fn peers(context: &LossContext<'_>) -> Vec<Outputs> {
+        let heads = (0..).map_while(|k| context.student.head(&peer(k)));
+        heads.map(|head| Outputs::new(head.tensor())).collect()
     }
 }
 
@@ -141,23 +124,35 @@ impl Loss for MutualLoss {
         "mutual".into()
     }
 
-    fn needs_teacher(&self) -> bool {
-        false
+    fn needs(&self) -> Needs {
+        match self.0.label_weight > 0.0 {
+            true => Needs::nothing().with_target(TargetKind::Class),
+            false => Needs::nothing(),
+        }
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        if self.0.label_weight > 0.0 {
-            HardLabelConfig::new().init()?.check(context)?;
+    fn validate(&self) -> Result<()> {
+        for (name, weight) in [
+            ("mutual.label_weight", self.0.label_weight),
+            ("mutual.peer_weight", self.0.peer_weight),
+        ] {
+            if !(weight.is_finite() && weight >= 0.0) {
+                return Err(Error::invalid(name, weight, "a number of at least 0"));
+            }
         }
-        Ok(())
+        SoftTarget::new(self.0.temperature).validate()
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let peers = self.peers(context);
-        let hard = HardLabelConfig::new().init().expect("valid defaults");
-        let soft = SoftTargetConfig::new(self.0.temperature).init();
-        let soft = soft.expect("checked beforehand");
+        let peers = Self::peers(context);
+        let hard = HardLabel::new();
+        let soft = SoftTarget::new(self.0.temperature);
         let others = (peers.len() - 1).max(1) as f64;
+        let constants: Vec<Outputs> = peers
+            .iter()
+            .cloned()
+            .map(Outputs::without_autodiff)
+            .collect();
         let mut terms = Vec::new();
         for (k, student) in peers.iter().enumerate() {
             let alone = LossContext {
@@ -167,12 +162,7 @@ impl Loss for MutualLoss {
             if self.0.label_weight > 0.0 {
                 terms.push(hard.forward(&alone) * self.0.label_weight);
             }
-            for teacher in peers
-                .iter()
-                .enumerate()
-                .filter(|(j, _)| *j != k)
-                .map(|(_, p)| p)
-            {
+            for (_, teacher) in constants.iter().enumerate().filter(|(j, _)| *j != k) {
                 let taught = LossContext {
                     teacher: Some(teacher),
                     ..alone.clone()
@@ -181,23 +171,14 @@ impl Loss for MutualLoss {
             }
         }
         let sum = terms.into_iter().reduce(|sum, term| sum + term);
-        sum.unwrap_or_else(|| peers[0].logits.clone().sum() * 0.0)
+        sum.unwrap_or_else(|| peers[0].logits().sum() * 0.0)
     }
 }
 
-/// What [`mutual_learning`] hands back.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Mutual<S> {
-    /// The peers, in inference mode, each with what was measured of it.
-    pub peers: Vec<(S, ModelReport)>,
-    /// How they were trained.
-    pub training: TrainingSummary,
-}
-
-/// Deep mutual learning: networks without a teacher that teach each other while they learn.
+/// Deep mutual learning: networks without a teacher that teach each other while they learn. Hands back the
+/// peers, in inference mode, each with what was measured of it, and how they were trained.
 ///
-/// Each peer learns from the labels and from the others' answers, which are constants to it; the
+/// Each peer learns from the labels and from the others' predictions, which are constants to it; the
 /// optimizer keeps a state of its own for every parameter, hence for every peer. Peers of different
 /// types are variants of one enum that derives `Module`.
 ///
@@ -209,35 +190,31 @@ pub struct Mutual<S> {
 /// # References
 ///
 /// Zhang et al.: Deep Mutual Learning, 2018, arXiv:1706.00384.
-pub fn mutual_learning<B, I, S>(
-    device: B::Device,
+#[allow(clippy::type_complexity)] // Peers with their reports, and the training.
+pub fn mutual_learning<I, S>(
+    device: Device,
     peers: Vec<S>,
-    mutual: &MutualConfig,
+    mutual: &Mutual,
     config: &FitConfig,
     train: DistillData<I>,
     valid: impl Into<Option<DistillData<I>>>,
-) -> Result<Mutual<S>>
+) -> Result<(Vec<(S, ModelReport)>, TrainingSummary)>
 where
-    B: Backend,
-    B::Device: Into<Device>,
     I: Module + 'static,
     S: Distillable<I>,
 {
     if peers.len() < 2 {
         return Err(Error::invalid("mutual.peers", peers.len(), "at least 2"));
     }
-    let (device, valid) = (device.into(), valid.into());
-    let objective = Objective::new().with(mutual.init()?, 1.0)?;
+    let valid = valid.into();
+    let objective = Objective::new().with(MutualLoss(mutual.clone()), 1.0);
     let peers = Peers { peers };
-    let (peers, training) = train_alone(&device, peers, objective, config, &train, valid.as_ref())?;
+    let (peers, training) = train_model(&device, peers, objective, config, &train, valid.as_ref())?;
     let data = valid.as_ref().unwrap_or(&train);
-    let measured = peers.into_inner().into_iter().map(|peer| {
-        let nobody = None::<&crate::teacher::frozen::Frozen<S>>;
-        let report = crate::report::measure(&peer, nobody, data, config.batch_size, &device)?;
-        Ok((peer, report))
+    let measured = peers.peers.into_iter().map(|peer| {
+        let policy = ClassPolicy::default();
+        let pair = measure_pair(&peer, None, false, policy, data, config.batch_size, &device)?;
+        Ok((peer, pair.student))
     });
-    Ok(Mutual {
-        peers: measured.collect::<Result<_>>()?,
-        training,
-    })
+    Ok((measured.collect::<Result<_>>()?, training))
 }

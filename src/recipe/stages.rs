@@ -1,29 +1,31 @@
-use burn::backend::Backend;
+//! Trainings one after the other.
+
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::DistillData;
-use crate::data::outputs::Distillable;
+use crate::data::distillable::Distillable;
 use crate::distiller::{Distilled, Distiller};
 use crate::error::{Error, Result};
-use crate::objective::ObjectiveConfig;
+use crate::objective::Objective;
+use crate::teacher::Teacher;
 use crate::train::config::FitConfig;
 
 /// One training of a sequence.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
-/// | `objective` | required | an [`ObjectiveConfig`] | what this stage minimises |
+/// | `objective` | required | an [`Objective`] | what this stage minimises |
 /// | `epochs` | required | at least 1 | how long |
 /// | `learning_rate` | that of the [`FitConfig`] | greater than 0 | the base rate of this stage |
 /// | `carry_optimizer` | false | | go on with the optimizer state of the stage before |
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Stage {
     /// What this stage minimises.
-    pub objective: ObjectiveConfig,
+    pub objective: Objective,
     /// How long.
     pub epochs: usize,
     /// The base learning rate of this stage.
@@ -35,8 +37,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage of so many epochs, with a fresh optimizer.
-    pub fn new(objective: ObjectiveConfig, epochs: usize) -> Self {
+    /// A stage of `epochs` epochs, with a fresh optimizer.
+    pub fn new(objective: Objective, epochs: usize) -> Self {
         Self {
             objective,
             epochs,
@@ -60,16 +62,20 @@ impl Stage {
     }
 }
 
-/// A sequence of trainings in a config file, TOML or JSON through serde.
+/// A sequence of trainings of one student, from code or from a config file, TOML or JSON through serde.
+///
+/// The student of one stage goes into the next. What a loss trains, such as a projector, belongs to its
+/// stage and is gone with it. With checkpoints, each stage has a directory of its own below the one
+/// given: `stage-1`, `stage-2`.
 ///
 /// # Example
 ///
 /// FitNets: hints first, then soft targets.
 ///
 /// ```
-/// use burn_distill::recipe::StagesConfig;
+/// use burn_distill::recipe::Stages;
 ///
-/// let config: StagesConfig = toml::from_str(
+/// let stages: Stages = toml::from_str(
 ///     r#"
 ///     [[stages]]
 ///     epochs = 10
@@ -80,24 +86,30 @@ impl Stage {
 ///     learning_rate = 1e-3
 ///     objective.terms = [{ loss = { soft_target = { temperature = 4.0 } } }]
 ///     "#,
-/// ).unwrap();
-/// assert_eq!(config.stages.len(), 2);
+/// )?;
+/// assert_eq!(stages.stages.len(), 2);
+/// # Ok::<(), toml::de::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+///
+/// # References
+///
+/// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, section 2.2: a stage of
+/// hints, then one of soft targets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct StagesConfig {
+pub struct Stages {
     /// The stages, first to last.
     pub stages: Vec<Stage>,
 }
 
-impl StagesConfig {
+impl Stages {
     /// A sequence without stages.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a stage at the end.
+    /// Adds a stage at the end. Its objective may have any terms, losses of your own among them.
     #[must_use]
     pub fn with(mut self, stage: Stage) -> Self {
         self.stages.push(stage);
@@ -110,11 +122,9 @@ impl StagesConfig {
     ///
     /// [`Error::InvalidParameter`] if there is no stage or the first would carry an optimizer, and
     /// what the objectives say.
-    pub fn init(self) -> Result<Stages> {
+    pub fn validate(&self) -> Result<()> {
         match self.stages.first() {
-            None => {
-                return Err(Error::invalid("stages", "empty", "at least one stage"));
-            }
+            None => return Err(Error::invalid("stages", "empty", "at least one stage")),
             Some(first) if first.carry_optimizer => {
                 return Err(Error::invalid(
                     "stages.carry_optimizer",
@@ -124,61 +134,41 @@ impl StagesConfig {
             }
             Some(_) => {}
         }
-        for stage in &self.stages {
-            stage.objective.init()?;
-        }
-        Ok(Stages {
-            stages: self.stages,
-        })
+        self.stages
+            .iter()
+            .try_for_each(|stage| stage.objective.validate())
     }
-}
 
-/// A sequence of trainings of one student.
-///
-/// The student of one stage goes into the next. What a loss trains along (projectors) belongs to its
-/// stage and is gone with it. With checkpoints, each stage has a directory of its own below the one
-/// given: `stage-1`, `stage-2`.
-///
-/// # References
-///
-/// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, section 2.2: a stage of
-/// hints, then one of soft targets.
-#[derive(Debug, Clone)]
-pub struct Stages {
-    stages: Vec<Stage>,
-}
-
-impl Stages {
     /// Runs all stages and hands back what each left; the student is that of the last.
     ///
     /// `config` says how to train, but for the epochs and learning rates that the stages set.
     ///
     /// # Errors
     ///
-    /// As for [`Distiller::fit`], for the first stage that fails.
-    pub fn fit<B, I, T, S>(
+    /// As for [`validate`](Self::validate), and as for [`Distiller::fit`] for the first stage that fails.
+    pub fn fit<I, J, T, S>(
         &self,
-        device: B::Device,
+        device: Device,
         teacher: T,
         student: S,
         config: &FitConfig,
-        train: DistillData<I>,
-        valid: impl Into<Option<DistillData<I>>>,
+        train: DistillData<I, J>,
+        valid: impl Into<Option<DistillData<I, J>>>,
     ) -> Result<Vec<Distilled<T, S>>>
     where
-        B: Backend,
-        B::Device: Into<Device>,
         I: Module + 'static,
-        T: Distillable<I>,
+        J: Module + 'static,
+        T: Teacher<J> + Clone,
         S: Distillable<I>,
     {
+        self.validate()?;
         let valid = valid.into();
         let mut results: Vec<Distilled<T, S>> = Vec::with_capacity(self.stages.len());
         let (mut teacher, mut student) = (teacher, student);
         for (number, stage) in (1..).zip(&self.stages) {
             let config = self.config(number, stage, config, results.last_mut());
-            let distiller = Distiller::<B, _, _>::new(device.clone(), teacher, student);
-            let distilled = distiller.with_config(&stage.objective).fit(
+            let distiller = Distiller::on(device.clone(), teacher, student);
+            let distilled = distiller.with_objective(stage.objective.clone()).fit(
                 &config,
                 train.clone(),
                 valid.clone(),
@@ -209,7 +199,7 @@ impl Stages {
         if stage.carry_optimizer
             && let Some(state) = before.and_then(|before| before.optimizer.take())
         {
-            config.optimizer = state.into();
+            config.optimizer = state;
         }
         let carries = |next: &Stage| next.carry_optimizer;
         config.keep_optimizer |= self.stages.get(number).is_some_and(carries);

@@ -1,56 +1,63 @@
-//! Student and teacher, answer by answer.
+//! Student and teacher, prediction by prediction.
+
+use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, DType, Device, Int, Tensor};
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::DistillData;
 use crate::error::Result;
-use crate::report::measure::{read, unreadable};
-use crate::report::picture::pictures;
+use crate::metric::rows::Truth;
+use crate::report::batches::{read, unreadable};
+use crate::report::image::draw;
+use crate::report::predictions::Predictions;
 
 /// How many disagreements are kept.
 const KEPT: usize = 12;
 /// Up to so many classes are counted against each other.
 const COUNTED: usize = 64;
 
-/// Where a student and its teacher agree and where they do not.
+/// Where a student and its teacher agree and where they do not, in the first categorical head of both.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// How often the teacher answered with the class of the row and the student with that of the column;
-    /// empty where there are more than 64 classes.
+    /// The name of the head.
+    #[serde(default)]
+    pub head: String,
+    /// How often the teacher predicted the class of the row and the student that of the column; empty
+    /// where there are more than 64 classes.
     pub confusion: Vec<Vec<u64>>,
     /// What they disagree on most, by `KL(teacher || student)`, the worst first, at most 12.
     pub disagreements: Vec<Disagreement>,
 }
 
-/// One answer of a student that is far from its teacher's.
+/// One prediction of a student that is far from its teacher's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Disagreement {
-    /// The place of the sample in the data.
+    /// The index of the sample in the data.
     pub sample: usize,
     /// Which of the sample's rows, such as tokens; 0 where it has one.
     pub row: usize,
     /// The true class, where it is known.
     pub label: Option<usize>,
-    /// The teacher's answer.
-    pub teacher: Answer,
-    /// The student's answer.
-    pub student: Answer,
+    /// The teacher's prediction.
+    pub teacher: Prediction,
+    /// The student's prediction.
+    pub student: Prediction,
     /// `KL(teacher || student)` in nats.
     pub divergence: f64,
     /// The sample as an image in a `data:` URL, where samples are images; see
-    /// [`DistillData::with_pictures`].
-    pub picture: Option<String>,
+    /// [`DistillData::with_images`].
+    #[serde(alias = "picture")]
+    pub image: Option<String>,
 }
 
 /// The most likely class of one row, and its probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Answer {
+pub struct Prediction {
     /// The class.
     pub class: usize,
     /// Its probability.
@@ -63,90 +70,73 @@ pub(crate) struct Comparer {
     comparison: Comparison,
 }
 
-/// What is known of a batch beside its logits.
-pub(crate) struct Place<'a> {
-    /// `KL(teacher || student)` of each row.
-    pub divergence: &'a Tensor<1>,
-    pub labels: Option<&'a Tensor<1, Int>>,
-    pub mask: Option<&'a Tensor<1, Bool>>,
-    /// The samples of the batch, by their place in the data.
-    pub samples: std::ops::Range<usize>,
+/// Which rows of which samples are compared.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The samples of the batch, by their index in the data.
+    pub samples: Range<usize>,
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// How many rows the batch has.
+    pub of: usize,
 }
 
 impl Comparer {
-    /// Counts a batch, of logits of as many classes on both sides.
+    /// Whether this head is the one that is compared: the first that is asked for.
+    pub fn is_for(&mut self, head: &str) -> bool {
+        if self.comparison.head.is_empty() {
+            self.comparison.head = head.to_string();
+        }
+        self.comparison.head == head
+    }
+
+    /// Counts some rows of a batch, of logits of so many classes on both sides.
     pub fn add(
         &mut self,
-        student: &Tensor<2>,
-        teacher: &Tensor<2>,
-        place: &Place<'_>,
-    ) -> Result<()> {
-        let [rows, classes] = student.dims();
-        let (sure, theirs) = softmax(teacher.clone(), 1).max_dim_with_indices(1);
-        let (own_sure, ours) = softmax(student.clone(), 1).max_dim_with_indices(1);
-        let kl = place.divergence.clone().unsqueeze_dim(1);
-        let column = |classes: Tensor<2, Int>| classes.float().cast(DType::F32);
-        let none = || Tensor::<2>::full([rows, 1], -1.0, &student.device()).cast(DType::F32);
-        let labels = place
-            .labels
-            .map(|labels| column(labels.clone().unsqueeze_dim(1)));
-        let mask = place
-            .mask
-            .map(|mask| column(mask.clone().int().unsqueeze_dim(1)));
-        let columns = vec![
-            column(theirs),
-            sure.cast(DType::F32),
-            column(ours),
-            own_sure.cast(DType::F32),
-            kl.cast(DType::F32),
-            labels.unwrap_or_else(none),
-            mask.unwrap_or_else(|| none().neg()),
-        ];
-        let width = columns.len();
-        let data = Tensor::cat(columns, 1).try_into_data();
-        let numbers: Vec<f64> = data
-            .map_err(|error| unreadable(&error))?
-            .iter::<f64>()
-            .collect();
-
+        [student, teacher]: [&Predictions; 2],
+        divergence: &[f64],
+        classes: usize,
+        truth: &Truth,
+        place: &Place,
+    ) {
         let confusion = &mut self.comparison.confusion;
         if confusion.is_empty() && classes <= COUNTED {
             *confusion = vec![vec![0; classes]; classes];
         }
-        let per_sample = rows.checked_div(place.samples.len()).unwrap_or(1).max(1);
-        for (at, row) in numbers.chunks_exact(width).enumerate() {
-            if row[6] <= 0.0 {
+        let per_sample = place.of.checked_div(place.samples.len());
+        let per_sample = per_sample.unwrap_or(1).max(1);
+        for (at, row) in place.rows.clone().enumerate() {
+            if truth.weight(row) <= 0.0 {
                 continue;
             }
-            let answer = |class: f64, probability| Answer {
-                class: class as usize,
-                probability,
+            let prediction = |of: &Predictions| Prediction {
+                class: of.classes[at],
+                probability: of.confidences[at],
             };
-            let (teacher, student) = (answer(row[0], row[1]), answer(row[2], row[3]));
+            let (teacher, student) = (prediction(teacher), prediction(student));
             if !confusion.is_empty() {
                 confusion[teacher.class][student.class] += 1;
             }
             self.comparison.disagreements.push(Disagreement {
-                sample: place.samples.start + at / per_sample,
-                row: at % per_sample,
-                label: (row[5] >= 0.0).then_some(row[5] as usize),
+                sample: place.samples.start + row / per_sample,
+                row: row % per_sample,
+                label: truth.label(row),
                 teacher,
                 student,
-                divergence: row[4],
-                picture: None,
+                divergence: divergence[at],
+                image: None,
             });
         }
         let all = &mut self.comparison.disagreements;
         // A stable sort: of equals, the first in the data comes first.
         all.sort_by(|a, b| b.divergence.total_cmp(&a.divergence));
         all.truncate(KEPT);
-        Ok(())
     }
 
-    /// The comparison, with pictures of the samples where they can be had.
-    pub fn finish<I: Module + 'static>(
+    /// The comparison, with images of the samples where there are any.
+    pub fn finish<I: Module + 'static, J>(
         self,
-        data: &DistillData<I>,
+        data: &DistillData<I, J>,
         device: &Device,
     ) -> Result<Option<Comparison>> {
         let mut comparison = self.comparison;
@@ -159,12 +149,12 @@ impl Comparer {
             .map(|it| it.sample)
             .collect();
         let batch = read(data, &samples, device)?;
-        if let Some(images) = data.pictures(&batch.input)
+        if let Some(images) = data.images(&batch.input)
             && images.dims()[0] == samples.len()
         {
-            let drawn = pictures(images).map_err(|error| unreadable(&error))?;
-            for (it, picture) in comparison.disagreements.iter_mut().zip(drawn) {
-                it.picture = picture;
+            let drawn = draw(images).map_err(|error| unreadable("images")(&error))?;
+            for (it, image) in comparison.disagreements.iter_mut().zip(drawn) {
+                it.image = image;
             }
         }
         Ok(Some(comparison))
@@ -174,37 +164,37 @@ impl Comparer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::divergence;
+    use burn::tensor::{Bool, Int, Tensor};
+
+    use crate::data::targets::Weights;
 
     #[test]
-    fn rows_that_count_are_counted_and_the_worst_come_first() {
+    fn valid_rows_are_counted_and_the_worst_come_first() {
         let device = Device::flex();
-        let teacher = Tensor::<2>::from_floats([[2., 0.], [0., 2.], [0., 2.], [9., 0.]], &device);
-        let student = Tensor::<2>::from_floats([[2., 0.], [2., 0.], [0., 1.], [0., 9.]], &device);
-        let labels = Tensor::<1, Int>::from_ints([0, 1, 0, 0], &device);
-        let mask = Tensor::<1, Bool>::from_data([true, true, true, false], &device);
-        let mut comparer = Comparer::default();
-        let place = Place {
-            divergence: &divergence(&student, &teacher, 1.0).value,
-            labels: Some(&labels),
-            mask: Some(&mask),
-            samples: 10..12,
+        let predictions = |classes: [usize; 4]| Predictions {
+            classes: classes.to_vec(),
+            confidences: vec![0.75; 4],
         };
-        comparer.add(&student, &teacher, &place).unwrap();
+        let labels = Tensor::<1, Int>::from_ints([0, 1, -1, 0], &device);
+        let mask = Tensor::<1, Bool>::from_data([true, true, true, false], &device);
+        let truth = Truth::read(Some(&labels), Some(&Weights::from(mask))).unwrap();
+        let place = Place {
+            samples: 10..12,
+            rows: 0..4,
+            of: 4,
+        };
+        let sides = [&predictions([0, 0, 1, 1]), &predictions([0, 1, 1, 0])];
+        let mut comparer = Comparer::default();
+        assert!(comparer.is_for("logits") && !comparer.is_for("other"));
+        comparer.add(sides, &[0.1, 0.9, 0.2, 5.0], 2, &truth, &place);
         let comparison = comparer.comparison;
         assert_eq!(comparison.confusion, [[1, 0], [1, 1]]);
         let places: Vec<_> = (comparison.disagreements.iter())
             .map(|it| (it.sample, it.row, it.label))
             .collect();
-        assert_eq!(
-            places,
-            [(10, 1, Some(1)), (11, 0, Some(0)), (10, 0, Some(0))]
-        );
+        assert_eq!(places, [(10, 1, Some(1)), (11, 0, None), (10, 0, Some(0))]);
         let worst = &comparison.disagreements[0];
         assert_eq!((worst.teacher.class, worst.student.class), (1, 0));
-        // Both are e²/(1 + e²) sure, of different classes: KL = 2 (2p - 1).
-        let p = 2f64.exp() / (1.0 + 2f64.exp());
-        assert!((worst.teacher.probability - p).abs() < 1e-6);
-        assert!((worst.divergence - 2.0 * (2.0 * p - 1.0)).abs() < 1e-5);
+        assert_eq!((worst.student.probability, worst.divergence), (0.75, 0.9));
     }
 }

@@ -1,51 +1,51 @@
+//! A teacher from a closure.
+
 use std::sync::Arc;
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::data::outputs::{Distillable, Outputs, Recalled};
+use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
-use crate::teacher::fingerprint::NAMED;
+use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
 
 /// A teacher made of a closure; see [`teacher_fn`].
 pub struct TeacherFn<F> {
     name: Arc<str>,
-    answer: Arc<F>,
+    closure: Arc<F>,
+    /// Where outputs are wanted; where the input is by default.
+    device: Option<Device>,
 }
 
 /// Turns a closure into a teacher: a lookup table, a program in another language, a web service, a
-/// model of another framework, whatever answers a batch of inputs.
+/// model of another framework, whatever gives outputs for a batch of inputs.
 ///
-/// The closure gets the input of a batch, as the student does, and returns an [`Answer`]: logits as a
+/// The closure gets the teacher's input of a batch and returns [`TeacherOutputs`]: logits as a
 /// `Tensor<2>` or as one `Vec<f32>` or `[f32; C]` per row, or [`Outputs`] with features, or a `Result` of any of
-/// these. Who has probabilities returns their logarithms; the logarithm of zero may be −∞. Tensors may be on any
-/// device. Numbers of a tensor are had by `input.into_data()`.
+/// these. Probabilities are returned as their logarithms; the logarithm of zero may be −∞. Tensors may be on any
+/// device. The numbers of a tensor are `input.into_data()`.
 ///
-/// A teacher that is slow, or costs money, is better [recorded](fn@crate::knowledge::record), which asks it once
-/// about each sample. Recorded knowledge belongs to a teacher of this name, as the closure itself cannot be
-/// compared: name one that answers otherwise otherwise.
+/// A teacher that is slow, or costs money, is better [recorded](fn@crate::knowledge::record) or
+/// [cached](crate::FitConfig::with_teacher_cache): either runs it once on each sample. What is recorded belongs to
+/// the name, as closures cannot be compared: give another name to a closure with other outputs.
 ///
 /// In a report it has neither size nor speed.
 ///
 /// # Errors
 ///
-/// Where the closure returns an error, whatever asked it returns [`Error::Teacher`], also in the middle of a
-/// training.
+/// An error of the closure becomes [`Error::Teacher`], also in the middle of a training.
 ///
 /// # Example
 ///
 /// A teacher that knows which side of a line a point is on, and a student that learns it:
 ///
 /// ```
-/// use burn::backend::Flex;
 /// use burn::data::dataset::InMemDataset;
 /// use burn::module::Module;
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::optim::AdamConfig;
 /// use burn::tensor::{Device, Tensor, TensorData};
-/// use burn_distill::loss::SoftTargetConfig;
+/// use burn_distill::loss::SoftTarget;
 /// use burn_distill::{
 ///     DistillBatch, DistillData, Distillable, Distiller, FitConfig, Outputs, ProgressMode, teacher_fn,
 /// };
@@ -76,52 +76,53 @@ pub struct TeacherFn<F> {
 ///     .with_optimizer(AdamConfig::new().init(), 0.1)
 ///     .with_progress(ProgressMode::Silent);
 /// let student = Line { layer: LinearConfig::new(2, 2).init(&Device::flex()) };
-/// let distilled = Distiller::<Flex, _, _>::new(Default::default(), teacher, student)
-///     .with(SoftTargetConfig::new(1.0), 1.0)
+/// let distilled = Distiller::on(Device::flex(), teacher, student)
+///     .with(SoftTarget::new(1.0), 1.0)
 ///     .fit(&config, data, None)?;
 /// assert!(distilled.report.distilled.agreement.unwrap() > 0.9);
 /// # Ok::<(), burn_distill::Error>(())
 /// ```
-pub fn teacher_fn<I, A, F>(name: impl Into<String>, answer: F) -> TeacherFn<F>
+pub fn teacher_fn<J, A, F>(name: impl Into<String>, closure: F) -> TeacherFn<F>
 where
-    F: Fn(I) -> A + Send + Sync + 'static,
-    A: Answer,
+    F: Fn(J) -> A + Send + Sync + 'static,
+    A: TeacherOutputs,
 {
     TeacherFn {
         name: name.into().into(),
-        answer: Arc::new(answer),
+        closure: Arc::new(closure),
+        device: None,
     }
 }
 
-/// What a closure may return that is a [teacher](teacher_fn).
-pub trait Answer {
+/// What a closure that is a [teacher](teacher_fn) may return.
+pub trait TeacherOutputs {
     /// The outputs, plain numbers as a tensor on this device.
     ///
     /// # Errors
     ///
-    /// What kept the teacher from answering.
-    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, Refusal>;
+    /// What kept the closure from giving them.
+    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, BoxError>;
 }
 
-/// Why a teacher made of a closure did not answer.
-type Refusal = Box<dyn std::error::Error + Send + Sync>;
+/// Why a closure gave no outputs.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-impl Answer for Outputs {
-    fn into_outputs(self, _device: &Device) -> std::result::Result<Outputs, Refusal> {
+impl TeacherOutputs for Outputs {
+    fn into_outputs(self, _device: &Device) -> std::result::Result<Outputs, BoxError> {
         Ok(self)
     }
 }
 
 /// Logits, `[rows, classes]`.
-impl Answer for Tensor<2> {
-    fn into_outputs(self, _device: &Device) -> std::result::Result<Outputs, Refusal> {
+impl TeacherOutputs for Tensor<2> {
+    fn into_outputs(self, _device: &Device) -> std::result::Result<Outputs, BoxError> {
         Ok(Outputs::new(self))
     }
 }
 
 /// Logits, those of one row after those of another.
-impl<R: AsRef<[f32]>> Answer for Vec<R> {
-    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, Refusal> {
+impl<R: AsRef<[f32]>> TeacherOutputs for Vec<R> {
+    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, BoxError> {
         let classes = self.first().map_or(0, |row| row.as_ref().len());
         if let Some(row) = self.iter().position(|row| row.as_ref().len() != classes) {
             let found = self[row].as_ref().len();
@@ -134,37 +135,41 @@ impl<R: AsRef<[f32]>> Answer for Vec<R> {
     }
 }
 
-impl<A: Answer, E: Into<Refusal>> Answer for std::result::Result<A, E> {
-    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, Refusal> {
+impl<A: TeacherOutputs, E: Into<BoxError>> TeacherOutputs for std::result::Result<A, E> {
+    fn into_outputs(self, device: &Device) -> std::result::Result<Outputs, BoxError> {
         self.map_err(Into::into)?.into_outputs(device)
     }
 }
 
-impl<I, A, F> Distillable<I> for TeacherFn<F>
+impl<J, A, F> Teacher<J> for TeacherFn<F>
 where
-    I: Module + 'static,
-    F: Fn(I) -> A + Send + Sync + 'static,
-    A: Answer,
+    J: Module + 'static,
+    F: Fn(J) -> A + Send + Sync + 'static,
+    A: TeacherOutputs,
 {
-    /// # Panics
-    ///
-    /// Panics where the closure returns an error. A training, a measurement and a recording ask with
-    /// [`teach`](Distillable::teach), which does not.
-    fn outputs(&self, input: I) -> Outputs {
-        let outputs = self.teach(&input, None);
-        outputs.unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn teach(&self, input: &I, _recalled: Option<&Recalled>) -> Result<Outputs> {
-        let input = input.valid();
-        let device = input.devices().into_iter().next().unwrap_or_default();
-        match (self.answer)(input).into_outputs(&device) {
+    fn ask(&self, batch: &TeacherBatch<'_, J>) -> Result<Outputs> {
+        let input = batch.input.valid();
+        let device = self.device.clone();
+        let device = device.or_else(|| input.devices().into_iter().next());
+        let device = device.unwrap_or_default().inner();
+        match (self.closure)(input).into_outputs(&device) {
             Ok(outputs) => Ok(outputs.without_autodiff().moved_to(&device)),
-            Err(refusal) => Err(Error::Teacher {
+            Err(error) => Err(Error::Teacher {
                 name: self.name.to_string(),
-                reason: refusal.to_string(),
+                reason: error.to_string(),
             }),
         }
+    }
+
+    fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
+        Arc::new(Self {
+            device: Some(device.clone()),
+            ..self.clone()
+        })
+    }
+
+    fn info(&self) -> TeacherInfo {
+        TeacherInfo::named(&*self.name)
     }
 }
 
@@ -172,7 +177,8 @@ impl<F> Clone for TeacherFn<F> {
     fn clone(&self) -> Self {
         Self {
             name: self.name.clone(),
-            answer: self.answer.clone(),
+            closure: self.closure.clone(),
+            device: self.device.clone(),
         }
     }
 }
@@ -184,48 +190,3 @@ impl<F> std::fmt::Debug for TeacherFn<F> {
             .finish_non_exhaustive()
     }
 }
-
-/// A module without parameters, which is on no device and the same in every mode.
-impl<F: Send + Sync> Module for TeacherFn<F> {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        devices
-    }
-
-    fn fork(self, _device: &Device) -> Self {
-        self
-    }
-
-    fn to_device(self, _device: &Device) -> Self {
-        self
-    }
-
-    fn train(self) -> Self {
-        self
-    }
-
-    fn valid(&self) -> Self {
-        self.clone()
-    }
-
-    fn materialize(self) -> Self {
-        self
-    }
-
-    /// Shows its name, which stands for what cannot be compared.
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        visitor.enter_module(&self.name, NAMED);
-        visitor.exit_module(&self.name, NAMED);
-    }
-
-    fn map<M: ModuleMapper>(self, _mapper: &mut M) -> Self {
-        self
-    }
-}
-
-impl<F> ModuleDisplayDefault for TeacherFn<F> {
-    fn content(&self, content: Content) -> Option<Content> {
-        content.add("name", &*self.name).optional()
-    }
-}
-
-impl<F> ModuleDisplay for TeacherFn<F> {}

@@ -1,18 +1,24 @@
-use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
-use burn::tensor::activation::{log_softmax, softmax};
+//! Several teachers that teach as one.
+
+use std::sync::Arc;
+
+use burn::tensor::activation::{log_softmax, sigmoid, softmax};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::{Distillable, Outputs};
+use crate::data::head::Head;
+use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
+use crate::teacher::any::AnyTeacher;
+use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
 
-/// How several teachers' answers become one.
+/// How the outputs of several teachers become one.
 ///
 /// ```text
 /// Probabilities   z = log Σ_k w_k · softmax(z_k)                 their mean, the usual choice
 /// Logits          z = Σ_k w_k · z_k                              their geometric mean
-/// Agreement       z = log Σ_k a_k · softmax(z_k)                 a teacher counts, sample by
-///                 a_k ∝ w_k · exp(−KL(p_k ‖ p̄))                  sample, as it agrees with the rest
+/// Agreement       z = log Σ_k a_k · softmax(z_k)                 a teacher is weighted, row by row,
+///                 a_k ∝ w_k · exp(−KL(p_k ‖ p̄))                  by its agreement with the rest
 ///
 /// z_k, p_k   logits and probabilities of teacher k     w_k   its weight, Σ w_k = 1
 /// p̄          Σ_k w_k · p_k
@@ -32,35 +38,27 @@ pub enum Combine {
 
 /// Several teachers that teach as one.
 ///
-/// It is a module like any other: hand it to a [`Distiller`](crate::Distiller) as the teacher. The
-/// features of teacher `k` keep their names with `k.` before them: `0.hidden`, `1.hidden`. Teachers
-/// of different types are variants of one enum that derives `Module`.
+/// It combines the heads of the first teacher with the heads of the same name of all others: categorical
+/// heads as [`Combine`] says, binary heads by the mean of their probabilities (or of their logits),
+/// continuous ones by their mean. The features of teacher `k` keep their names with `k.` before them:
+/// `0.hidden`, `1.hidden`. Teachers of different types stand in one list as
+/// [`AnyTeacher`](crate::AnyTeacher).
 ///
 /// # Example
 ///
 /// ```
-/// use burn::module::Module;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::{Combine, Distillable, Ensemble, Outputs};
+/// use burn_distill::{Combine, Ensemble, Teacher, TeacherBatch, teacher_fn};
 ///
-/// /// Answers with its bias, whatever the question.
-/// #[derive(Module, Debug)]
-/// struct Stubborn {
-///     bias: [f64; 2],
-/// }
-///
-/// impl Distillable<Tensor<2>> for Stubborn {
-///     fn outputs(&self, x: Tensor<2>) -> Outputs {
-///         Outputs::new(Tensor::<2>::from_floats([self.bias], &x.device()))
-///     }
-/// }
-///
-/// // Probabilities [3/4, 1/4] and [1/4, 3/4].
-/// let ln3 = 3f64.ln();
-/// let teachers = vec![Stubborn { bias: [ln3, 0.0] }, Stubborn { bias: [0.0, ln3] }];
+/// // Probabilities [3/4, 1/4] and [1/4, 3/4], whatever the input.
+/// let ln3 = 3f32.ln();
+/// let constant = |logits: [f32; 2]| teacher_fn("constant", move |_: Tensor<2>| vec![logits]);
+/// let teachers = vec![constant([ln3, 0.0]), constant([0.0, ln3])];
 /// let ensemble = Ensemble::new(teachers, Combine::Probabilities)?.with_weights(&[3.0, 1.0])?;
-/// let outputs = ensemble.outputs(Tensor::zeros([1, 1], &Device::flex()));
-/// let p = burn::tensor::activation::softmax(outputs.logits, 1).into_data();
+///
+/// let input = Tensor::<2>::zeros([1, 1], &Device::flex());
+/// let outputs = ensemble.ask(&TeacherBatch::new(&input))?;
+/// let p = burn::tensor::activation::softmax(outputs.logits(), 1).into_data();
 /// // 3/4 · 3/4 + 1/4 · 1/4
 /// assert!((p.iter::<f64>().next().unwrap() - 0.625).abs() < 1e-6);
 /// # Ok::<(), burn_distill::Error>(())
@@ -70,17 +68,15 @@ pub enum Combine {
 ///
 /// Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531,
 /// section 2 (both means).
-#[derive(Module, Debug)]
-pub struct Ensemble<T: Module + ModuleDisplay> {
+#[derive(Debug, Clone)]
+pub struct Ensemble<T> {
     teachers: Vec<T>,
-    #[module(skip)]
     weights: Vec<f64>,
-    #[module(skip)]
     combine: Combine,
 }
 
-impl<T: Module + ModuleDisplay> Ensemble<T> {
-    /// Teachers that count alike.
+impl<T> Ensemble<T> {
+    /// Teachers of the same weight.
     ///
     /// # Errors
     ///
@@ -101,7 +97,7 @@ impl<T: Module + ModuleDisplay> Ensemble<T> {
         })
     }
 
-    /// Sets how much each teacher counts; the weights are divided by their sum.
+    /// Sets the weight of each teacher; they are divided by their sum.
     ///
     /// # Errors
     ///
@@ -133,23 +129,70 @@ impl<T: Module + ModuleDisplay> Ensemble<T> {
             Combine::Probabilities => self.mean(&logits).log(),
             Combine::Agreement => {
                 let log_mean = self.mean(&logits).log();
-                let trusts = weighted.map(|(z, w)| {
+                let trust = weighted.map(|(z, w)| {
                     let log_p = log_softmax(z.clone(), 1);
                     let kl = log_p.clone().exp() * (log_p - log_mean.clone());
                     kl.sum_dim(1).neg().exp() * *w
                 });
-                let trusts: Vec<Tensor<2>> = trusts.collect();
-                let total = sum(trusts.iter().cloned());
-                let shares = trusts.into_iter().map(|trust| trust / total.clone());
-                let parts = shares.zip(&logits);
-                sum(parts.map(|(share, z)| softmax(z.clone(), 1) * share)).log()
+                let trust: Vec<Tensor<2>> = trust.collect();
+                let total = sum(trust.iter().cloned());
+                let fractions = trust.into_iter().map(|trust| trust / total.clone());
+                let weighted = fractions.zip(&logits);
+                sum(weighted.map(|(fraction, z)| softmax(z.clone(), 1) * fraction)).log()
             }
         }
     }
 
+    /// The heads of one name of all teachers as one.
+    fn combined_head(&self, heads: &[&Head]) -> Head {
+        let tensors = || heads.iter().map(|head| head.tensor()).collect::<Vec<_>>();
+        let weighted_mean = |tensors: &[Tensor<2>]| {
+            let weighted = tensors.iter().zip(&self.weights);
+            sum(weighted.map(|(x, weight)| x.clone() * *weight))
+        };
+        match heads[0] {
+            Head::Categorical(_) => Head::from(self.combined(tensors())),
+            Head::Binary(_) if self.combine == Combine::Logits => {
+                Head::Binary(weighted_mean(&tensors()))
+            }
+            Head::Binary(_) => {
+                let p: Vec<_> = tensors().into_iter().map(sigmoid).collect();
+                let smallest = f64::from(f32::EPSILON);
+                let p = weighted_mean(&p).clamp(smallest, 1.0 - smallest);
+                Head::Binary(p.clone().log() - p.neg().add_scalar(1.0).log())
+            }
+            Head::Continuous(_) => Head::Continuous(weighted_mean(&tensors())),
+        }
+    }
+
+    fn combined_outputs(&self, all: &[Outputs]) -> Result<Outputs> {
+        let mut combined = Outputs::features_only();
+        for (name, first) in all[0].heads() {
+            let found = all.iter().enumerate().map(|(k, outputs)| {
+                let head = outputs.head(name);
+                let fits = head.filter(|h| h.kind() == first.kind() && h.shape() == first.shape());
+                fits.ok_or_else(|| Error::ShapeMismatch {
+                    what: format!(
+                        "head {name:?} of teacher {k} of an ensemble and the first teacher's"
+                    ),
+                    student: head.map(|head| head.shape().to_vec()).unwrap_or_default(),
+                    teacher: first.shape().to_vec(),
+                })
+            });
+            let heads: Vec<&Head> = found.collect::<Result<_>>()?;
+            combined = combined.with_head(name, self.combined_head(&heads));
+        }
+        for (k, outputs) in all.iter().enumerate() {
+            for (name, feature) in outputs.features() {
+                combined = combined.with_feature(format!("{k}.{name}"), feature.clone());
+            }
+        }
+        Ok(combined)
+    }
+
     fn mean(&self, logits: &[Tensor<2>]) -> Tensor<2> {
         let weighted = logits.iter().zip(&self.weights);
-        // Where every teacher rules a class out, the smallest probability stands for none.
+        // Where every teacher masks a class, the smallest probability stands for none.
         sum(weighted.map(|(z, w)| softmax(z.clone(), 1) * *w)).clamp_min(f32::MIN_POSITIVE)
     }
 }
@@ -160,20 +203,35 @@ fn sum(tensors: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
         .expect("an ensemble has a teacher")
 }
 
-impl<I: Clone, T: Distillable<I>> Distillable<I> for Ensemble<T> {
-    fn outputs(&self, input: I) -> Outputs {
-        let all: Vec<Outputs> = self
-            .teachers
-            .iter()
-            .map(|t| t.outputs(input.clone()))
-            .collect();
-        let logits = all.iter().map(|outputs| outputs.logits.clone()).collect();
-        let mut combined = Outputs::new(self.combined(logits));
-        for (k, outputs) in all.iter().enumerate() {
-            for (name, feature) in outputs.features() {
-                combined = combined.with_feature(format!("{k}.{name}"), feature.clone());
-            }
+impl<J: 'static, T: Teacher<J>> Teacher<J> for Ensemble<T> {
+    fn ask(&self, batch: &TeacherBatch<'_, J>) -> Result<Outputs> {
+        let all = self.teachers.iter().map(|teacher| teacher.ask(batch));
+        self.combined_outputs(&all.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
+        let teachers = self.teachers.iter();
+        Arc::new(Ensemble {
+            teachers: teachers.map(|t| AnyTeacher::shared(t.on(device))).collect(),
+            weights: self.weights.clone(),
+            combine: self.combine,
+        })
+    }
+
+    fn info(&self) -> TeacherInfo {
+        let all: Vec<_> = self.teachers.iter().map(Teacher::info).collect();
+        let digests: Option<Vec<String>> = all.iter().map(TeacherInfo::digest).collect();
+        TeacherInfo {
+            fingerprint: digests.map(|digests| {
+                let parts = digests.join(" ");
+                format!(
+                    "ensemble of {parts} by {:?} {:?}",
+                    self.combine, self.weights
+                )
+            }),
+            wants_full_batches: all.iter().any(|info| info.wants_full_batches),
+            is_remote: all.iter().any(|info| info.is_remote),
+            module: None,
         }
-        combined
     }
 }

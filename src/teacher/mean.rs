@@ -1,24 +1,41 @@
-use burn::module::{Module, ModuleDisplay, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::Tensor;
-use burn::tensor::container::TensorContainer;
+//! A teacher that is the moving average of its student's weights.
 
-/// A teacher that is the moving average of its student's weights.
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::container::TensorContainer;
+use burn::tensor::{Device, Tensor};
+
+/// The moving average of a student's weights.
 ///
-/// Unlike a [`Frozen`](crate::Frozen) teacher it changes with every step, so it is part of a
-/// checkpoint; no optimizer moves it, since no gradient reaches it.
-#[derive(Module, Debug)]
-pub(crate) struct Average<T: Module + ModuleDisplay> {
+/// Unlike any other teacher it changes with every step, so it is part of a checkpoint; no optimizer moves
+/// it, since no gradient reaches it.
+#[derive(Debug, Clone)]
+pub(crate) struct Average<T> {
     pub model: T,
-    #[module(skip)]
     decay: f64,
 }
 
-impl<T: Module + ModuleDisplay> Average<T> {
+impl<T: Module> Average<T> {
     /// Starts at the weights of a copy of the student.
     pub fn new(copy: &T, decay: f64) -> Self {
         Self {
             model: copy.valid().map(&mut Renamed),
             decay,
+        }
+    }
+
+    /// The same on a device.
+    pub fn on(self, device: &Device) -> Self {
+        Self {
+            model: self.model.to_device(device),
+            ..self
+        }
+    }
+
+    /// The same with its parameters mapped.
+    pub fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        Self {
+            model: self.model.map(mapper),
+            ..self
         }
     }
 

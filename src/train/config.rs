@@ -13,6 +13,7 @@ use burn::train::{Interrupter, MultiDeviceOptim};
 use crate::error::{Error, Result};
 use crate::progress::ProgressMode;
 use crate::schedule::Schedule;
+use crate::teacher::cache::TeacherCache;
 use crate::train::loader::Plan;
 
 /// How a student is trained.
@@ -31,11 +32,12 @@ use crate::train::loader::Plan;
 /// | [resume](Self::with_resume) | off | | go on after the newest complete checkpoint |
 /// | [interrupter](Self::with_interrupter) | none | Burn's handle | stops training from elsewhere |
 /// | [seed](Self::with_seed) | 0 | any | order of the data, dropout, initial projectors |
-/// | [workers](Self::with_workers) | 0 | any | threads that prepare batches ahead |
+/// | [workers](Self::with_workers) | 1 | any | threads that prepare batches, and ask the teacher, ahead |
+/// | [teacher cache](Self::with_teacher_cache) | none | memory or a directory | asks the teacher once for each sample |
 /// | [devices](Self::with_devices) | the distiller's | Burn's devices | data parallel training |
 /// | [gradient checkpointing](Self::with_gradient_checkpointing) | off | | recompute instead of keep |
 /// | [progress](Self::with_progress) | [`ProgressMode::Auto`] | | what is shown |
-/// | [baseline](Self::with_baseline) | off | | also trains the student on labels alone |
+/// | [baseline](Self::with_baseline) | off | | also trains the student without the teacher |
 /// | [kept optimizer](Self::with_kept_optimizer) | off | | hand the optimizer's state back |
 ///
 /// # Example
@@ -72,29 +74,7 @@ pub struct FitConfig {
     pub(crate) label: Option<String>,
     pub(crate) baseline: bool,
     pub(crate) keep_optimizer: bool,
-}
-
-/// An optimizer with the state that a training left it in: hand it to the next training's
-/// [`FitConfig::with_optimizer`] to go on with it.
-#[derive(Clone)]
-pub struct OptimizerState(ModuleOptimizer);
-
-impl OptimizerState {
-    pub(crate) fn new(optimizer: ModuleOptimizer) -> Self {
-        Self(optimizer)
-    }
-}
-
-impl From<OptimizerState> for ModuleOptimizer {
-    fn from(state: OptimizerState) -> Self {
-        state.0
-    }
-}
-
-impl std::fmt::Debug for OptimizerState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OptimizerState").finish_non_exhaustive()
-    }
+    pub(crate) teacher_cache: Option<TeacherCache>,
 }
 
 /// The learning rate over time.
@@ -139,7 +119,7 @@ impl Execution {
 }
 
 impl FitConfig {
-    /// A training of so many epochs, everything else at its default.
+    /// A training of `epochs` epochs, everything else at its default.
     pub fn new(epochs: usize) -> Self {
         Self {
             epochs,
@@ -147,7 +127,7 @@ impl FitConfig {
             // Burn's default of 1e-5 is large beside the gradients of a well-fitted student.
             optimizer: AdamConfig::new().with_epsilon(1e-8).init(),
             learning_rate: 1e-3,
-            lr: LearningRate::Factor(Schedule::Constant(1.0)),
+            lr: LearningRate::Factor(Schedule::from(1.0)),
             clipping: None,
             accumulation: 1,
             patience: None,
@@ -155,13 +135,14 @@ impl FitConfig {
             resume: false,
             interrupter: Interrupter::new(),
             seed: 0,
-            workers: 0,
+            workers: 1,
             execution: Execution::Single,
             gradient_checkpointing: false,
             progress: ProgressMode::Auto,
             label: None,
             baseline: false,
             keep_optimizer: false,
+            teacher_cache: None,
         }
     }
 
@@ -217,7 +198,7 @@ impl FitConfig {
         self
     }
 
-    /// Sums the gradients of so many batches before each optimizer step. The sum is weighted such
+    /// Sums the gradients of several batches before each optimizer step. The sum is weighted such
     /// that k batches of b give the gradient of one batch of k·b, also at the end of an epoch, where
     /// batches run out, and under masks.
     #[must_use]
@@ -226,7 +207,7 @@ impl FitConfig {
         self
     }
 
-    /// Stops after so many epochs without a better loss: the validation loss where there is
+    /// Stops after `patience` epochs without a better loss: the validation loss where there is
     /// validation data, else the training loss. The student handed back is the last epoch's.
     #[must_use]
     pub fn with_early_stopping(mut self, patience: usize) -> Self {
@@ -275,8 +256,32 @@ impl FitConfig {
         self
     }
 
-    /// Sets the number of threads that prepare batches ahead. The order of the batches does not
-    /// depend on it.
+    /// Asks the teacher once for each sample, and each of its views, and reads afterwards: in memory up to a
+    /// number of bytes, or in a directory, where it is recorded before the first epoch and found by the
+    /// next training.
+    ///
+    /// In single precision the student is bit for bit that of the live teacher, also after a resume. The
+    /// teacher must be a function of the sample: inputs that are never the same twice, such as those that
+    /// are augmented without a seed, are an error before training. A directory needs samples with
+    /// [names](crate::DistillData::builder).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn_distill::{FitConfig, TeacherCache};
+    ///
+    /// let config = FitConfig::new(30).with_teacher_cache(TeacherCache::memory(1 << 30));
+    /// assert_eq!(config.epochs(), 30);
+    /// ```
+    #[must_use]
+    pub fn with_teacher_cache(mut self, cache: TeacherCache) -> Self {
+        self.teacher_cache = Some(cache);
+        self
+    }
+
+    /// Sets the number of threads that prepare batches ahead, teacher's outputs included: the teacher works
+    /// on the next batch while the student learns from this one. With 0 both happen in turn. Neither the
+    /// order of the batches nor the student depends on it.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -321,9 +326,9 @@ impl FitConfig {
         self
     }
 
-    /// Also trains a copy of the student on labels alone, with the same recipe, seed and batches,
-    /// and puts it into the report: what distillation has to beat. Takes as long again, less the
-    /// teacher.
+    /// Also trains a copy of the student on targets alone, the supervised baseline, with the same recipe,
+    /// seed and batches, and puts it into the report: what distillation has to beat. Takes as long again,
+    /// less the teacher.
     #[must_use]
     pub fn with_baseline(mut self, baseline: bool) -> Self {
         self.baseline = baseline;

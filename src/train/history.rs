@@ -11,28 +11,9 @@ use burn::train::metric::{
     Adaptor, Metric, MetricAttributes, MetricDefinition, MetricId, MetricMetadata, MetricName,
     Numeric, NumericAttributes, NumericEntry, SerializedEntry,
 };
-use serde::{Deserialize, Serialize};
 
-use crate::train::step::{ACCURACY, AGREEMENT, StepOutput};
-
-/// The mean of each reported number over each epoch.
-///
-/// Training numbers are means over the epoch while the weights move, in training mode; validation
-/// numbers are taken after it, in inference mode.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct History {
-    /// The first epoch recorded: 1, or the one after the checkpoint that was resumed.
-    pub first_epoch: usize,
-    /// From `loss`, the name of a term, `agreement` or `accuracy` to one value per epoch.
-    pub train: BTreeMap<String, Vec<f64>>,
-    /// The same over the validation set, where there is one.
-    pub valid: BTreeMap<String, Vec<f64>>,
-    /// What followed a schedule, as it was at the first step of each epoch: `learning_rate`, and
-    /// `TERM weight` and `TERM temperature` of each term that has them.
-    #[serde(default)]
-    pub schedules: BTreeMap<String, Vec<f64>>,
-}
+use crate::train::metrics::{ACCURACY, AGREEMENT, StepOutput};
+use crate::train::summary::History;
 
 /// One of the numbers of every step, as a metric of the engine.
 #[derive(Clone)]
@@ -81,7 +62,8 @@ impl Metric for StepMetric {
         numbers: &Self::Input,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        let rows = numbers.last().copied().unwrap_or_default() as usize;
+        // Weights need not add up to a whole number; a batch that has any takes part.
+        let rows = numbers.last().copied().unwrap_or_default().ceil() as usize;
         self.state.update(numbers[self.index], rows);
         Ok(self.state.compute_update(self.format()))
     }
@@ -124,7 +106,10 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub fn history(&self) -> History {
-        let means = self.means.lock().expect("nobody panics while holding it");
+        let means = self
+            .means
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let epochs = means.values().flat_map(|by_epoch| by_epoch.keys());
         let mut history = History {
             first_epoch: epochs.min().copied().unwrap_or(1),
@@ -143,7 +128,10 @@ impl Recorder {
 
 impl MetricLogger for Recorder {
     fn log(&mut self, update: MetricsUpdate, epoch: usize, split: &Split) {
-        let mut means = self.means.lock().expect("nobody panics while holding it");
+        let mut means = self
+            .means
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         for update in update.entries_numeric {
             let entry = NumericEntry::deserialize(&update.entry.serialized_entry.serialized);
             if let (Ok(NumericEntry::Final(mean)), Some(name)) =
@@ -162,7 +150,10 @@ impl MetricLogger for Recorder {
         epoch: usize,
         split: &Split,
     ) -> Result<Vec<NumericEntry>, String> {
-        let means = self.means.lock().expect("nobody panics while holding it");
+        let means = self
+            .means
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let key = (matches!(split, Split::Train), name.to_string());
         let mean = means.get(&key).and_then(|by_epoch| by_epoch.get(&epoch));
         Ok(mean.map(|m| NumericEntry::Final(*m)).into_iter().collect())

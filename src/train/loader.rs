@@ -6,28 +6,34 @@
 //! they minimise, and several devices see together what one would see.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-use crate::data::batch::{DistillBatch, Targets};
-use crate::data::dataset::DistillData;
+use crate::data::batch::DistillBatch;
+use crate::data::outputs::Outputs;
+use crate::error::{Error, Result};
+use crate::train::feed::{Feed, Prepared};
+use crate::train::workers::{Workers, panicked};
 
-/// One batch on its way into the engine, with its place in the training.
+/// One batch on its way into the engine, with its position in the training.
 #[derive(Debug, Clone)]
-pub(crate) struct Step<I> {
-    pub batch: DistillBatch<I>,
-    /// What the batch's mean counts for in the mean over all batches of one optimizer step.
-    pub share: Share,
-    /// Share of the training done, from 0 to 1.
+pub(crate) struct Step<I, J> {
+    pub batch: DistillBatch<I, J>,
+    /// The teacher's outputs, where it was asked for them beforehand.
+    pub teacher: Option<Outputs>,
+    /// The weight of the batch's mean in the mean over all batches of one optimizer step.
+    pub weight: StepWeight,
+    /// The fraction of the training done, from 0 to 1.
     pub progress: f64,
     /// From 1.
     pub epoch: usize,
@@ -39,11 +45,11 @@ pub(crate) struct Step<I> {
 
 /// A factor between 0 and 1.
 #[derive(Debug, Clone)]
-pub(crate) enum Share {
+pub(crate) enum StepWeight {
     /// Known from the number of samples.
     Known(f64),
-    /// `[1]`, counted on the device, where masks decide; never read back.
-    Counted(Box<Tensor<1>>),
+    /// `[1]`, summed on the device, where weights decide; never read back.
+    Summed(Box<Tensor<1>>),
 }
 
 /// How a training goes through its data.
@@ -70,8 +76,8 @@ impl Plan {
     }
 }
 
-pub(crate) struct Loader<I> {
-    data: DistillData<I>,
+pub(crate) struct Loader<I, J> {
+    feed: Feed<I, J>,
     device: Device,
     plan: Plan,
     /// `None` keeps the order of the data, as validation does.
@@ -82,24 +88,26 @@ pub(crate) struct Loader<I> {
     part: Option<usize>,
     /// Epochs begun, which is the number of the current one.
     epoch: AtomicUsize,
+    workers: OnceLock<Workers<I, J>>,
 }
 
-impl<I: Module + 'static> Loader<I> {
+impl<I: Module + 'static, J: Module + 'static> Loader<I, J> {
     /// Shuffled batches, starting after `epochs_done`.
-    pub fn training(data: DistillData<I>, plan: Plan, seed: u64, epochs_done: usize) -> Self {
+    pub fn training(feed: Feed<I, J>, plan: Plan, seed: u64, epochs_done: usize) -> Self {
         Self {
-            samples: data.len(),
-            data,
+            samples: feed.data.len(),
+            feed,
             device: Device::default(),
             plan,
             seed: Some(seed),
             part: None,
             epoch: AtomicUsize::new(epochs_done),
+            workers: OnceLock::new(),
         }
     }
 
     /// Batches in the order of the data, each a step of its own.
-    pub fn validation(data: DistillData<I>, plan: Plan, epochs_done: usize) -> Self {
+    pub fn validation(feed: Feed<I, J>, plan: Plan, epochs_done: usize) -> Self {
         let plan = Plan {
             accumulation: 1,
             devices: 1,
@@ -107,27 +115,28 @@ impl<I: Module + 'static> Loader<I> {
         };
         Self {
             seed: None,
-            ..Self::training(data, plan, 0, epochs_done)
+            ..Self::training(feed, plan, 0, epochs_done)
         }
     }
 
     /// No batches at all: the engine wants validation data where there is none.
-    pub fn nothing(data: DistillData<I>, plan: Plan) -> Self {
+    pub fn empty(feed: Feed<I, J>, plan: Plan) -> Self {
         Self {
             samples: 0,
-            ..Self::validation(data, plan, 0)
+            ..Self::validation(feed, plan, 0)
         }
     }
 
-    fn with(&self, device: Device, part: Option<usize>) -> Self {
+    fn with(&self, feed: Feed<I, J>, device: Device, part: Option<usize>) -> Self {
         Self {
-            data: self.data.clone(),
+            feed,
             samples: self.samples,
             device,
             plan: self.plan.clone(),
             seed: self.seed,
             part,
             epoch: AtomicUsize::new(self.epoch.load(Ordering::Relaxed)),
+            workers: OnceLock::new(),
         }
     }
 
@@ -155,8 +164,8 @@ pub(crate) fn mix(seed: u64, epoch: u64) -> u64 {
     seed ^ epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-impl<I: Module + 'static> DataLoader<Step<I>> for Loader<I> {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Step<I>> + 'a> {
+impl<I: Module + 'static, J: Module + 'static> DataLoader<Step<I, J>> for Loader<I, J> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Step<I, J>> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(seed) = self.seed {
             // Dropout starts every epoch from a state that a resumed training can restore.
@@ -178,103 +187,98 @@ impl<I: Module + 'static> DataLoader<Step<I>> for Loader<I> {
         self.chunks(0).iter().map(Vec::len).sum()
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Step<I>>> {
-        Arc::new(self.with(device.clone(), self.part))
+    /// The place where the teacher is brought to the device of the batches: a loader that is yet to be cut
+    /// up does not know its device.
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Step<I, J>>> {
+        Arc::new(self.with(self.feed.on(device), device.clone(), self.part))
     }
 
-    /// The engine cuts the data into equal runs, one per device. Their place tells which part is
+    /// The engine cuts the data into equal runs, one per device. Where a run starts tells which part is
     /// asked for; the samples are dealt out anew every epoch.
-    fn slice(&self, start: usize, _end: usize) -> Arc<dyn DataLoader<Step<I>>> {
+    fn slice(&self, start: usize, _end: usize) -> Arc<dyn DataLoader<Step<I, J>>> {
         let run = (self.samples / self.plan.devices).max(1);
         let part = (start / run).min(self.plan.devices - 1);
-        Arc::new(self.with(self.device.clone(), Some(part)))
+        Arc::new(self.with(self.feed.clone(), self.device.clone(), Some(part)))
     }
 }
 
 /// The batches of one epoch, prepared here or by threads ahead.
-enum Batches<I> {
+enum Batches<I, J> {
     Here(std::vec::IntoIter<Vec<usize>>),
-    /// Batch `i` comes from receiver `i % receivers`, so that the order is always the same.
-    Ahead(Vec<Receiver<Result<DistillBatch<I>, DatasetError>>>),
+    /// Batch `i` comes from receiver `i % receivers`.
+    Ahead(Vec<Receiver<Result<Prepared<I, J>>>>),
 }
 
-impl<I: Module + 'static> Batches<I> {
-    fn start(loader: &Loader<I>, chunks: Vec<Vec<usize>>) -> Self {
-        let workers = loader.plan.workers.min(chunks.len());
-        if workers == 0 {
+impl<I: Module + 'static, J: Module + 'static> Batches<I, J> {
+    fn start(loader: &Loader<I, J>, chunks: Vec<Vec<usize>>) -> Self {
+        if loader.plan.workers == 0 || chunks.is_empty() {
             return Self::Here(chunks.into_iter());
         }
-        let receivers = (0..workers).map(|worker| {
-            let (sender, receiver) = sync_channel(2);
-            let (data, device) = (loader.data.clone(), loader.device.clone());
-            let mine: Vec<_> = chunks
-                .iter()
-                .skip(worker)
-                .step_by(workers)
-                .cloned()
-                .collect();
-            std::thread::spawn(move || {
-                for chunk in mine {
-                    // The other end is gone when an epoch ends early.
-                    if sender.send(data.batch(chunk, &device)).is_err() {
-                        return;
-                    }
-                }
-            });
-            receiver
-        });
-        Self::Ahead(receivers.collect())
+        let start = || Workers::start(loader.plan.workers, &loader.feed, &loader.device);
+        Self::Ahead(loader.workers.get_or_init(start).epoch(&chunks))
     }
 
-    fn take(
-        &mut self,
-        number: usize,
-        loader: &Loader<I>,
-    ) -> Option<Result<DistillBatch<I>, DatasetError>> {
+    /// The next batch, without the teacher's outputs where it is prepared here: of several batches of one
+    /// optimizer step, only one set of them is alive then.
+    fn take(&mut self, number: usize, loader: &Loader<I, J>) -> Option<Result<Prepared<I, J>>> {
         match self {
-            Self::Here(chunks) => Some(loader.data.batch(chunks.next()?, &loader.device)),
+            Self::Here(chunks) => {
+                let chunk = chunks.next()?;
+                let batch = attempt(loader, || loader.feed.batch(chunk, &loader.device));
+                Some(batch.map(|batch| Prepared {
+                    batch,
+                    teacher: None,
+                }))
+            }
             Self::Ahead(receivers) => {
                 let receiver = &receivers[number % receivers.len()];
                 Some(receiver.recv().unwrap_or_else(|_| {
-                    Err(DatasetError::new(std::io::Error::other(
-                        "a thread that prepares batches stopped early",
-                    )))
+                    Err(Error::Panic {
+                        what: loader.feed.what,
+                        message: "its thread stopped early".into(),
+                    })
                 }))
             }
         }
     }
 }
 
+/// Runs the code of a user, whose panic becomes an error with its text.
+fn attempt<I, J, R>(loader: &Loader<I, J>, run: impl FnOnce() -> Result<R>) -> Result<R> {
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    outcome.unwrap_or_else(|panic| Err(panicked(loader.feed.what, panic.as_ref())))
+}
+
 /// One pass over this part of the data.
-struct Epoch<'a, I> {
-    loader: &'a Loader<I>,
+struct Epoch<'a, I, J> {
+    loader: &'a Loader<I, J>,
     epoch: usize,
     /// Samples in each batch of this part.
     sizes: Vec<usize>,
-    batches: Batches<I>,
+    batches: Batches<I, J>,
     /// Batches taken from the source.
     taken: usize,
     /// Samples handed to the engine.
     items: usize,
     /// What is left of the current optimizer step's batches.
-    ready: VecDeque<Step<I>>,
+    ready: VecDeque<Step<I, J>>,
 }
 
-impl<I: Module + 'static> Epoch<'_, I> {
-    /// Takes all batches of the next optimizer step at once, since each has to know its share.
-    fn fill(&mut self) -> Result<(), DatasetError> {
+impl<I: Module + 'static, J: Module + 'static> Epoch<'_, I, J> {
+    /// Takes all batches of the next optimizer step at once, since each has to know its weight.
+    fn fill(&mut self) -> Result<()> {
         let plan = &self.loader.plan;
         let first = self.taken;
         let end = (first + plan.accumulation).min(self.sizes.len());
         if first == end {
             return Ok(());
         }
-        let mut batches = Vec::with_capacity(end - first);
+        let mut prepared = Vec::with_capacity(end - first);
         while self.taken < end
             && let Some(batch) = self.batches.take(self.taken, self.loader)
         {
             self.taken += 1;
-            batches.push(batch?);
+            prepared.push(batch?);
         }
 
         let per_epoch = plan.steps_per_epoch(self.loader.samples);
@@ -284,11 +288,12 @@ impl<I: Module + 'static> Epoch<'_, I> {
             // Validation happens when its epoch's training is done.
             None => self.epoch as f64 / plan.epochs as f64,
         };
-        let shares = self.shares(&batches, first);
-        for (i, (batch, share)) in batches.into_iter().zip(shares).enumerate() {
+        let weights = self.weights(&prepared, first);
+        for (i, (prepared, weight)) in prepared.into_iter().zip(weights).enumerate() {
             self.ready.push_back(Step {
-                batch,
-                share,
+                batch: prepared.batch,
+                teacher: prepared.teacher,
+                weight,
                 progress,
                 epoch: self.epoch,
                 number: first + i + 1,
@@ -298,77 +303,90 @@ impl<I: Module + 'static> Epoch<'_, I> {
         Ok(())
     }
 
-    /// What each batch counts for in the mean over all rows of one optimizer step.
-    fn shares(&self, batches: &[DistillBatch<I>], first: usize) -> Vec<Share> {
+    /// The weight of each batch in the mean over all rows of one optimizer step.
+    fn weights(&self, batches: &[Prepared<I, J>], first: usize) -> Vec<StepWeight> {
         let plan = &self.loader.plan;
         let sizes = &self.sizes[first..first + batches.len()];
         if plan.devices > 1 {
-            // What the other devices mask is not known here: every sample counts for the same.
+            // The weights on the other devices are not known here: every sample has the same.
             let window = plan.batch_size * plan.devices * plan.accumulation;
             let start = first / plan.accumulation * window;
             let total = window.min(self.loader.samples - start) as f64;
             return sizes
                 .iter()
-                .map(|n| Share::Known(*n as f64 / total / plan.reduction))
+                .map(|n| StepWeight::Known(*n as f64 / total / plan.reduction))
                 .collect();
         }
         if batches.len() == 1 {
-            return vec![Share::Known(1.0)];
+            return vec![StepWeight::Known(1.0)];
         }
-        if batches.iter().any(|batch| batch.mask.is_some()) {
-            let counts: Vec<_> = batches.iter().zip(sizes).map(counted_rows).collect();
-            let total = Tensor::cat(counts.clone(), 0).sum().clamp_min(1.0);
-            let share = |count| Share::Counted(Box::new(count / total.clone()));
-            return counts.into_iter().map(share).collect();
+        let batches = batches.iter().map(|prepared| &prepared.batch);
+        if batches.clone().any(|b| b.targets.first_weights().is_some()) {
+            let sums: Vec<_> = batches.zip(sizes).map(weight_of_rows).collect();
+            let total = Tensor::cat(sums.clone(), 0).sum();
+            let is_zero = total.clone().equal_elem(0.0);
+            let total = total.mask_fill(is_zero, 1.0);
+            let weight = |sum| StepWeight::Summed(Box::new(sum / total.clone()));
+            return sums.into_iter().map(weight).collect();
         }
-        let rows: Vec<_> = batches.iter().zip(sizes).map(rows).collect();
+        let rows: Vec<_> = batches.zip(sizes).map(rows).collect();
         let total: usize = rows.iter().sum();
         rows.iter()
-            .map(|n| Share::Known(*n as f64 / total as f64))
+            .map(|n| StepWeight::Known(*n as f64 / total as f64))
             .collect()
     }
-}
 
-/// The rows of a batch without a mask: those of its targets, or its samples where it has none.
-fn rows<I>((batch, samples): (&DistillBatch<I>, &usize)) -> usize {
-    match &batch.targets {
-        Targets::Classes(t) => t.dims()[0],
-        Targets::Values(t) => t.dims()[0],
-        Targets::None => *samples,
+    /// The next step, with the teacher's outputs.
+    fn step(&mut self) -> Result<Option<Step<I, J>>> {
+        if self.ready.is_empty() {
+            self.fill()?;
+        }
+        let Some(mut step) = self.ready.pop_front() else {
+            return Ok(None);
+        };
+        if let Batches::Here(_) = self.batches {
+            let loader = self.loader;
+            let ask = || loader.feed.ask(&step.batch, &loader.device);
+            step.teacher = attempt(loader, ask)?;
+        }
+        self.items += self.sizes[step.number - 1];
+        Ok(Some(step))
     }
 }
 
-/// The rows of a batch that count, `[1]`, outside autodiff.
-fn counted_rows<I: Module>((batch, samples): (&DistillBatch<I>, &usize)) -> Tensor<1> {
-    match &batch.mask {
-        Some(mask) => mask.clone().without_autodiff().int().sum().float(),
+/// The rows of a batch without weights: those of its targets, or its samples where it has none.
+fn rows<I, J>((batch, samples): (&DistillBatch<I, J>, &usize)) -> usize {
+    batch.targets.first_target().map_or(*samples, |t| t.rows())
+}
+
+/// The sum of the weights of a batch's rows, `[1]`, in `f32`, outside autodiff.
+fn weight_of_rows<I: Module, J>((batch, samples): (&DistillBatch<I, J>, &usize)) -> Tensor<1> {
+    match batch.targets.first_weights() {
+        Some(weights) => weights.values().clone().sum(),
         None => {
-            let device = batch
-                .targets
-                .device()
-                .or_else(|| batch.input.devices().pop());
+            let device = batch.targets.device();
+            let device = device.or_else(|| batch.input.devices().pop());
             let device = device.unwrap_or_default().inner();
-            Tensor::full([1], rows((batch, samples)) as f64, &device)
+            let rows = rows((batch, samples)) as f64;
+            Tensor::full([1], rows, (&device, DType::F32))
         }
     }
 }
 
-impl<I: Module + 'static> Iterator for Epoch<'_, I> {
-    type Item = Result<Step<I>, DatasetError>;
+impl<I: Module + 'static, J: Module + 'static> Iterator for Epoch<'_, I, J> {
+    type Item = std::result::Result<Step<I, J>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty()
-            && let Err(error) = self.fill()
-        {
-            return Some(Err(error));
-        }
-        let step = self.ready.pop_front()?;
-        self.items += self.sizes[step.number - 1];
-        Some(Ok(step))
+        self.step().transpose().map(|step| {
+            step.map_err(|error| {
+                self.loader.feed.failure.report(error.clone());
+                DatasetError::new(error)
+            })
+        })
     }
 }
 
-impl<I: Module + 'static> DataLoaderIterator<Step<I>> for Epoch<'_, I> {
+impl<I: Module + 'static, J: Module + 'static> DataLoaderIterator<Step<I, J>> for Epoch<'_, I, J> {
     fn progress(&self) -> Progress {
         let total = self.sizes.iter().sum();
         Progress::new(self.items, total, Some("samples".into()))

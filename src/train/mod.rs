@@ -1,22 +1,27 @@
-//! One training on Burn's engine, with or without a teacher.
+//! One training on Burn's engine, with or without a teacher: the only room that knows `burn-train`.
 
 pub(crate) mod checkpoint;
+pub(crate) mod composite;
 pub(crate) mod config;
+pub(crate) mod feed;
 pub(crate) mod history;
 pub(crate) mod loader;
+pub(crate) mod metrics;
 pub(crate) mod origin;
 pub(crate) mod preflight;
 pub(crate) mod step;
+pub(crate) mod summary;
+pub(crate) mod workers;
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bool, Device, GradientCheckpointingStrategy, Int, Tensor};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::store::{Aggregate, Direction, Split};
@@ -24,67 +29,95 @@ use burn::train::{
     ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
 };
 
+use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
-use crate::data::outputs::Distillable;
-use crate::device::check_device;
-use crate::device::quietly;
+use crate::data::distillable::Distillable;
+use crate::device::{check_device, quietly};
 use crate::error::{Error, Result};
 use crate::objective::Objective;
-use crate::report::TrainingSummary;
 use crate::schedule::Schedule;
+use crate::teacher::Teacher;
+use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
 use crate::teacher::mean::Average;
 use crate::train::checkpoint::{FOLDER, newest_complete};
-use crate::train::config::FitConfig;
-use crate::train::config::{Execution, OptimizerState};
+use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
+use crate::train::config::{Execution, FitConfig};
+use crate::train::feed::{Failure, Feed};
 use crate::train::history::{Recorder, StepMetric};
-use crate::train::loader::{Loader, mix};
+use crate::train::loader::{Loader, Plan, mix};
+use crate::train::metrics::LOSS;
 use crate::train::origin::{BURN, command, hardware};
-use crate::train::preflight::Preflight;
-use crate::train::preflight::{Check, Ready};
-use crate::train::step::{Composite, Kept};
+use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
+use crate::train::summary::TrainingSummary;
 
-/// Everything about a training but its models.
-pub(crate) struct Training<'a, I> {
+/// The teacher that the loaders ask, or the one that is asked inside the step.
+type Asked<I, J, S> = (Option<Arc<dyn Teacher<J>>>, Option<Rollout<I, J, S>>);
+
+/// Everything about a training but the student.
+pub(crate) struct Training<'a, I, J, S> {
     pub device: &'a Device,
     pub objective: Arc<Objective>,
     pub config: &'a FitConfig,
-    pub train: &'a DistillData<I>,
-    pub valid: Option<&'a DistillData<I>>,
-    /// The decay of the average of the student that teaches in the teacher's place.
-    pub average: Option<f64>,
+    pub train: &'a DistillData<I, J>,
+    pub valid: Option<&'a DistillData<I, J>>,
+    pub source: TeacherSource<J>,
+    pub rollout: Option<Arc<Rewrite<I, J, S>>>,
+}
+
+/// Where a training has its teacher's outputs from.
+pub(crate) enum TeacherSource<J> {
+    /// No term needs a teacher.
+    None,
+    /// A teacher, on whatever device.
+    Teacher(Arc<dyn Teacher<J>>),
+    /// The moving average of the student, with this decay.
+    Average(f64),
+}
+
+impl<J> Clone for TeacherSource<J> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Teacher(teacher) => Self::Teacher(teacher.clone()),
+            Self::Average(decay) => Self::Average(*decay),
+        }
+    }
 }
 
 /// What a training leaves.
-pub(crate) struct Run<T, S> {
+pub(crate) struct Outcome<S> {
     pub student: S,
     /// The average of the student, where that was the teacher.
-    pub average: Option<T>,
+    pub average: Option<S>,
     pub summary: TrainingSummary,
-    pub optimizer: Option<OptimizerState>,
+    pub optimizer: Option<ModuleOptimizer>,
 }
 
-impl<I: Module + 'static> Training<'_, I> {
+impl<I, J, S> Training<'_, I, J, S>
+where
+    I: Module + 'static,
+    J: Module + 'static,
+    S: Distillable<I>,
+{
     /// Checks everything that can be known before the first epoch.
-    pub fn preflight<T, S>(&self, teacher: &Frozen<T>, student: &S) -> Result<Preflight>
-    where
-        T: Distillable<I>,
-        S: Distillable<I>,
-    {
-        self.ready(teacher, student).map(|ready| ready.preflight)
+    pub fn preflight(&self, student: &S) -> Result<Preflight> {
+        self.prepared(student).map(|prepared| prepared.preflight)
     }
 
-    /// Makes sure of a model's device and of its weights. Layers draw their first weights when they
+    /// Checks the settings, the devices and the student's. Layers draw their first weights when they
     /// are first used: done now, the caller's seed decides them, and copies of the model start alike.
     pub fn prepare<M: Module>(&self, model: &M) -> Result<()> {
         self.config.check()?;
-        if let Some(decay) = self.average.filter(|decay| !(0.0..=1.0).contains(decay)) {
+        if let TeacherSource::Average(decay) = self.source
+            && !(0.0..=1.0).contains(&decay)
+        {
             let expected = "a number from 0 to 1";
             return Err(Error::invalid("mean_teacher.decay", decay, expected));
         }
         let mut devices = self.devices().into_iter().chain(model.devices());
         devices.try_for_each(|device| check_device(&device))?;
-        model.visit(&mut Initialize);
+        model.visit(&mut ForceInit);
         Ok(())
     }
 
@@ -95,11 +128,11 @@ impl<I: Module + 'static> Training<'_, I> {
         }
     }
 
-    fn ready<T, S>(&self, teacher: &Frozen<T>, student: &S) -> Result<Ready>
-    where
-        T: Distillable<I>,
-        S: Distillable<I>,
-    {
+    fn is_cached(&self) -> bool {
+        self.config.teacher_cache.is_some() && matches!(self.source, TeacherSource::Teacher(_))
+    }
+
+    fn prepared(&self, student: &S) -> Result<Prepared> {
         let devices = self.devices();
         if devices.len() > 1 && self.train.len() < devices.len() {
             return Err(Error::InvalidParameter {
@@ -111,46 +144,86 @@ impl<I: Module + 'static> Training<'_, I> {
         // The projectors of a training depend on its seed alone.
         let device = devices[0].clone().inner();
         device.seed(mix(self.config.seed, u64::MAX));
-        Check {
-            teacher: &teacher.clone().fork(&device),
-            student: &Frozen::new(student.clone()).fork(&device),
+        let student = Frozen::new(student, &device);
+        let average = |decay| Average::new(student.inner(), decay).model;
+        let teacher: Option<Arc<dyn Teacher<J>>> = match &self.source {
+            TeacherSource::None => None,
+            TeacherSource::Teacher(teacher) => Some(teacher.on(&device)),
+            TeacherSource::Average(decay) => {
+                Some(Arc::new(OwnTeacher::<I, S>::new(average(*decay))))
+            }
+        };
+        let rewrite = |batch: DistillBatch<I, J>| match &self.rollout {
+            Some(rollout) => rollout(student.inner(), batch, 0.0),
+            None => batch,
+        };
+        PreflightCheck {
+            teacher: teacher.as_ref(),
+            student: &student,
             objective: &self.objective,
             device: &device,
             batch_size: self.config.batch_size,
+            is_cached: self.is_cached() && self.rollout.is_none(),
         }
-        .run(self.train, self.valid)
+        .run(self.train, self.valid, rewrite)
+    }
+
+    /// The teacher that the loaders ask, and its rollout where it is asked inside the step.
+    fn asked(&self, main: &Device) -> Asked<I, J, S> {
+        let teacher = match &self.source {
+            TeacherSource::Teacher(teacher) => Some(teacher.on(main)),
+            _ => None,
+        };
+        if let Some(rewrite) = &self.rollout {
+            let rollout = Rollout {
+                rewrite: rewrite.clone(),
+                teacher,
+                on: Default::default(),
+            };
+            return (None, Some(rollout));
+        }
+        let teacher = match (teacher, &self.config.teacher_cache) {
+            (Some(teacher), Some(TeacherCache::Memory(limit))) => {
+                Some(Arc::new(Cached::new(teacher, main, *limit)) as Arc<dyn Teacher<J>>)
+            }
+            (teacher, _) => teacher,
+        };
+        (teacher, None)
     }
 
     /// Trains the student and hands it back in inference mode.
-    pub fn run<T, S>(&self, teacher: Frozen<T>, student: S) -> Result<Run<T, S>>
-    where
-        T: Distillable<I>,
-        S: Distillable<I>,
-    {
-        let ready = self.ready(&teacher, &student)?;
+    pub fn run(&self, student: S) -> Result<Outcome<S>> {
+        let prepared = self.prepared(&student)?;
         let config = self.config;
-        config.progress.announce(&ready.preflight);
+        config.progress.announce(&prepared.preflight);
         let mut main = self.devices()[0].clone().autodiff();
         // Whatever device the student was made on, its tensors take part in one kind of graph.
         let mut student = student.valid().train();
-        let mut parts = ready.parts.train();
+        let mut modules = prepared.modules.train();
         if config.gradient_checkpointing {
             main = main.gradient_checkpointing();
             student = student.map(&mut Recompute);
-            parts = parts.map(&mut Recompute);
+            modules = modules.map(&mut Recompute);
         }
-        let average = self
-            .average
-            .map(|decay| Average::new(teacher.inner(), decay));
+        let average = match self.source {
+            TeacherSource::Average(decay) => Some(Average::new(&student, decay)),
+            _ => None,
+        };
+        let plain = main.clone().inner();
+        let (teacher, rollout) = self.asked(&plain);
+        let failure = Failure::default();
+        let slot = config.keep_optimizer.then(OptimizerSlot::default);
         let composite = Composite {
-            teacher: teacher.fork(&main),
-            average: average.map(|average| average.fork(&main.clone().inner())),
             student: student.fork(&main),
-            parts: parts.fork(&main),
-            objective: self.objective.clone(),
-            stats: ready.stats.clone(),
-            kept: config.keep_optimizer.then(Kept::default),
-            _input: PhantomData::<fn(I)>,
+            modules: modules.fork(&main),
+            average: average.map(|average| average.on(&plain)),
+            run: Arc::new(Run {
+                objective: self.objective.clone(),
+                metrics: prepared.metrics.clone(),
+                failure: failure.clone(),
+                rollout,
+                optimizer: slot.clone(),
+            }),
         };
 
         let strategy = self.strategy()?;
@@ -164,17 +237,31 @@ impl<I: Module + 'static> Training<'_, I> {
             _ => None,
         };
         let epochs_done = resumed_from.unwrap_or(0);
-        let plan = config.plan();
+        let info = teacher
+            .as_ref()
+            .map(|teacher| teacher.info())
+            .unwrap_or_default();
+        let mut plan = config.plan();
+        if info.is_remote {
+            // The answer is on its way while the student learns.
+            plan.workers = plan.workers.max(1);
+        }
         let steps = plan.epochs * plan.steps_per_epoch(self.train.len());
-        let train = Loader::training(self.train.clone(), plan.clone(), config.seed, epochs_done);
-        let valid = match self.valid {
-            Some(valid) => Loader::validation(valid.clone(), plan, epochs_done),
-            None => Loader::nothing(self.train.clone(), plan),
+        let feed = |data: &DistillData<I, J>, what| Feed {
+            data: data.clone(),
+            what,
+            teacher: teacher.clone(),
+            wants_full_batches: info.wants_full_batches,
+            needs_names: teacher.is_some(),
+            batch_size: config.batch_size,
+            classes: prepared.classes.clone(),
+            failure: failure.clone(),
         };
+        let (train, valid) = self.loaders(feed, plan, epochs_done);
 
         let recorder = Recorder::default();
         let mut training = SupervisedTraining::new(
-            directory.as_deref().unwrap_or(std::path::Path::new("")),
+            directory.as_deref().unwrap_or(Path::new("")),
             Arc::new(train),
             Arc::new(valid),
         )
@@ -183,7 +270,7 @@ impl<I: Module + 'static> Training<'_, I> {
         .with_application_logger(None)
         .with_metric_logger(recorder.clone())
         .with_training_strategy(strategy.into());
-        for (index, name) in ready.stats.names.iter().enumerate() {
+        for (index, name) in prepared.metrics.names.iter().enumerate() {
             training = training.metric_train_numeric(StepMetric::new(name, index));
             if self.valid.is_some() {
                 training = training.metric_valid_numeric(StepMetric::new(name, index));
@@ -213,20 +300,11 @@ impl<I: Module + 'static> Training<'_, I> {
             training = training.renderer(renderer);
         }
 
-        let kept = composite.kept.clone();
         let start = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
-        let fault = || {
-            ready
-                .stats
-                .fault
-                .lock()
-                .expect("the engine has stopped")
-                .take()
-        };
-        let result = result.or_else(|panic| match fault() {
+        let result = result.or_else(|panic| match failure.take() {
             Some(error) => Err(error),
             None => resume_unwind(panic),
         })?;
@@ -240,7 +318,7 @@ impl<I: Module + 'static> Training<'_, I> {
         if let Some(error) = result.error {
             // The handle belongs to the caller, who may well train again.
             config.interrupter.reset();
-            return Err(fault().unwrap_or(Error::Training(error)));
+            return Err(failure.take().unwrap_or(Error::Training(error)));
         }
         let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
@@ -257,7 +335,7 @@ impl<I: Module + 'static> Training<'_, I> {
             batch_size: config.batch_size,
             learning_rate: config.learning_rate,
             seed: config.seed,
-            device: format!("{:?}", main.clone().inner()),
+            device: format!("{plain:?}"),
             seconds,
             resumed_from,
             interrupted,
@@ -267,16 +345,30 @@ impl<I: Module + 'static> Training<'_, I> {
             hardware: hardware(),
             command: command(),
         };
-        let device = main.inner();
-        Ok(Run {
-            student: result.model.student.fork(&device),
-            average: result
-                .model
-                .average
-                .map(|average| average.model.fork(&device)),
+        let Composite {
+            student, average, ..
+        } = result.model;
+        Ok(Outcome {
+            student: student.fork(&plain),
+            average: average.map(|average| average.on(&plain).model),
             summary,
-            optimizer: kept.and_then(|kept| kept.take()).map(OptimizerState::new),
+            optimizer: slot.and_then(|slot| slot.take()),
         })
+    }
+
+    fn loaders(
+        &self,
+        feed: impl Fn(&DistillData<I, J>, &'static str) -> Feed<I, J>,
+        plan: Plan,
+        epochs_done: usize,
+    ) -> (Loader<I, J>, Loader<I, J>) {
+        let training = feed(self.train, "training");
+        let train = Loader::training(training, plan.clone(), self.config.seed, epochs_done);
+        let valid = match self.valid {
+            Some(valid) => Loader::validation(feed(valid, "validation"), plan, epochs_done),
+            None => Loader::empty(feed(self.train, "validation"), plan),
+        };
+        (train, valid)
     }
 
     /// What follows a schedule, at the first step of each of these epochs, counted from 0.
@@ -325,7 +417,7 @@ impl<I: Module + 'static> Training<'_, I> {
             None => Split::Train,
         };
         MetricEarlyStoppingStrategy::new(
-            &StepMetric::new(crate::train::step::LOSS, 0),
+            &StepMetric::new(LOSS, 0),
             Aggregate::Mean,
             Direction::Lowest,
             split,
@@ -348,9 +440,9 @@ impl<I: Module + 'static> Training<'_, I> {
 }
 
 /// Touches every parameter, which initialises it.
-struct Initialize;
+struct ForceInit;
 
-impl ModuleVisitor for Initialize {
+impl ModuleVisitor for ForceInit {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         param.val();
     }
@@ -371,5 +463,46 @@ impl ModuleMapper for Recompute {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let strategy = GradientCheckpointingStrategy::Balanced;
         param.map(|tensor| tensor.with_gradient_checkpointing_strategy(strategy))
+    }
+}
+
+/// A student, or its average, as a teacher.
+pub(crate) struct OwnTeacher<I, S> {
+    model: S,
+    _input: std::marker::PhantomData<fn(I)>,
+}
+
+impl<I, S> OwnTeacher<I, S> {
+    pub fn new(model: S) -> Self {
+        Self {
+            model,
+            _input: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<I, J, S> Teacher<J> for OwnTeacher<I, S>
+where
+    I: Module + 'static,
+    J: Module + 'static,
+    S: Distillable<I>,
+{
+    fn ask(
+        &self,
+        batch: &crate::teacher::TeacherBatch<'_, J>,
+    ) -> Result<crate::data::outputs::Outputs> {
+        let input: &dyn std::any::Any = batch.input;
+        let input = input.downcast_ref::<I>().ok_or_else(|| {
+            Error::invalid(
+                "mean_teacher.input",
+                std::any::type_name::<J>(),
+                "the type of the student's input",
+            )
+        })?;
+        Ok(self.model.outputs(input.valid()).without_autodiff())
+    }
+
+    fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
+        Arc::new(Self::new(self.model.clone().to_device(device)))
     }
 }

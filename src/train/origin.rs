@@ -13,7 +13,7 @@ pub(crate) fn hardware() -> String {
     }
 }
 
-/// What Linux calls the processor; other systems have no file that says it.
+/// The name of the processor on Linux; other systems have no such file.
 fn processor() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

@@ -1,18 +1,26 @@
 //! One batch through both models and every term, before the first epoch.
 
 use std::fmt;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
+use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
-use crate::data::outputs::{Distillable, Feature, Outputs};
+use crate::data::distillable::Distillable;
+use crate::data::feature::Feature;
+use crate::data::head::{Head, Logits};
+use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
-use crate::loss::LossContext;
-use crate::loss::modules::Parts;
-use crate::objective::Objective;
+use crate::loss::context::LossContext;
+use crate::loss::modules::LossModules;
+use crate::objective::{Objective, ObjectiveModules};
+use crate::teacher::Teacher;
 use crate::teacher::frozen::Frozen;
-use crate::train::step::Stats;
+use crate::teacher::full_batch::ask;
+use crate::train::feed::Classes;
+use crate::train::metrics::StepMetrics;
 
 /// What a distillation will do, found out by running one batch of the data through both models.
 ///
@@ -23,12 +31,12 @@ use crate::train::step::Stats;
 pub struct Preflight {
     /// One line per pair that a term compares.
     pub lines: Vec<PreflightLine>,
-    /// Scalars in the teacher, 0 where no term needs it.
+    /// Scalars in the teacher, 0 where no term needs it or it is not a model.
     pub teacher_parameters: usize,
     /// Scalars in the student.
     pub student_parameters: usize,
-    /// Scalars in what is trained along, such as projectors.
-    pub parts_parameters: usize,
+    /// Scalars in what losses train, such as projectors.
+    pub auxiliary_parameters: usize,
     /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, and
     /// of both sides' outputs for one batch. What the models keep inside for the backward pass comes
     /// on top.
@@ -47,12 +55,12 @@ pub struct PreflightLine {
     pub term: String,
     /// Its weight.
     pub weight: String,
-    /// What it looks at of the student, with its shape.
+    /// The student's head or feature, with its shape.
     pub student: String,
-    /// What it looks at of the teacher, with its shape.
+    /// The teacher's head or feature, with its shape.
     pub teacher: Option<String>,
-    /// What is trained along, such as a projector.
-    pub parts: Option<String>,
+    /// What the loss trains, such as a projector.
+    pub modules: Option<String>,
 }
 
 impl fmt::Display for Preflight {
@@ -67,11 +75,11 @@ impl fmt::Display for Preflight {
                     line.weight.clone(),
                     line.student.clone(),
                     line.teacher.clone().unwrap_or_else(none),
-                    line.parts.clone().unwrap_or_else(none),
+                    line.modules.clone().unwrap_or_else(none),
                 ]
             })
             .collect();
-        let head = ["term", "weight", "student", "teacher", "trained along"].map(String::from);
+        let head = ["term", "weight", "student", "teacher", "trainable"].map(String::from);
         let width = |i: usize| {
             let all = rows.iter().chain(std::iter::once(&head));
             all.map(|row| row[i].chars().count()).max().unwrap_or(0)
@@ -83,10 +91,10 @@ impl fmt::Display for Preflight {
         }
         write!(
             f,
-            "parameters: teacher {}, student {}, trained along {}; at least {} of memory; {} training and {} validation samples",
+            "parameters: teacher {}, student {}, auxiliary {}; at least {} of memory; {} training and {} validation samples",
             indicatif::HumanCount(self.teacher_parameters as u64),
             indicatif::HumanCount(self.student_parameters as u64),
-            indicatif::HumanCount(self.parts_parameters as u64),
+            indicatif::HumanCount(self.auxiliary_parameters as u64),
             indicatif::DecimalBytes(self.memory as u64),
             indicatif::HumanCount(self.train_samples as u64),
             indicatif::HumanCount(self.valid_samples as u64),
@@ -95,127 +103,187 @@ impl fmt::Display for Preflight {
 }
 
 /// What the check leaves for the training.
-pub(crate) struct Ready {
+pub(crate) struct Prepared {
     pub preflight: Preflight,
-    pub parts: Vec<Option<Parts>>,
-    pub stats: Stats,
+    pub modules: ObjectiveModules,
+    pub metrics: StepMetrics,
+    pub classes: Classes,
 }
 
-/// Both models, in inference mode on one device, and what is asked of them.
-pub(crate) struct Check<'a, T, S> {
-    pub teacher: &'a Frozen<T>,
+/// Both models, in inference mode on one device, and the objective.
+pub(crate) struct PreflightCheck<'a, J, S> {
+    /// `None` where no term needs a teacher.
+    pub teacher: Option<&'a Arc<dyn Teacher<J>>>,
     pub student: &'a Frozen<S>,
     pub objective: &'a Objective,
     pub device: &'a Device,
     pub batch_size: usize,
+    /// Whether the teacher's outputs are cached, which takes inputs that are always the same.
+    pub is_cached: bool,
 }
 
-impl<T: Module, S: Module> Check<'_, T, S> {
-    pub fn run<I>(&self, train: &DistillData<I>, valid: Option<&DistillData<I>>) -> Result<Ready>
+impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
+    pub fn run<I>(
+        &self,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
+        rewrite: impl Fn(DistillBatch<I, J>) -> DistillBatch<I, J>,
+    ) -> Result<Prepared>
     where
         I: Module + 'static,
-        T: Distillable<I>,
         S: Distillable<I>,
     {
-        let first = self.one_batch("training", train, |context, student, teacher| {
-            let parts = self.objective.parts(context, self.device);
-            Ok(Ready {
-                preflight: self.describe(student, teacher, &parts),
-                stats: Stats::new(self.objective, context),
-                parts,
-            })
-        })?;
-        let mut ready = first;
-        ready.preflight.train_samples = train.len();
-        if let Some(valid) = valid {
-            let stats = self.one_batch("validation", valid, |context, _, _| {
-                Ok(Stats::new(self.objective, context))
+        self.objective.validate()?;
+        let mut prepared =
+            self.one_batch("training", train, &rewrite, |context, student, teacher| {
+                let modules = self.objective.modules(context, self.device);
+                Prepared {
+                    preflight: self.describe(student, teacher, &modules),
+                    metrics: StepMetrics::new(self.objective, context),
+                    classes: Classes::of(student),
+                    modules,
+                }
             })?;
-            ready.preflight.valid_samples = valid.len();
+        prepared.preflight.train_samples = train.len();
+        if let Some(valid) = valid {
+            let metrics = self.one_batch("validation", valid, &rewrite, |context, _, _| {
+                StepMetrics::new(self.objective, context)
+            })?;
+            prepared.preflight.valid_samples = valid.len();
             // A number is reported for both sets or for none.
-            if stats.names.len() < ready.stats.names.len() {
-                ready.stats = stats;
+            if metrics.names.len() < prepared.metrics.names.len() {
+                prepared.metrics = metrics;
             }
         }
-        Ok(ready)
+        Ok(prepared)
     }
 
     fn one_batch<I, R>(
         &self,
         what: &'static str,
-        data: &DistillData<I>,
-        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> Result<R>,
+        data: &DistillData<I, J>,
+        rewrite: &impl Fn(DistillBatch<I, J>) -> DistillBatch<I, J>,
+        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> R,
     ) -> Result<R>
     where
         I: Module + 'static,
-        T: Distillable<I>,
         S: Distillable<I>,
     {
         if data.is_empty() {
             return Err(Error::EmptyDataset { what });
         }
-        let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
-        let batch = data.batch(indices, self.device);
-        let batch = batch.map_err(|error| Error::Dataset {
-            what,
-            message: error.to_string(),
-        })?;
-        if let Some(mask) = &batch.mask
-            && !mask.clone().any().into_scalar::<bool>()
+        let batch = rewrite(self.read(what, data)?);
+        if let Some(weights) = batch.targets.first_weights()
+            && weights.values().clone().sum().into_scalar::<f32>() <= 0.0
         {
             return Err(Error::EmptyMask { what });
         }
-        let needs_teacher = self.objective.needs_teacher();
-        let teacher = needs_teacher
-            .then(|| self.teacher.teach(&batch))
-            .transpose()?;
+        let teacher = self.ask(data, &batch)?;
+        if self.is_cached && data.recorded().is_empty() {
+            self.check_repeats(what, data, teacher.as_ref())?;
+        }
         let student = self.student.outputs(&batch.input);
         if let Some(teacher) = &teacher {
             check_finite("teacher", teacher)?;
         }
         check_finite("student", &student)?;
+        let targets = batch.targets.clone().without_autodiff();
         let context = LossContext {
-            student: &student,
             teacher: teacher.as_ref(),
-            targets: &batch.targets,
-            mask: batch.mask.as_ref(),
-            progress: 0.0,
-            parts: None,
-            indices: &batch.indices,
-            samples: data.len(),
+            ..LossContext::without_teacher(&student)
         };
+        let context = context
+            .with_targets(&targets)
+            .with_indices(&batch.indices, data.len());
         self.objective.check(&context)?;
-        then(&context, &student, teacher.as_ref())
+        Ok(then(&context, &student, teacher.as_ref()))
+    }
+
+    fn read<I>(&self, what: &'static str, data: &DistillData<I, J>) -> Result<DistillBatch<I, J>> {
+        let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
+        let batch = data.named_batch(indices, self.device);
+        batch.map_err(|error| Error::Dataset {
+            what,
+            message: error.to_string(),
+        })
+    }
+
+    fn ask<I>(
+        &self,
+        data: &DistillData<I, J>,
+        batch: &DistillBatch<I, J>,
+    ) -> Result<Option<Outputs>> {
+        let outputs = self.teacher.map(|teacher| {
+            let full = teacher.info().wants_full_batches;
+            ask(
+                teacher.as_ref(),
+                data,
+                batch,
+                self.batch_size,
+                self.device,
+                full,
+            )
+        });
+        outputs.transpose()
+    }
+
+    /// Fails if a second reading of the same samples gives the teacher another input.
+    fn check_repeats<I>(
+        &self,
+        what: &'static str,
+        data: &DistillData<I, J>,
+        first: Option<&Outputs>,
+    ) -> Result<()> {
+        let Some(first) = first else {
+            return Ok(());
+        };
+        let again = self.ask(data, &self.read(what, data)?)?;
+        match again.is_some_and(|again| is_same(first, &again)) {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "teacher_cache",
+                format!("on for {what} data whose inputs are never the same twice"),
+                "views with seeds (`DistillData::builder(..).with_views`), or no cache",
+            )),
+        }
     }
 
     fn describe(
         &self,
         student: &Outputs,
         teacher: Option<&Outputs>,
-        parts: &[Option<Parts>],
+        modules: &ObjectiveModules,
     ) -> Preflight {
         let mut lines = Vec::new();
-        for (term, parts) in self.objective.terms().iter().zip(parts) {
+        for term in self.objective.terms() {
+            let needs = term.loss().needs();
+            let trained = modules.of(&term.name());
             let line = |student, teacher| PreflightLine {
-                term: term.name().to_string(),
+                term: term.name(),
                 weight: term.weight().to_string(),
                 student,
                 teacher,
-                parts: parts.as_ref().map(Parts::describe),
+                modules: trained.map(describe_modules),
             };
-            let pairs = term.loss().feature_pairs();
-            if pairs.is_empty() {
-                let shape = |outputs: &Outputs| format!("logits {:?}", outputs.logits.dims());
-                let teacher = teacher.filter(|_| term.loss().needs_teacher());
-                lines.push(line(shape(student), teacher.map(shape)));
+            let teacher = teacher.filter(|_| needs.teacher);
+            if needs.features.is_empty() {
+                let head = |outputs: &Outputs| {
+                    let named = term.head().map(|name| (name, outputs.head(name)));
+                    let first = || outputs.first_head().map(|(name, head)| (name, Some(head)));
+                    match named.or_else(first) {
+                        Some((name, Some(head))) => format!("{name} {:?}", head.shape()),
+                        _ => "-".to_string(),
+                    }
+                };
+                lines.push(line(head(student), teacher.map(head)));
             }
-            for (ours, theirs) in pairs {
+            for (ours, theirs) in &needs.features {
                 let shape = |name: &str, outputs: &Outputs| {
                     let shape = outputs.feature(name).map(Feature::shape);
                     format!("{name} {:?}", shape.unwrap_or_default())
                 };
-                let teacher = teacher.map(|outputs| shape(&theirs, outputs));
-                lines.push(line(shape(&ours, student), teacher));
+                let teacher = teacher.map(|outputs| shape(theirs, outputs));
+                lines.push(line(shape(ours, student), teacher));
             }
         }
 
@@ -224,23 +292,53 @@ impl<T: Module, S: Module> Check<'_, T, S> {
         // A gradient and two moments for what an optimizer moves; nothing for buffers.
         for size in [
             sizes(&self.student.inner().clone().train()),
-            sizes(&parts.to_vec().train()),
+            sizes(&modules.clone().train()),
         ] {
             memory += 4 * size.trained + size.fixed;
         }
-        if teacher.is_some() {
-            memory += sizes(self.teacher.inner()).fixed;
+        let module = self.teacher.and_then(|teacher| teacher.info().module);
+        if let Some(module) = &module {
+            memory += sizes(module).fixed;
         }
         Preflight {
             lines,
-            teacher_parameters: teacher.map_or(0, |_| Module::num_params(self.teacher.inner())),
+            teacher_parameters: module.as_ref().map_or(0, Module::num_params),
             student_parameters: Module::num_params(self.student.inner()),
-            parts_parameters: Module::num_params(&parts.to_vec()),
+            auxiliary_parameters: Module::num_params(modules),
             memory,
             train_samples: 0,
             valid_samples: 0,
         }
     }
+}
+
+/// A module on one line: its type, and its parameters.
+fn describe_modules(modules: &LossModules) -> String {
+    let shown = burn::module::ModuleDisplay::format(modules, Default::default());
+    let name = shown.split([' ', '{', '\n']).next().unwrap_or_default();
+    format!("{name}, {} parameters", Module::num_params(modules))
+}
+
+/// Whether two outputs have the same numbers.
+fn is_same(a: &Outputs, b: &Outputs) -> bool {
+    let heads = a
+        .heads()
+        .zip(b.heads())
+        .all(|((_, a), (_, b))| a.shape() == b.shape() && is_equal(a.tensor(), b.tensor()));
+    let features = a.features().zip(b.features()).all(|((_, a), (_, b))| {
+        a.shape() == b.shape()
+            && match (a, b) {
+                (Feature::Rank2(a), Feature::Rank2(b)) => is_equal(a.clone(), b.clone()),
+                (Feature::Rank3(a), Feature::Rank3(b)) => is_equal(a.clone(), b.clone()),
+                (Feature::Rank4(a), Feature::Rank4(b)) => is_equal(a.clone(), b.clone()),
+                _ => false,
+            }
+    });
+    heads && features
+}
+
+fn is_equal<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> bool {
+    a.into_data() == b.into_data()
 }
 
 fn check_finite(side: &str, outputs: &Outputs) -> Result<()> {
@@ -251,13 +349,17 @@ fn check_finite(side: &str, outputs: &Outputs) -> Result<()> {
             value: "NaN or infinite".into(),
         }),
     };
-    // A class that is ruled out may stand at minus infinity.
-    let logits = &outputs.logits;
-    let ruled_out = logits.clone().equal_elem(f32::NEG_INFINITY);
-    finite(
-        format!("the {side}'s logits"),
-        logits.clone().is_finite().bool_or(ruled_out).all(),
-    )?;
+    for (name, head) in outputs.heads() {
+        // A masked class may stand at minus infinity.
+        let numbers = match head {
+            Head::Categorical(Logits::TopK(top_k)) => top_k.log_probs.clone(),
+            Head::Categorical(Logits::Projected(layer)) => layer.hidden().clone(),
+            other => other.tensor(),
+        };
+        let masked = numbers.clone().equal_elem(f32::NEG_INFINITY);
+        let all = numbers.is_finite().bool_or(masked).all();
+        finite(format!("the {side}'s head {name:?}"), all)?;
+    }
     outputs.features().try_for_each(|(name, feature)| {
         let all = match feature {
             Feature::Rank2(t) => t.clone().is_finite().all(),
@@ -268,12 +370,23 @@ fn check_finite(side: &str, outputs: &Outputs) -> Result<()> {
     })
 }
 
+/// Bytes of the outputs for one batch; those of a projection that is never whole are its hidden states.
 fn output_bytes(outputs: &Outputs) -> usize {
-    let scalars = outputs
-        .features()
-        .map(|(_, f)| f.shape().iter().product::<usize>());
-    let logits = outputs.logits.shape().num_elements();
-    (logits + scalars.sum::<usize>()) * outputs.logits.dtype().size()
+    let features = outputs.features().map(|(_, feature)| {
+        let scalars: usize = feature.shape().iter().product();
+        scalars * feature.dtype().size()
+    });
+    let heads = outputs.heads().map(|(_, head)| match head {
+        Head::Categorical(Logits::Projected(layer)) => {
+            let hidden = layer.hidden();
+            hidden.shape().num_elements() * hidden.dtype().size()
+        }
+        Head::Categorical(Logits::TopK(top_k)) => 8 * top_k.log_probs.shape().num_elements(),
+        Head::Categorical(Logits::Dense(x)) | Head::Binary(x) | Head::Continuous(x) => {
+            x.shape().num_elements() * x.dtype().size()
+        }
+    });
+    features.sum::<usize>() + heads.sum::<usize>()
 }
 
 /// Bytes of a module's parameters.

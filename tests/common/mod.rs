@@ -5,6 +5,8 @@ pub mod net;
 #[cfg(feature = "flex")]
 pub mod plain;
 
+use std::sync::{Mutex, MutexGuard};
+
 use burn::tensor::Device;
 
 /// A device of every backend that is compiled in. Where there is no GPU adapter, the GPU is left
@@ -41,4 +43,14 @@ pub fn gpu() -> Option<Device> {
             None
         }
     }
+}
+
+/// Keeps other tests from drawing from a device's generator of random numbers, of which a process has one
+/// for each device. A test that seeds it, draws weights, or trains holds this while it does so.
+pub fn seeded() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    // A test that failed left nothing behind that another one needs.
+    GENERATOR
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -110,7 +110,7 @@ pub fn unlabelled(points: Vec<Point>) -> DistillData<Tensor<2>> {
     })
 }
 
-/// Labelled points of which those of class 2 do not count.
+/// Labelled points of which those of class 2 are invalid.
 pub fn masked(points: Vec<Point>) -> DistillData<Tensor<2>> {
     DistillData::from_fn(InMemDataset::new(points), |points: Vec<Point>, device| {
         let mask: Vec<bool> = points.iter().map(|p| p.class != 2).collect();
@@ -118,4 +118,13 @@ pub fn masked(points: Vec<Point>) -> DistillData<Tensor<2>> {
             .with_classes(classes(&points, device))
             .with_mask(Tensor::<1, Bool>::from_data(mask.as_slice(), device))
     })
+}
+
+/// Labelled points that are named by their content, so that recorded outputs find them.
+pub fn named(points: Vec<Point>) -> DistillData<Tensor<2>> {
+    DistillData::builder(InMemDataset::new(points))
+        .by_content()
+        .batched(|points: Vec<Point>, device: &Device| {
+            DistillBatch::new(inputs(&points, device)).with_classes(classes(&points, device))
+        })
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn_distill::loss::LossContext;
+use burn_distill::{Objective, Outputs, Targets};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -112,6 +114,38 @@ impl Case {
         self.has("mask")
             .then(|| self.classes("mask", device).bool())
     }
+
+    /// Labels and mask, the mask with its axes, where the case has them.
+    pub fn targets(&self, device: &Device) -> Targets {
+        let targets = match self.has("targets") {
+            true => Targets::new().with_classes(self.classes("targets", device)),
+            false => Targets::new(),
+        };
+        let Some(mask) = self.mask(device) else {
+            return targets;
+        };
+        match self.shape("mask")[..] {
+            [_] => targets.with_mask(mask),
+            [n, t] => targets.with_mask::<2>(mask.reshape([n, t])),
+            [n, h, w] => targets.with_mask::<3>(mask.reshape([n, h, w])),
+            ref shape => panic!("{}: a mask of shape {shape:?}", self.name),
+        }
+    }
+}
+
+/// The value of an objective for the outputs of a case, which it is checked with first.
+pub fn value(
+    objective: &Objective,
+    student: &Outputs,
+    teacher: &Outputs,
+    targets: &Targets,
+    device: &Device,
+) -> Tensor<1> {
+    let context = LossContext::new(student, teacher).with_targets(targets);
+    let checked = objective.check(&context);
+    checked.expect("a case that fits its loss");
+    let modules = objective.modules(&context, device);
+    objective.forward(&context, &modules).total
 }
 
 fn rows(shape: &[usize]) -> [usize; 2] {
@@ -136,7 +170,8 @@ impl<'a> Leaves<'a> {
         }
     }
 
-    fn leaf(&mut self, name: &str) -> Tensor<1> {
+    /// A flat leaf.
+    pub fn leaf(&mut self, name: &str) -> Tensor<1> {
         let data: Vec<f32> = self
             .case
             .array(name)

@@ -2,122 +2,142 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use burn_distill::loss::{
-    DistConfig, DkdConfig, HardLabelConfig, LossContext, MissingMass, NkdConfig, SoftTargetConfig,
-    StandardizedConfig, TopK, sparse_soft_target_no_reduction,
+    Dist, Dkd, HardLabel, Nkd, SoftTarget, SparseSoftTarget, soft_target, sparse_soft_target,
 };
-use burn_distill::{IntoLoss, LossConfig, Outputs, Targets};
+use burn_distill::{MissingProbability, Objective, Outputs, Term, TopK};
 
-use crate::case::{Case, Leaves, Outcome};
+use crate::case::{Case, Leaves, Outcome, value};
 
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     let number = |name: &str| case.number(name);
-    match (loss, case.variant.as_str()) {
-        ("dkd", "tckd_nckd") => Some(run(case, device, vec![(dkd(case).into(), 1.0)])),
+    let objective = Objective::new();
+    let objective = match (loss, case.variant.as_str()) {
+        ("dkd", "tckd_nckd") => objective.with(dkd(case), 1),
         ("nkd", "target_plus_nontarget") => {
-            let config = NkdConfig::new(number("temperature")).with_gamma(number("gamma"));
-            Some(run(case, device, vec![(config.into(), 1.0)]))
+            let nkd = Nkd::new(number("temperature")).with_gamma(number("gamma"));
+            objective.with(nkd, 1)
         }
-        ("dist", "pearson_tau2") => {
-            let config = DistConfig::new(number("tau"));
-            let config = config.with_beta(number("beta")).with_gamma(number("gamma"));
-            Some(run(case, device, vec![(config.into(), 1.0)]))
-        }
-        ("dist", "segmentation_nchw") => Some(segmentation(case, device)),
-        ("ls_kd", "zscore_both_t2") => {
-            let config = standardized(case, SoftTargetConfig::new(number("temperature")));
-            Some(run(case, device, vec![(config.into(), 1.0)]))
-        }
-        ("ls_kd", "with_ce_alpha_on_ce") => {
-            let config = standardized(case, SoftTargetConfig::new(number("temperature")));
-            let hard = HardLabelConfig::new();
-            let terms = vec![
-                (hard.into(), number("alpha")),
-                (config.into(), number("beta")),
-            ];
-            Some(run(case, device, terms))
-        }
+        ("dist", "pearson_tau2") => objective.with(dist(case), 1),
+        ("dist", "segmentation_nchw") => return Some(segmentation(case, device)),
+        ("ls_kd", "zscore_both_t2") => objective.with(standardized_soft_target(case), 1),
+        ("ls_kd", "with_ce_alpha_on_ce") => objective
+            .with(HardLabel::new(), number("alpha"))
+            .with(standardized_soft_target(case), number("beta")),
         ("ls_kd", "standardized_dkd") => {
-            let config = standardized(case, dkd(case));
-            Some(run(case, device, vec![(config.into(), 1.0)]))
+            objective.with(standardized(case, Term::new(dkd(case))), 1)
         }
-        ("sparse_topk_kl", "zero") => Some(sparse(case, device, MissingMass::Renormalize)),
-        ("sparse_topk_kl", "symmetric_uniform") => Some(sparse(case, device, MissingMass::Bucket)),
-        _ => None,
-    }
+        ("sparse_topk_kl", "zero") => {
+            return Some(sparse(case, device, MissingProbability::Renormalize));
+        }
+        ("sparse_topk_kl", "symmetric_uniform") => {
+            return Some(sparse(case, device, MissingProbability::Bucket));
+        }
+        _ => return None,
+    };
+    let mut leaves = Leaves::new(case, device);
+    let student = Outputs::new(leaves.rows("student_logits"));
+    let teacher = Outputs::new(case.constant_rows("teacher_logits", device));
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    Some(leaves.outcome(total))
 }
 
-fn dkd(case: &Case) -> DkdConfig {
-    DkdConfig::new(case.number("temperature"))
+fn dkd(case: &Case) -> Dkd {
+    Dkd::new(case.number("temperature"))
         .with_alpha(case.number("alpha"))
         .with_beta(case.number("beta"))
 }
 
-fn standardized(case: &Case, loss: impl Into<LossConfig>) -> StandardizedConfig {
-    StandardizedConfig::new(loss).with_eps(case.number("eps"))
+fn dist(case: &Case) -> Dist {
+    Dist::new(case.number("tau"))
+        .with_beta(case.number("beta"))
+        .with_gamma(case.number("gamma"))
 }
 
-/// A weighted sum of losses on student and teacher logits.
-fn run(case: &Case, device: &Device, terms: Vec<(LossConfig, f64)>) -> Outcome {
-    let mut leaves = Leaves::new(case, device);
-    let student = Outputs::new(leaves.rows("student_logits"));
-    let teacher = Outputs::new(case.constant_rows("teacher_logits", device));
-    let loss = sum(case, device, terms, &student, &teacher);
-    leaves.outcome(loss)
+fn standardized_soft_target(case: &Case) -> Term {
+    standardized(case, Term::new(SoftTarget::new(case.number("temperature"))))
+}
+
+/// A loss on z-scores, whose ε is that of the original.
+fn standardized(case: &Case, term: Term) -> Term {
+    assert_eq!(case.number("eps"), 1e-7);
+    term.standardized()
 }
 
 /// Classes on axis 1 of `[N, C, H, W]`, every pixel a row.
 fn segmentation(case: &Case, device: &Device) -> Outcome {
-    let rows = |maps: Tensor<4>| Outputs::new(maps.permute([0, 2, 3, 1]));
     let mut leaves = Leaves::new(case, device);
-    let student = rows(leaves.tensor("student_logits"));
-    let teacher = rows(case.constant("teacher_logits", device));
-    let config = DistConfig::new(case.number("tau"))
-        .with_beta(case.number("beta"))
-        .with_gamma(case.number("gamma"));
-    let loss = sum(case, device, vec![(config.into(), 1.0)], &student, &teacher);
-    leaves.outcome(loss)
+    let student = Outputs::images(leaves.tensor("student_logits"));
+    let teacher = Outputs::images(case.constant("teacher_logits", device));
+    let objective = Objective::new().with(dist(case), 1);
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    leaves.outcome(total)
 }
 
-fn sum(
-    case: &Case,
-    device: &Device,
-    terms: Vec<(LossConfig, f64)>,
-    student: &Outputs,
-    teacher: &Outputs,
-) -> Tensor<1> {
-    let targets = match case.has("targets") {
-        true => Targets::Classes(case.classes("targets", device)),
-        false => Targets::None,
+/// A teacher of which only some classes are known: as a function, and as a term.
+fn sparse(case: &Case, device: &Device, missing: MissingProbability) -> Outcome {
+    let top_k = || {
+        let values = case.constant_rows("teacher_values", device);
+        let indices: Tensor<2, Int> = case
+            .classes("teacher_indices", device)
+            .reshape(values.dims());
+        let student = case.shape("student_logits");
+        let classes = *student.last().expect("logits have classes");
+        let at = case.number("target_generation_temperature");
+        TopK::new(indices, values, classes).at_temperature(at)
     };
-    let context = LossContext::new(student, teacher).with_targets(&targets);
-    let weighted = terms.into_iter().map(|(config, weight)| {
-        let loss = config.into_loss().expect("valid parameters");
-        loss.check(&context).expect("a case that fits its loss");
-        loss.forward(&context) * weight
-    });
-    weighted
-        .reduce(|sum, term| sum + term)
-        .expect("at least one term")
-}
-
-/// A teacher of which only some classes are known.
-fn sparse(case: &Case, device: &Device, missing_mass: MissingMass) -> Outcome {
-    let mut leaves = Leaves::new(case, device);
-    let student: Tensor<2> = leaves.rows("student_logits");
-    let values = case.constant_rows("teacher_values", device);
-    let indices: Tensor<2, Int> = case
-        .classes("teacher_indices", device)
-        .reshape(values.dims());
-    let teacher =
-        TopK::new(indices, values).at_temperature(case.number("target_generation_temperature"));
     let temperature = case.number("temperature");
-    let rows = sparse_soft_target_no_reduction(student.clone(), teacher, temperature, missing_mass);
-
-    let outputs = Outputs::new(student);
     let mask = case.mask(device);
-    let mut context = LossContext::new(&outputs, &outputs);
-    if let Some(mask) = &mask {
-        context = context.with_mask(mask);
+
+    let mut leaves = Leaves::new(case, device);
+    let loss = sparse_soft_target(leaves.rows("student_logits"), top_k(), temperature, missing);
+    let loss = match &mask {
+        Some(mask) => loss.weighted(mask),
+        None => loss,
+    };
+    let function = leaves.outcome(loss.mean());
+    if function.compare(case).is_err() {
+        return function;
     }
-    leaves.outcome(context.mean(rows))
+    if missing == MissingProbability::Bucket {
+        // Soft targets see the same in a teacher that is its top k.
+        let mut leaves = Leaves::new(case, device);
+        let loss = soft_target(leaves.rows("student_logits"), top_k(), temperature);
+        let loss = match &mask {
+            Some(mask) => loss.weighted(mask),
+            None => loss,
+        };
+        let soft = leaves.outcome(loss.mean());
+        if soft.compare(case).is_err() {
+            return soft;
+        }
+    }
+
+    let mut leaves = Leaves::new(case, device);
+    let student = Outputs::new(leaves.rows("student_logits"));
+    let teacher = Outputs::new(top_k());
+    let k = case.shape("teacher_values").last().copied().unwrap_or(0);
+    let term = SparseSoftTarget::new(k)
+        .with_temperature(temperature)
+        .with_missing_probability(missing);
+    let objective = Objective::new().with(term, 1);
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    leaves.outcome(total)
 }

@@ -12,7 +12,7 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
             let mut leaves = Leaves::new(case, device);
             let student = leaf(case, &mut leaves, "student_features_0");
             let teacher = constant(case, "teacher_features_0", device);
-            Some(leaves.outcome(hint(student, teacher)))
+            Some(leaves.outcome(hint(student, teacher).mean()))
         }
         _ => None,
     }

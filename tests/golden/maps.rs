@@ -1,14 +1,15 @@
 //! Losses on features with maps, margins or parts of their own.
 
-use burn::module::{Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use burn_distill::loss::{
-    ActivationBoundaryConfig, BoundaryReduction, FactorForm, FspConfig, FspForm, Loss, LossContext,
-    OverhaulReduction, Parts, VidConfig, VidRegressor, factor_transfer, hcl, overhaul,
+    ActivationBoundary, FactorForm, Fsp, FspForm, Loss, LossContext, LossValue, Reduction, Vid,
+    VidRegressor, factor_transfer, hcl, overhaul,
 };
-use burn_distill::{Feature, Outputs, Projector};
+use burn_distill::{Feature, Objective, Outputs};
 
-use crate::case::{Case, Leaves, Outcome};
+use crate::case::{Case, Leaves, Outcome, value};
+use crate::features::{constant, leaf};
 
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     match (loss, case.variant.as_str()) {
@@ -37,19 +38,15 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
             let form = FactorForm::FlatL2;
             Some(summed(case, device, |s, t| factor_transfer(s, t, form)))
         }
-        ("ab", "element_mean") => Some(boundary(case, device, BoundaryReduction::Mean, |_, _| 1.0)),
-        ("ab", "sum_over_batch") => {
-            Some(boundary(case, device, BoundaryReduction::Sum, |_, _| 1.0))
-        }
+        ("ab", "element_mean") => Some(boundary(case, device, Reduction::Mean, |_, _| 1.0)),
+        ("ab", "sum_over_batch") => Some(boundary(case, device, Reduction::Sum, |_, _| 1.0)),
         ("ab", "repdistiller_layerweighted") => {
             let scale = case.number("scale");
             let weight = |i: i32, layers: i32| scale * 2f64.powi(i - layers + 1);
-            Some(boundary(case, device, BoundaryReduction::Sum, weight))
+            Some(boundary(case, device, Reduction::Sum, weight))
         }
-        ("ofd", "partial_l2_sum_over_chw_mean_batch") => {
-            Some(ofd(case, device, OverhaulReduction::Mean))
-        }
-        ("ofd", "partial_l2_sum") => Some(ofd(case, device, OverhaulReduction::Sum)),
+        ("ofd", "partial_l2_sum_over_chw_mean_batch") => Some(ofd(case, device, Reduction::Mean)),
+        ("ofd", "partial_l2_sum") => Some(ofd(case, device, Reduction::Sum)),
         ("review_kd", "hcl") => Some(summed(case, device, |s, t| hcl(map(s), map(t)))),
         _ => None,
     }
@@ -69,33 +66,22 @@ impl<'a> Features<'a> {
             let names = (0..).map(move |i| format!("{side}_features_{i}"));
             names.take_while(|name| case.has(name))
         };
-        let leaf = |name: String| -> Feature {
-            match case.shape(&name).len() {
-                2 => leaves.tensor::<2>(&name).into(),
-                3 => leaves.tensor::<3>(&name).into(),
-                _ => leaves.tensor::<4>(&name).into(),
-            }
-        };
-        let constant = |name: String| -> Feature {
-            match case.shape(&name).len() {
-                2 => case.constant::<2>(&name, device).into(),
-                3 => case.constant::<3>(&name, device).into(),
-                _ => case.constant::<4>(&name, device).into(),
-            }
-        };
         Self {
-            student: names("student").map(leaf).collect(),
-            teacher: names("teacher").map(constant).collect(),
+            student: names("student")
+                .map(|name| leaf(case, &mut leaves, &name))
+                .collect(),
+            teacher: names("teacher")
+                .map(|name| constant(case, &name, device))
+                .collect(),
             leaves,
         }
     }
 
     /// Outputs of both sides with the features `0`, `1` and so on, for the terms of an objective.
-    fn outputs(&self, rows: usize, device: &Device) -> (Outputs, Outputs) {
+    fn outputs(&self) -> (Outputs, Outputs) {
         let outputs = |features: &[Feature]| {
-            let empty = Outputs::new(Tensor::<2>::zeros([rows, 2], device));
             let named = features.iter().enumerate();
-            named.fold(empty, |all, (i, x)| {
+            named.fold(Outputs::features_only(), |all, (i, x)| {
                 all.with_feature(i.to_string(), x.clone())
             })
         };
@@ -104,11 +90,11 @@ impl<'a> Features<'a> {
 }
 
 /// The sum of a function over all pairs of features.
-fn summed(case: &Case, device: &Device, loss: impl Fn(Feature, Feature) -> Tensor<1>) -> Outcome {
+fn summed(case: &Case, device: &Device, loss: impl Fn(Feature, Feature) -> LossValue) -> Outcome {
     let features = Features::new(case, device);
     let pairs = features.student.into_iter().zip(features.teacher);
     let total = pairs
-        .map(|(s, t)| loss(s, t))
+        .map(|(s, t)| loss(s, t).mean())
         .reduce(|sum, value| sum + value);
     features.leaves.outcome(total.expect("at least one pair"))
 }
@@ -120,90 +106,103 @@ fn map(feature: Feature) -> Tensor<4> {
     }
 }
 
-fn ofd(case: &Case, device: &Device, reduction: OverhaulReduction) -> Outcome {
+fn ofd(case: &Case, device: &Device, reduction: Reduction) -> Outcome {
+    let features = Features::new(case, device);
     let margin = case.constant::<1>("margin", device);
-    summed(case, device, |s, t| {
-        overhaul(map(s), map(t), margin.clone(), reduction)
-    })
+    let pairs = features.student.into_iter().zip(features.teacher);
+    let total = pairs
+        .map(|(s, t)| {
+            let rows = overhaul(map(s), map(t), margin.clone());
+            match reduction {
+                Reduction::Mean => rows.mean(),
+                _ => rows.per_row().sum(),
+            }
+        })
+        .reduce(|sum, value| sum + value);
+    features.leaves.outcome(total.expect("at least one pair"))
 }
 
-/// A weighted sum of terms, on the context of a step.
-fn weighted(terms: &[(Box<dyn Loss>, f64)], context: &LossContext<'_>) -> Tensor<1> {
-    let terms = terms.iter().map(|(loss, weight)| {
-        loss.check(context).expect("a case that fits its loss");
-        loss.forward(context) * *weight
-    });
-    terms
-        .reduce(|sum, term| sum + term)
-        .expect("at least one term")
+/// The value of an objective on the features of a case.
+fn of_terms(case: &Case, device: &Device, features: Features<'_>, objective: Objective) -> Outcome {
+    let (student, teacher) = features.outputs();
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    features.leaves.outcome(total)
 }
 
 fn boundary(
     case: &Case,
     device: &Device,
-    reduction: BoundaryReduction,
+    reduction: Reduction,
     weight: impl Fn(i32, i32) -> f64,
 ) -> Outcome {
     let features = Features::new(case, device);
     let layers = features.student.len();
-    let term = |i: usize| -> (Box<dyn Loss>, f64) {
-        let config = ActivationBoundaryConfig::new(i.to_string(), i.to_string())
+    let objective = (0..layers).fold(Objective::new(), |sum, i| {
+        let loss = ActivationBoundary::new(i.to_string(), i.to_string())
             .with_margin(case.number("margin"))
             .with_reduction(reduction);
-        let loss = config.init().expect("a valid margin");
-        (Box::new(loss), weight(i as i32, layers as i32))
-    };
-    let terms: Vec<_> = (0..layers).map(term).collect();
-    let rows = features.student[0].shape()[0];
-    let (student, teacher) = features.outputs(rows, device);
-    let total = weighted(&terms, &LossContext::new(&student, &teacher));
-    features.leaves.outcome(total)
+        sum.with(loss, weight(i as i32, layers as i32))
+    });
+    of_terms(case, device, features, objective)
 }
 
 fn fsp(case: &Case, device: &Device, form: FspForm) -> Outcome {
     let features = Features::new(case, device);
-    let term = |i: usize| -> (Box<dyn Loss>, f64) {
-        let names = [i.to_string(), (i + 1).to_string()];
-        let config = FspConfig::new(names.clone(), names).with_form(form);
-        (Box::new(config.init().expect("two names")), 1.0)
-    };
-    let terms: Vec<_> = (1..features.student.len()).map(|i| term(i - 1)).collect();
-    let mask = case.mask(device);
-    let samples = features.student[0].shape()[0];
-    let rows = mask.as_ref().map_or(samples, |mask| mask.dims()[0]);
-    let (student, teacher) = features.outputs(rows, device);
-    let mut context = LossContext::new(&student, &teacher);
-    if let Some(mask) = &mask {
-        context = context.with_mask(mask);
-    }
-    let total = weighted(&terms, &context);
-    features.leaves.outcome(total)
+    let objective = (1..features.student.len()).fold(Objective::new(), |sum, i| {
+        let names = [(i - 1).to_string(), i.to_string()];
+        sum.with(Fsp::new(names.clone(), names).with_form(form), 1)
+    });
+    of_terms(case, device, features, objective)
 }
 
 /// The loss with the weights of the case in place of its own.
 fn vid(case: &Case, device: &Device, regressor: VidRegressor) -> Outcome {
     assert_eq!(case.number("eps"), 1e-5);
-    let config = VidConfig::new("0", "0").with_regressor(regressor);
-    let loss = config.init().expect("two names");
+    let loss = Vid::new("0", "0").with_regressor(regressor);
     let mut features = Features::new(case, device);
-    let rows = features.student[0].shape()[0];
-    let (student, teacher) = features.outputs(rows, device);
+    let (student, teacher) = features.outputs();
     let context = LossContext::new(&student, &teacher);
     loss.check(&context).expect("a case that fits its loss");
-    let mut parts = loss.parts(&context, device).expect("it trains variances");
-    let Parts::Vid(vid) = &mut parts else {
-        panic!("other parts: {}", parts.describe())
-    };
-    let leaves = &mut features.leaves;
-    vid.log_scale = Param::initialized(ParamId::new(), leaves.tensor("log_scale"));
-    for (i, layer) in vid.layers.iter_mut().enumerate() {
-        let Projector::Conv1x1(layer) = layer else {
-            panic!("another layer: {}", layer.describe())
-        };
-        let weight: Tensor<2> = leaves.tensor(&format!("regressor_w{i}"));
-        let weight = weight.unsqueeze_dims(&[2, 3]);
-        layer.weight = Param::initialized(ParamId::new(), weight);
-    }
-    let total = loss.forward(&context.with_parts(&parts));
+    let modules = loss.modules(&context, device);
+    let modules = modules.expect("it trains variances").map(&mut FromCase {
+        leaves: &mut features.leaves,
+        layers: 0,
+    });
+    let total = loss.forward(&context.with_modules(&modules));
     features.leaves.outcome(total)
+}
+
+/// Puts the numbers of a case in place of parameters: those of the layers in their order, and those of
+/// the variances.
+struct FromCase<'a, 'b> {
+    leaves: &'a mut Leaves<'b>,
+    layers: usize,
+}
+
+impl ModuleMapper for FromCase<'_, '_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        // The layers of a case may be wider inside than those of the loss.
+        let mut shape = [1; D];
+        let leaf: Tensor<1> = match D {
+            1 => {
+                let leaf: Tensor<1> = self.leaves.tensor("log_scale");
+                shape[0] = leaf.dims()[0];
+                leaf
+            }
+            _ => {
+                self.layers += 1;
+                let name = format!("regressor_w{}", self.layers - 1);
+                let leaf: Tensor<2> = self.leaves.tensor(&name);
+                shape[..2].copy_from_slice(&leaf.dims());
+                leaf.flatten(0, 1)
+            }
+        };
+        Param::initialized(param.id, leaf.reshape(shape))
+    }
 }

@@ -1,23 +1,23 @@
 //! Losses on attention, channels and the relations of samples: everything that compares features
 //! without comparing them element by element.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn_distill::loss::{
-    ActivationMap, AttentionReduction, AttentionTransferConfig, Correlation,
-    CorrelationCongruenceConfig, CorrelationReduction, GramMseConfig, Kernel, LossContext,
-    NstConfig, PktConfig, RkdConfig, SimilarityNorm, SimilarityPreservingConfig,
+    ActivationMap, AttentionReduction, AttentionTransfer, Correlation, CorrelationCongruence,
+    CorrelationReduction, GramMse, Kernel, KnownLoss, Nst, Pkt, Rkd, SimilarityNorm,
+    SimilarityPreserving,
 };
-use burn_distill::{IntoLoss, LossConfig, Outputs};
+use burn_distill::{Objective, Outputs};
 
-use crate::case::{Case, Leaves, Outcome};
+use crate::case::{Case, Leaves, Outcome, value};
 use crate::features::{constant, leaf};
 
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     // Several layers are several terms.
-    let layers: Vec<LossConfig> = (0..)
+    let layers: Vec<KnownLoss> = (0..)
         .map(|layer| format!("features_{layer}"))
         .take_while(|name| case.has(&format!("student_{name}")))
-        .map(|name| config(loss, case, name))
+        .map(|name| of_layer(loss, case, name))
         .collect::<Option<_>>()?;
     let terms = match loss {
         "mmd" => layers.into_iter().take(1).collect(),
@@ -26,11 +26,11 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     (!terms.is_empty()).then(|| run(case, device, terms))
 }
 
-/// The config of one layer, or nothing where nobody here knows the variant.
-fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
+/// The loss on one layer, or nothing where nobody here knows the variant.
+fn of_layer(loss: &str, case: &Case, name: String) -> Option<KnownLoss> {
     let student = name.clone();
     let attention = |map, reduction| {
-        AttentionTransferConfig::new(student.clone(), name.clone())
+        AttentionTransfer::new(student.clone(), name.clone())
             .with_power(case.number("p") as u32)
             .with_map(map)
             .with_reduction(reduction)
@@ -40,8 +40,7 @@ fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
         order: case.number(order) as u32,
     };
     let congruence = |correlation| {
-        CorrelationCongruenceConfig::new(student.clone(), name.clone())
-            .with_correlation(correlation)
+        CorrelationCongruence::new(student.clone(), name.clone()).with_correlation(correlation)
     };
     let torchdistill = |correlation| {
         congruence(correlation)
@@ -59,24 +58,24 @@ fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
             attention(ActivationMap::Absolute, AttentionReduction::Norm).into()
         }
         ("similarity_preserving", "rownorm_gram") => {
-            SimilarityPreservingConfig::new(student, name).into()
+            SimilarityPreserving::new(student, name).into()
         }
         ("similarity_preserving", "torchdistill_l1_rownorm_gram") => {
-            SimilarityPreservingConfig::new(student, name)
+            SimilarityPreserving::new(student, name)
                 .with_norm(SimilarityNorm::L1)
                 .into()
         }
-        ("pkt", "cosine_eps1e-7" | "cosine_eps1e-6") => PktConfig::new(student, name)
-            .with_eps(case.number("eps"))
-            .into(),
+        ("pkt", "cosine_eps1e-7" | "cosine_eps1e-6") => {
+            Pkt::new(student, name).with_eps(case.number("eps")).into()
+        }
         ("rkd", "distance" | "angle" | "combined_25_50" | "distance_squared") => {
-            RkdConfig::new(student, name)
+            Rkd::new(student, name)
                 .with_distance_weight(case.number("distance_weight"))
                 .with_angle_weight(case.number("angle_weight"))
                 .with_squared(case.variant == "distance_squared")
                 .into()
         }
-        ("nst", "poly2_mmd") => NstConfig::new(student, name)
+        ("nst", "poly2_mmd") => Nst::new(student, name)
             .with_kernel(Kernel::Polynomial {
                 degree: case.number("degree") as u32,
                 offset: case.number("c"),
@@ -84,7 +83,7 @@ fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
             .into(),
         ("mmd", "textbrewer_gram_mse") => {
             let both = ["features_0", "features_1"];
-            GramMseConfig::new(both, both).into()
+            GramMse::new(both, both).into()
         }
         ("correlation_congruence", "taylor_rbf_mse") => congruence(gaussian("p_order")).into(),
         ("correlation_congruence", "torchdistill_gaussian_fro_over_n2") => {
@@ -101,15 +100,10 @@ fn config(loss: &str, case: &Case, name: String) -> Option<LossConfig> {
 }
 
 /// The sum of terms, each with weight 1, on features alone.
-fn run(case: &Case, device: &Device, terms: Vec<LossConfig>) -> Outcome {
+fn run(case: &Case, device: &Device, terms: Vec<KnownLoss>) -> Outcome {
     let mut leaves = Leaves::new(case, device);
-    let mask = case.mask(device);
-    let rows = match &mask {
-        Some(mask) => mask.dims()[0],
-        None => case.shape("student_features_0")[0],
-    };
-    let no_logits = || Outputs::new(Tensor::<2>::zeros([rows, 1], device));
-    let (mut student, mut teacher) = (no_logits(), no_logits());
+    let mut student = Outputs::features_only();
+    let mut teacher = Outputs::features_only();
     let names = (0..).map(|layer| format!("features_{layer}"));
     for name in names.take_while(|name| case.has(&format!("student_{name}"))) {
         let feature = leaf(case, &mut leaves, &format!("student_{name}"));
@@ -117,15 +111,14 @@ fn run(case: &Case, device: &Device, terms: Vec<LossConfig>) -> Outcome {
         let feature = constant(case, &format!("teacher_{name}"), device);
         teacher = teacher.with_feature(&name, feature);
     }
-    let mut context = LossContext::new(&student, &teacher);
-    if let Some(mask) = &mask {
-        context = context.with_mask(mask);
-    }
-    let values = terms.into_iter().map(|term| {
-        let loss = term.into_loss().expect("a valid config");
-        loss.check(&context).expect("a case that fits its loss");
-        loss.forward(&context)
-    });
-    let total = values.reduce(|sum, value| sum + value);
-    leaves.outcome(total.expect("at least one term"))
+    let terms = terms.into_iter();
+    let objective = terms.fold(Objective::new(), |sum, term| sum.with(term, 1));
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    leaves.outcome(total)
 }

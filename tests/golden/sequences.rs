@@ -1,61 +1,43 @@
 //! Losses on the hidden states of sequences, and on embeddings of samples.
 
 use burn::tensor::{Device, Tensor};
-use burn_distill::loss::{
-    CosineNorm, CrdMemory, HiddenCosineConfig, HintConfig, Loss, LossContext, PatientKdConfig, crd,
-};
-use burn_distill::{Feature, Outputs};
+use burn_distill::loss::{CosineNorm, CrdMemory, HiddenCosine, Hint, PatientKd, crd};
+use burn_distill::{Objective, Outputs};
 
-use crate::case::{Case, Leaves, Outcome};
+use crate::case::{Case, Leaves, Outcome, value};
+use crate::features::{constant, leaf};
 
 const STUDENT: &str = "student_features_0";
 const TEACHER: &str = "teacher_features_0";
 
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
-    let cosine = |norm| {
-        let config = HiddenCosineConfig::new(STUDENT, TEACHER).with_norm(norm);
-        Some(run(case, device, &config.init().expect("two names")))
-    };
-    match (loss, case.variant.as_str()) {
+    let cosine = |norm| HiddenCosine::new(STUDENT, TEACHER).with_norm(norm);
+    let objective = Objective::new();
+    let objective = match (loss, case.variant.as_str()) {
         ("hidden_mse", "mean_over_selected_elements") => {
-            let hint = HintConfig::new(STUDENT, TEACHER).init();
-            Some(run(case, device, &hint.expect("two names")))
+            objective.with(Hint::new(STUDENT, TEACHER), 1)
         }
-        ("cosine_hidden", "mean_over_selected_tokens") => cosine(CosineNorm::Added),
-        ("cosine_hidden", "distillkit_hs_cosine") => cosine(CosineNorm::Clamped),
-        ("pkd", "normalized_cls_mse") => {
-            let patient = PatientKdConfig::new(STUDENT, TEACHER).init();
-            Some(run(case, device, &patient.expect("two names")))
+        ("cosine_hidden", "mean_over_selected_tokens") => {
+            objective.with(cosine(CosineNorm::Added), 1)
         }
-        ("crd", "nce_memory") => Some(contrast(case, device)),
-        _ => None,
-    }
-}
-
-/// A loss on one feature of each side.
-fn run(case: &Case, device: &Device, loss: &dyn Loss) -> Outcome {
+        ("cosine_hidden", "distillkit_hs_cosine") => objective.with(cosine(CosineNorm::Clamped), 1),
+        ("pkd", "normalized_cls_mse") => objective.with(PatientKd::new(STUDENT, TEACHER), 1),
+        ("crd", "nce_memory") => return Some(contrast(case, device)),
+        _ => return None,
+    };
     let mut leaves = Leaves::new(case, device);
-    let student: Feature = match case.shape(STUDENT).len() {
-        2 => leaves.tensor::<2>(STUDENT).into(),
-        _ => leaves.tensor::<3>(STUDENT).into(),
-    };
-    let teacher: Feature = match case.shape(TEACHER).len() {
-        2 => case.constant::<2>(TEACHER, device).into(),
-        _ => case.constant::<3>(TEACHER, device).into(),
-    };
-    let mask = case.mask(device);
-    let shape = case.shape(STUDENT);
-    let rows = shape[..shape.len() - 1].iter().product();
-    let outputs = |name, feature| {
-        Outputs::new(Tensor::<2>::zeros([rows, 2], device)).with_feature(name, feature)
-    };
-    let (student, teacher) = (outputs(STUDENT, student), outputs(TEACHER, teacher));
-    let mut context = LossContext::new(&student, &teacher);
-    if let Some(mask) = &mask {
-        context = context.with_mask(mask);
-    }
-    loss.check(&context).expect("a case that fits its loss");
-    leaves.outcome(loss.forward(&context))
+    let student = leaf(case, &mut leaves, STUDENT);
+    let student = Outputs::features_only().with_feature(STUDENT, student);
+    let teacher = constant(case, TEACHER, device);
+    let teacher = Outputs::features_only().with_feature(TEACHER, teacher);
+    let total = value(
+        &objective,
+        &student,
+        &teacher,
+        &case.targets(device),
+        device,
+    );
+    Some(leaves.outcome(total))
 }
 
 fn contrast(case: &Case, device: &Device) -> Outcome {
@@ -85,7 +67,7 @@ fn contrast(case: &Case, device: &Device) -> Outcome {
         temperature,
     );
     let updated = memory.updated(&own, student, teacher, case.number("momentum"));
-    let outcome = leaves.outcome(loss);
+    let outcome = leaves.outcome(loss.mean());
     outcome
         .with("updated_memory_student", updated.student)
         .with("updated_memory_teacher", updated.teacher)

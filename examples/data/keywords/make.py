@@ -19,7 +19,7 @@ import numpy as np
 
 RATE = 8000
 DIGITS = "zero one two three four five six seven eight nine".split()
-# What stands for everything that is no keyword. Those of the test are not those of the training.
+# What stands for everything that is not a keyword. Those of the test are not those of the training.
 OTHER = {
     "train": "bed bird cat dog happy house left marvin no off on right sheila stop tree up yes".split(),
     "valid": "backward follow learn wow".split(),

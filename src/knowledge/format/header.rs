@@ -15,6 +15,10 @@ const MOST_DRAWS: usize = 4096;
 pub struct Header {
     /// Which teacher gave this: a fingerprint of its weights, compared as it is.
     pub teacher: String,
+    /// The names of the teacher's heads in their order; empty where there is one, `logits`. The first that
+    /// is not among the features is the head whose logits are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<String>,
     /// The number of logits per row.
     pub classes: usize,
     /// How the logits are kept.
@@ -228,7 +232,13 @@ impl Header {
             ),
             ("logits as", text(&self.logits), text(&given.logits)),
             ("features", text(&self.features), text(&given.features)),
-            ("the number of views", text(&self.views), text(&given.views)),
+            ("heads", text(&self.heads), text(&given.heads)),
+            // Data of fewer views, such as those for validation, may share a store.
+            (
+                "the number of views",
+                text(&self.views),
+                text(&self.views.max(given.views)),
+            ),
         ];
         pairs
             .into_iter()

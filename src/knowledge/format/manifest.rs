@@ -8,9 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::key::DataFingerprint;
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::header::Header;
-use crate::knowledge::format::key::DataFingerprint;
 
 /// Its name in the directory.
 pub(crate) const NAME: &str = "manifest.json";
@@ -38,6 +38,19 @@ pub(crate) struct Manifest {
     /// The numbering of classes in packed rows.
     pub(crate) ranks: Option<Written>,
     pub(crate) shards: Vec<ShardEntry>,
+    /// The first sample, and a digest of its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probe: Option<Probe>,
+}
+
+/// The input of one sample, to be compared with what a batcher makes of it later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Probe {
+    /// The sample's id, in hexadecimal digits.
+    pub(crate) id: String,
+    pub(crate) view: u32,
+    pub(crate) input: String,
 }
 
 /// What is known of a shard without opening it.
@@ -89,6 +102,7 @@ impl Manifest {
             data: DataFingerprint::default(),
             ranks: None,
             shards: Vec::new(),
+            probe: None,
         }
     }
 

@@ -5,7 +5,6 @@ pub(crate) mod files;
 pub(crate) mod form;
 pub(crate) mod header;
 pub(crate) mod ints;
-pub(crate) mod key;
 pub(crate) mod manifest;
 pub(crate) mod map;
 pub(crate) mod numbers;

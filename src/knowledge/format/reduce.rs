@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::knowledge::format::key::Key;
+use crate::data::key::Key;
 
 /// The most likely classes of a row.
 #[derive(Debug, Default)]

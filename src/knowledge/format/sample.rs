@@ -1,6 +1,6 @@
 //! One sample on its way into a store.
 
-use crate::knowledge::format::key::{Key, SampleId};
+use crate::data::key::{Key, SampleId};
 
 /// What the teacher gave one view of one sample.
 #[derive(Debug, Clone, Copy)]

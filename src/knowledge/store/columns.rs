@@ -387,7 +387,7 @@ impl Columns {
 
 fn check_length(what: &str, found: usize, rows: usize, width: usize) -> Result<(), String> {
     match rows.checked_mul(width) {
-        Some(expected) if rows > 0 && expected == found => Ok(()),
+        Some(expected) if expected == found => Ok(()),
         _ => Err(format!(
             "it has {found} {what}, expected {rows} rows of {width}"
         )),

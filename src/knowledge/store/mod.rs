@@ -11,11 +11,11 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
+use crate::data::key::{DataFingerprint, Key, SampleId};
 use crate::error::{Error, Result};
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
-use crate::knowledge::format::key::{DataFingerprint, Key};
 use crate::knowledge::format::manifest::{Manifest, NAME, ShardEntry};
 use crate::knowledge::format::map::map;
 use crate::knowledge::format::ranks::Ranks;
@@ -197,6 +197,14 @@ impl Store {
         shards.filter_map(|s| s.as_ref().err().cloned()).collect()
     }
 
+    /// The first sample that was recorded, and a digest of its input, where that is known.
+    pub(crate) fn probe(&self) -> Option<(Key, String)> {
+        let probe = self.inner.manifest.probe.as_ref()?;
+        let id = u128::from_str_radix(&probe.id, 16).ok()?;
+        let key = Key::new(SampleId(id)).with_view(probe.view);
+        Some((key, probe.input.clone()))
+    }
+
     /// Whether a sample can be looked up.
     pub fn contains(&self, key: Key) -> bool {
         self.inner.index.contains_key(&slot(key))
@@ -237,19 +245,44 @@ impl Store {
     ///
     /// As [`read`](Self::read); then `rows` holds some of the samples.
     pub fn read_into(&self, keys: &[Key], rows: &mut Rows) -> Result<()> {
-        let Inner { form, ranks, .. } = &*self.inner;
-        rows.reset(&form.header);
+        rows.reset(self.header());
         let mut scratch = Scratch::default();
         for key in keys {
-            let (shard, sample) = self.find(*key)?;
-            shard.verify()?;
-            shard
-                .layout
-                .read(&shard.map, sample, form, ranks.as_ref(), &mut scratch, rows)
-                .map_err(|reason| damaged(&shard.path, reason))?;
+            self.append(*key, &mut scratch, rows)?;
         }
         rows.pad(&scratch.widths);
         Ok(())
+    }
+
+    /// Reads a batch whose samples lie in stores of one form, each with the key of its sample.
+    pub(crate) fn read_across(samples: &[(&Self, Key)]) -> Result<Rows> {
+        let (first, _) = samples[0];
+        let mut rows = Rows::new(first.header());
+        let mut scratch = Scratch::default();
+        for (store, key) in samples {
+            if let Some((what, recorded, given)) = first.header().difference(store.header()) {
+                return Err(Error::KnowledgeMismatch {
+                    directory: store.directory().into(),
+                    what: format!("beside {}, {what}", first.directory().display()),
+                    recorded: given,
+                    given: recorded,
+                });
+            }
+            store.append(*key, &mut scratch, &mut rows)?;
+        }
+        rows.pad(&scratch.widths);
+        Ok(rows)
+    }
+
+    /// Appends what is recorded of one sample.
+    fn append(&self, key: Key, scratch: &mut Scratch, rows: &mut Rows) -> Result<()> {
+        let Inner { form, ranks, .. } = &*self.inner;
+        let (shard, sample) = self.find(key)?;
+        shard.verify()?;
+        shard
+            .layout
+            .read(&shard.map, sample, form, ranks.as_ref(), scratch, rows)
+            .map_err(|reason| damaged(&shard.path, reason))
     }
 
     fn find(&self, key: Key) -> Result<(&Shard, usize)> {

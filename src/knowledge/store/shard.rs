@@ -5,10 +5,10 @@ use std::ops::Range;
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::data::key::{Key, SampleId};
 use crate::knowledge::format::bits::Sound;
 use crate::knowledge::format::form::{Form, feature_dtype};
 use crate::knowledge::format::header::FeaturePrecision;
-use crate::knowledge::format::key::{Key, SampleId};
 use crate::knowledge::format::numbers;
 use crate::knowledge::format::ranks::Ranks;
 use crate::knowledge::format::rows::{BatchFeature, BatchLogits, Rows};

@@ -3,17 +3,17 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use crate::data::key::{DataFingerprint, Key};
 use crate::error::{Error, Result};
 use crate::knowledge::format::files::{Written, write_whole};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
-use crate::knowledge::format::key::{DataFingerprint, Key};
-use crate::knowledge::format::manifest::{Manifest, NAME, ShardEntry};
+use crate::knowledge::format::manifest::{Manifest, NAME, Probe, ShardEntry};
 use crate::knowledge::format::ranks::Ranks;
 use crate::knowledge::format::sample::SampleRecord;
 use crate::knowledge::format::tensors::serialize;
 use crate::knowledge::store::columns::Columns;
-use crate::knowledge::store::{open_shard, read_manifest, read_ranks};
+use crate::knowledge::store::{read_manifest, read_ranks};
 
 const LOCK: &str = ".lock";
 const RANKS: &str = "ranks.safetensors";
@@ -70,18 +70,10 @@ pub struct Writer {
     ranks: Option<Ranks>,
     columns: Columns,
     data: DataFingerprint,
-    recorded: Recorded,
+    /// The samples that were there when the writer was made.
+    recorded: u64,
     /// Holds the lock, which the system lets go of with the process if need be.
     _lock: File,
-}
-
-/// The samples that were there when the writer was made, and how many of them `expect` has seen again.
-#[derive(Debug)]
-struct Recorded {
-    all: u64,
-    seen: u64,
-    shard: usize,
-    keys: std::vec::IntoIter<(Key, u64)>,
 }
 
 impl Writer {
@@ -132,12 +124,7 @@ impl Writer {
                 (manifest, given)
             }
         };
-        let recorded = Recorded {
-            all: manifest.samples(),
-            seen: 0,
-            shard: 0,
-            keys: Vec::new().into_iter(),
-        };
+        let recorded = manifest.samples();
         Ok(Self {
             form,
             options,
@@ -153,7 +140,7 @@ impl Writer {
 
     /// How many samples were recorded when this writer was made, views counted one by one.
     pub fn recorded(&self) -> u64 {
-        self.recorded.all
+        self.recorded
     }
 
     /// How many samples are on disk now.
@@ -161,42 +148,18 @@ impl Writer {
         self.manifest.samples()
     }
 
-    /// Whether the recording is finished; then there is nothing to write.
+    /// Whether the recording was finished.
     pub fn is_complete(&self) -> bool {
         self.manifest.complete
     }
 
-    /// Says which samples the data begins with, in order, before new ones are written: all that are
-    /// [recorded](Self::recorded), in one call or several, each with its seed.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error that names the first sample that is another than the one recorded, or more
-    /// samples than there are; and one that names the file if a shard is missing or damaged.
-    pub fn expect(&mut self, samples: &[(Key, u64)]) -> Result<()> {
-        for given in samples {
-            let number = self.recorded.seen;
-            let recorded = loop {
-                if let Some(next) = self.recorded.keys.next() {
-                    break next;
-                }
-                let at = self.recorded.shard;
-                let Some(entry) = self.manifest.shards.get(at) else {
-                    return Err(self.mismatch("samples", self.recorded.all, "more"));
-                };
-                let (map, layout) = open_shard(&self.directory, entry, &self.form)?;
-                let keys: Vec<_> = layout.keys(&map).collect();
-                self.recorded.keys = keys.into_iter();
-                self.recorded.shard += 1;
-            };
-            if recorded != *given {
-                let text = |(key, seed): (Key, u64)| format!("{key} with seed {seed}");
-                let what = format!("sample number {number}");
-                return Err(self.mismatch(&what, text(recorded), text(*given)));
-            }
-            self.recorded.seen += 1;
-        }
-        Ok(())
+    /// Sets what a later recording compares the first sample's input with.
+    pub(crate) fn probe(&mut self, key: Key, input: Option<String>) {
+        self.manifest.probe = input.map(|input| Probe {
+            id: key.id.to_string(),
+            view: key.view,
+            input,
+        });
     }
 
     /// Records a sample. It is on disk once its shard is full, or after [`flush`](Self::flush) or
@@ -204,23 +167,13 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Returns an error if the sample does not have the form of the header, if the samples recorded
-    /// before were not [expected](Self::expect) or the recording is finished, and if a shard cannot be
+    /// Returns an error if the sample does not have the form of the header, and if a shard cannot be
     /// written. In each case the sample is not recorded, and the writer can be used on.
     pub fn write(&mut self, sample: &SampleRecord) -> Result<()> {
         let refused = |reason: String| Error::InvalidSample {
             sample: sample.key().to_string(),
             reason,
         };
-        if self.manifest.complete {
-            return Err(refused("the recording is finished".into()));
-        }
-        if self.recorded.seen < self.recorded.all {
-            return Err(refused(format!(
-                "{} samples are recorded before it, of which `expect` was told {}",
-                self.recorded.all, self.recorded.seen
-            )));
-        }
         if sample.view >= self.form.header.views {
             let views = self.form.header.views;
             return Err(refused(format!("the store keeps {views} views, from 0")));
@@ -261,6 +214,8 @@ impl Writer {
             keys: self.columns.keys(),
         });
         manifest.data = self.data;
+        // A finished store that grows is unfinished until it is finished again.
+        manifest.complete = false;
         write_manifest(&self.directory, &manifest)?;
         self.manifest = manifest;
         self.columns.clear();
@@ -288,37 +243,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is left and marks the recording as finished.
+    /// Writes what is left and marks the recording as finished. It may grow later all the same.
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush), and if samples recorded before were not [expected](Self::expect):
-    /// then the data has become shorter.
+    /// As [`flush`](Self::flush).
     pub fn finish(mut self) -> Result<()> {
+        self.flush()?;
         if self.manifest.complete {
             return Ok(());
         }
-        if self.recorded.seen < self.recorded.all {
-            let seen = self.recorded.seen;
-            return Err(self.mismatch("samples", self.recorded.all, seen));
-        }
-        self.flush()?;
         self.manifest.complete = true;
         write_manifest(&self.directory, &self.manifest)
-    }
-
-    fn mismatch(
-        &self,
-        what: &str,
-        recorded: impl std::fmt::Display,
-        given: impl std::fmt::Display,
-    ) -> Error {
-        Error::KnowledgeMismatch {
-            directory: self.directory.clone(),
-            what: what.into(),
-            recorded: recorded.to_string(),
-            given: given.to_string(),
-        }
     }
 }
 

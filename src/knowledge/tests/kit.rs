@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::data::key::{Key, SampleId};
 use crate::knowledge::format::header::Header;
-use crate::knowledge::format::key::{Key, SampleId};
 use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
 use crate::knowledge::fuzzing::headers;
 use crate::knowledge::store::writer::{RankChoice, Writer, WriterOptions};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::knowledge::format::key::SampleId;
+use crate::data::key::SampleId;
 use crate::knowledge::testing::Numbers;
 
 fn random(seed: u64) -> Random {

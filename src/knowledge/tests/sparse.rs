@@ -6,6 +6,7 @@ use crate::knowledge::testing::Numbers;
 fn format(classes: usize, logits: LogitsFormat) -> Form {
     let header = Header {
         teacher: String::new(),
+        heads: Vec::new(),
         classes,
         logits,
         features: Vec::new(),

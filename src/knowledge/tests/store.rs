@@ -1,10 +1,10 @@
 use std::fs;
 
 use super::*;
+use crate::data::key::SampleId;
 use crate::knowledge::format::header::{
     FeaturePrecision, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-use crate::knowledge::format::key::SampleId;
 use crate::knowledge::format::rows::BatchLogits;
 use crate::knowledge::fuzzing::headers;
 use crate::knowledge::store::writer::Writer;

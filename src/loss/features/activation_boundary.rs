@@ -1,27 +1,20 @@
+//! Which of the teacher's neurons are on: activation boundaries.
+
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::features::reduction::Reduction;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::rows;
-use crate::ops::maps::{as_maps, at_one_size};
-
-/// How the elements of one sample become the value of the sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum BoundaryReduction {
-    /// Their mean: KDZoo. The default, whose size does not depend on the size of the feature.
-    #[default]
-    Mean,
-    /// Their sum: the paper, torchdistill and, with weights for the layers, RepDistiller.
-    Sum,
-}
+use crate::loss::value::LossValue;
+use crate::ops::features::{Elements, Samples};
+use crate::ops::maps::at_one_size;
 
 /// Activation boundaries: which of the teacher's neurons are on, and which are off.
 ///
@@ -36,7 +29,7 @@ pub enum BoundaryReduction {
 /// g = 1 where f_t > 0, else −1
 ///
 /// f_s, f_t   features of student and teacher before their ReLU      m   margin
-/// N   samples that count                                            D   elements per sample
+/// N   samples, weighted if there are weights                        D   elements per sample
 /// ```
 ///
 /// Feature maps of different height or width are first brought to the smaller of the two by
@@ -45,7 +38,7 @@ pub enum BoundaryReduction {
 /// # Shapes
 ///
 /// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -60,14 +53,13 @@ pub enum BoundaryReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{BoundaryReduction, activation_boundary};
+/// use burn_distill::loss::{Reduction, activation_boundary};
 ///
 /// let device = Device::flex();
 /// // On where it should be off, too weakly on, and far enough on.
 /// let student = Tensor::<2>::from_floats([[1.0, 0.5, 7.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[-3.0, 0.1, 2.0]], &device);
-/// let reduction = BoundaryReduction::Sum;
-/// let loss = activation_boundary(student.into(), teacher.into(), 1.0, reduction);
+/// let loss = activation_boundary(student, teacher, 1.0, Reduction::Sum).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 4.25); // 2² + 0.5²
 /// ```
 ///
@@ -75,47 +67,32 @@ pub enum BoundaryReduction {
 ///
 /// Heo et al.: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden
 /// Neurons, 2018, arXiv:1811.03233.
-#[must_use]
 pub fn activation_boundary(
-    student: Feature,
-    teacher: Feature,
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
     margin: f64,
-    reduction: BoundaryReduction,
-) -> Tensor<1> {
-    activation_boundary_no_reduction(student, teacher, margin, reduction).mean()
+    reduction: Reduction,
+) -> LossValue {
+    let (student, teacher) = at_one_size(student.into(), teacher.into());
+    let missing = missing(student, teacher, margin);
+    LossValue::composed(match reduction {
+        Reduction::Mean => missing.means(),
+        Reduction::Sum => missing.sums(None),
+    })
 }
 
-/// [`activation_boundary`](fn@activation_boundary) with one value per sample, `[N]`, instead of
-/// their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks differ, or widths or tokens do.
-#[must_use]
-pub fn activation_boundary_no_reduction(
-    student: Feature,
-    teacher: Feature,
-    margin: f64,
-    reduction: BoundaryReduction,
-) -> Tensor<1> {
-    let (student, teacher) = as_maps(student, teacher);
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher features have one shape"
-    );
-    // 1 where the teacher's neuron is on, −1 where it is off: zero is off.
-    let side = teacher.greater_elem(0.0).float().cast(student.dtype()) * 2.0 - 1.0;
-    let missing: Tensor<2> = relu(-(student * side) + margin).flatten(1, 3);
-    let squares = missing.clone() * missing;
-    match reduction {
-        BoundaryReduction::Mean => squares.mean_dim(1),
-        BoundaryReduction::Sum => squares.sum_dim(1),
-    }
-    .squeeze_dim(1)
+/// The square of what each neuron is short of the margin on the teacher's side.
+fn missing(student: Feature, teacher: Feature, margin: f64) -> Elements {
+    Elements::between(student, teacher, |student, teacher| {
+        // 1 where the teacher's neuron is on, −1 where it is off: zero is off.
+        let side = teacher.greater_elem(0.0).float().cast(student.dtype()) * 2.0 - 1.0;
+        let missing = relu(-(student * side) + margin);
+        missing.clone() * missing
+    })
 }
 
-/// Config of [`ActivationBoundary`].
+/// Activation boundaries as a term of an objective; see
+/// [`activation_boundary`](fn@activation_boundary) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -124,8 +101,9 @@ pub fn activation_boundary_no_reduction(
 /// | `margin` | 1 | greater than 0 | how far from zero a neuron has to be |
 /// | `reduction` | `mean` | `mean`, `sum` | how the elements of one sample are reduced |
 ///
-/// Where the widths differ, a [`Projector`] from the student's to the teacher's is inserted and
-/// trained with the student; the paper has batch norm behind it, which is left out here.
+/// Where the widths differ, a linear layer, or a 1×1 convolution for feature maps, from the student's
+/// to the teacher's is inserted and trained with the student; the paper has batch norm behind it, which
+/// is left out here. Tokens or positions of weight 0 are left out of the mean or the sum.
 ///
 /// For several layers add one term for each. RepDistiller weighs the sums of layer `i` of `L` by
 /// `0.003 · 2^(i − L + 1)`, counted from 0.
@@ -133,16 +111,16 @@ pub fn activation_boundary_no_reduction(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::ActivationBoundaryConfig;
+/// use burn_distill::loss::{ActivationBoundary, Loss};
 ///
-/// let config = ActivationBoundaryConfig::new("block2", "block4").with_margin(2.0);
-/// assert!(config.init().is_ok());
-/// assert!(config.with_margin(0.0).init().is_err());
+/// let loss = ActivationBoundary::new("block2", "block4").with_margin(2.0);
+/// assert!(loss.validate().is_ok());
+/// assert!(loss.with_margin(0.0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct ActivationBoundaryConfig {
+pub struct ActivationBoundary {
     /// The student's feature, before its ReLU.
     pub student: String,
     /// The teacher's feature, before its ReLU.
@@ -152,14 +130,14 @@ pub struct ActivationBoundaryConfig {
     pub margin: f64,
     /// How the elements of one sample are reduced.
     #[serde(default)]
-    pub reduction: BoundaryReduction,
+    pub reduction: Reduction,
 }
 
 fn one() -> f64 {
     1.0
 }
 
-impl ActivationBoundaryConfig {
+impl ActivationBoundary {
     /// The boundaries of the teacher's feature of one name for the student's of another, at a
     /// margin of 1.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
@@ -167,7 +145,7 @@ impl ActivationBoundaryConfig {
             student: student.into(),
             teacher: teacher.into(),
             margin: one(),
-            reduction: BoundaryReduction::default(),
+            reduction: Reduction::default(),
         }
     }
 
@@ -180,26 +158,29 @@ impl ActivationBoundaryConfig {
 
     /// Sets how the elements of one sample are reduced.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: BoundaryReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty or the margin is not a number greater than 0.
-    /// Whether the models have such features shows only when they run, in the check before
-    /// training.
-    pub fn init(&self) -> Result<ActivationBoundary> {
-        let pair = FeaturePair::new("activation_boundary", &self.student, &self.teacher)?;
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("activation_boundary", &self.student, &self.teacher)
+    }
+}
+
+impl Loss for ActivationBoundary {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("activation_boundary")?;
         match self.margin.is_finite() && self.margin > 0.0 {
-            true => Ok(ActivationBoundary {
-                pair,
-                margin: self.margin,
-                reduction: self.reduction,
-            }),
+            true => Ok(()),
             false => Err(Error::invalid(
                 "activation_boundary.margin",
                 self.margin,
@@ -207,49 +188,27 @@ impl ActivationBoundaryConfig {
             )),
         }
     }
-}
-
-/// Activation boundaries as a term of an objective; see
-/// [`activation_boundary`](fn@activation_boundary) for the formula.
-#[derive(Debug, Clone)]
-pub struct ActivationBoundary {
-    pair: FeaturePair,
-    margin: f64,
-    reduction: BoundaryReduction,
-}
-
-impl Loss for ActivationBoundary {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
-    }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)
+        self.pair().check(context, Common::AllButWidth)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        Projector::between(&student, &teacher, device).map(Parts::from)
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
-        let student = rows(student, context.mask);
-        let teacher = rows(teacher, context.mask);
-        // Pooling before projecting is the same map and the cheaper order.
-        let (student, teacher) = at_one_size(student, teacher);
-        let student = match context.parts {
-            Some(Parts::Projector(projector)) => projector.forward(student),
-            _ => student,
-        };
-        let (margin, reduction) = (self.margin, self.reduction);
-        context.mean(activation_boundary_no_reduction(
-            student, teacher, margin, reduction,
-        ))
+        let (student, teacher) = self.pair().aligned(context);
+        let (weights, samples) = (
+            context.weights(),
+            Samples::of(&student, &teacher, context.weights()),
+        );
+        let missing = missing(student, teacher, self.margin);
+        match self.reduction {
+            Reduction::Mean => missing.mean(weights),
+            Reduction::Sum => samples.mean(missing.sums(weights)),
+        }
     }
 }
 

@@ -1,13 +1,18 @@
-use burn::tensor::{Bool, Tensor};
+//! Where feature maps are active: attention transfer.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::{Loss, LossContext};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
 use crate::ops::features::{Samples, Scaled, at_scale, channels, length, unit};
 
-/// How the channels of one place become its attention.
+/// How the channels of one position become its attention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -27,15 +32,15 @@ pub enum AttentionReduction {
     /// Its length, not squared, as the paper writes it. The default.
     #[default]
     Norm,
-    /// The mean of its squares over the places, as the authors' code computes it.
+    /// The mean of its squares over the positions, as the authors' code computes it.
     MeanSquare,
 }
 
 /// Attention transfer: where in the image, or on which tokens, a layer is active.
 ///
-/// The student learns which places the teacher looks at and is free in what its channels say
-/// there, so widths may differ and nothing is trained along. Useful between convolutional networks
-/// of one family; the maps of a layer must have places, so it is of no use on a single vector.
+/// The student learns at which positions the teacher is active and is free in what its channels say
+/// there, so widths may differ and there is nothing to train. Useful between convolutional networks
+/// of one family; a layer must have positions, so it is not for single vectors.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N) Σ_n       ‖ A(f_s) − A(f_t) ‖       Norm
@@ -43,8 +48,8 @@ pub enum AttentionReduction {
 ///
 /// A(f) = a / ‖a‖,   a_i = (1/C) Σ_c |f_ci|^p       (f_ci^p for Signed)
 ///
-/// f_s, f_t   features of student and teacher      N   samples that count
-/// p   power                                       C   channels      P   places, H·W or T
+/// f_s, f_t   features of student and teacher      N   samples, weighted if there are weights
+/// p   power                                       C   channels      P   positions, H·W or T
 /// ```
 ///
 /// torchdistill computes `Norm` in its mode `paper`. `MeanSquare` is what the authors' code,
@@ -56,7 +61,7 @@ pub enum AttentionReduction {
 /// # Shapes
 ///
 /// - student, teacher: both `[N, C, H, W]` or both `[N, T, C]`; `C` may differ
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -75,11 +80,11 @@ pub enum AttentionReduction {
 /// use burn_distill::loss::{ActivationMap, AttentionReduction, attention_transfer};
 ///
 /// let device = Device::flex();
-/// // One channel over two places: attention [1, 0] and [0, 1].
+/// // One channel over two positions: attention [1, 0] and [0, 1].
 /// let student = Tensor::<4>::from_floats([[[[3.0, 0.0]]]], &device);
 /// let teacher = Tensor::<4>::from_floats([[[[0.0, 5.0]]]], &device);
 /// let (map, reduction) = (ActivationMap::Absolute, AttentionReduction::Norm);
-/// let loss = attention_transfer(student.into(), teacher.into(), 2, map, reduction);
+/// let loss = attention_transfer(student, teacher, 2, map, reduction).mean();
 /// assert!((loss.into_scalar::<f32>() - 2f32.sqrt()).abs() < 1e-6);
 /// ```
 ///
@@ -87,42 +92,26 @@ pub enum AttentionReduction {
 ///
 /// Zagoruyko, Komodakis: Paying More Attention to Attention: Improving the Performance of
 /// Convolutional Neural Networks via Attention Transfer, 2017, arXiv:1612.03928.
-#[must_use]
 pub fn attention_transfer(
-    student: Feature,
-    teacher: Feature,
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
     power: u32,
     map: ActivationMap,
     reduction: AttentionReduction,
-) -> Tensor<1> {
-    attention_transfer_no_reduction(student, teacher, power, map, reduction).mean()
-}
-
-/// [`attention_transfer`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks, the numbers of samples or of tokens differ, or if the rank is 2.
-#[must_use]
-pub fn attention_transfer_no_reduction(
-    student: Feature,
-    teacher: Feature,
-    power: u32,
-    map: ActivationMap,
-    reduction: AttentionReduction,
-) -> Tensor<1> {
-    per_sample(student, teacher, None, power, map, reduction).0
+) -> LossValue {
+    let (student, teacher) = (student.into(), teacher.into());
+    LossValue::composed(per_sample(student, teacher, None, power, map, reduction).0)
 }
 
 fn per_sample(
     student: Feature,
     teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
+    weights: Option<&Weights>,
     power: u32,
     map: ActivationMap,
     reduction: AttentionReduction,
 ) -> (Tensor<1>, Samples) {
-    let (student, teacher, samples) = channels(student, teacher, mask);
+    let (student, teacher, samples) = channels(student, teacher, weights);
     let difference = attention(student, power, map) - attention(teacher, power, map);
     let value = match reduction {
         AttentionReduction::Norm => length(difference, 1),
@@ -144,30 +133,32 @@ fn attention(feature: Tensor<3>, power: u32, map: ActivationMap) -> Tensor<2> {
     unit(powers.mean_dim(1).squeeze_dim(1), 1)
 }
 
-/// Config of [`AttentionTransfer`].
+/// Attention transfer as a term of an objective; see [`attention_transfer`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
-/// | `power` | 2 | at least 1 | the higher, the more the strongest place outweighs the others |
+/// | `power` | 2 | at least 1 | the higher, the more the strongest position outweighs the others |
 /// | `map` | `absolute` | `absolute`, `signed` | how channels become attention |
 /// | `reduction` | `norm` | `norm`, `mean_square` | how maps are compared |
+///
+/// Tokens or positions of weight 0 have no attention.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{AttentionReduction, AttentionTransferConfig};
+/// use burn_distill::loss::{AttentionReduction, AttentionTransfer, Loss};
 ///
-/// let config = AttentionTransferConfig::new("block2", "block4")
+/// let loss = AttentionTransfer::new("block2", "block4")
 ///     .with_reduction(AttentionReduction::MeanSquare);
-/// assert!(config.init().is_ok());
-/// assert!(config.with_power(0).init().is_err());
+/// assert!(loss.validate().is_ok());
+/// assert!(loss.with_power(0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct AttentionTransferConfig {
+pub struct AttentionTransfer {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -187,7 +178,7 @@ fn default_power() -> u32 {
     2
 }
 
-impl AttentionTransferConfig {
+impl AttentionTransfer {
     /// The paper's attention transfer from the teacher's feature of one name to the student's of
     /// another, with squared activations.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
@@ -221,12 +212,21 @@ impl AttentionTransferConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty or the power is 0.
-    pub fn init(&self) -> Result<AttentionTransfer> {
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("attention_transfer", &self.student, &self.teacher)
+    }
+}
+
+impl Loss for AttentionTransfer {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
         if self.power == 0 {
             return Err(Error::invalid(
                 "attention_transfer.power",
@@ -234,47 +234,21 @@ impl AttentionTransferConfig {
                 "a whole number of at least 1",
             ));
         }
-        Ok(AttentionTransfer {
-            pair: FeaturePair::new("attention_transfer", &self.student, &self.teacher)?,
-            power: self.power,
-            map: self.map,
-            reduction: self.reduction,
-        })
-    }
-}
-
-/// Attention transfer as a term of an objective; see [`attention_transfer`] for the formula.
-///
-/// A mask of tokens leaves tokens out of the maps, and samples without any out of the mean.
-#[derive(Debug, Clone)]
-pub struct AttentionTransfer {
-    pair: FeaturePair,
-    power: u32,
-    map: ActivationMap,
-    reduction: AttentionReduction,
-}
-
-impl Loss for AttentionTransfer {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+        self.pair().validate("attention_transfer")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         let expected = "[N, C, H, W] or [N, T, D]";
-        self.pair.check_ranks(context, &[3, 4], expected)?;
-        self.pair.check(context, Common::AllButWidth)
+        self.pair().check_ranks(context, &[3, 4], expected)?;
+        self.pair().check(context, Common::AllButWidth)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
+        let (student, teacher) = self.pair().features(context);
         let (values, samples) = per_sample(
             student,
             teacher,
-            context.mask,
+            context.weights(),
             self.power,
             self.map,
             self.reduction,

@@ -1,15 +1,17 @@
-//! The loss between factors; the modules that make them are in `parts.rs`.
-
-pub use crate::loss::modules::translator::{Paraphraser, Translator};
+//! Paraphrases of feature maps: factor transfer.
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
-use crate::loss::{Loss, LossContext};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
+use crate::loss::modules::translator::{Paraphraser, Translator};
+use crate::loss::value::LossValue;
+use crate::ops::features::{Samples, masked_at_one_size};
 use crate::ops::maps::as_maps;
 use crate::ops::vectors::{mean_square, norm};
 
@@ -36,7 +38,7 @@ pub enum FactorForm {
 ///
 /// A factor is what a small network makes of a feature: the teacher's features are paraphrased, the
 /// student's translated, so that the student need not copy the teacher's own notation. This
-/// function compares any two factors; [`FactorTransfer`] holds the networks.
+/// function compares any two factors; [`FactorTransfer`] trains the networks.
 ///
 /// ```text
 /// L = (1/N) Σ_n (1/D) Σ_d | u(f_s) − u(f_t) |       FlatL1
@@ -45,8 +47,8 @@ pub enum FactorForm {
 ///     (1/N) Σ_n (1/P) Σ_p ( u(a_s) − u(a_t) )²      ChannelSquare
 ///
 /// f_s, f_t   factors of student and teacher           u(v) = v / ‖v‖ for one sample
-/// a_p = (1/C) Σ_c f_cp²                               P    places of a map
-/// N    samples that count                             D    elements of one sample's factor
+/// a_p = (1/C) Σ_c f_cp²                               P    positions of a map
+/// N    samples, weighted if there are weights          D    elements of one sample's factor
 /// ```
 ///
 /// Maps of different height or width are first brought to the smaller of the two by adaptive
@@ -56,7 +58,7 @@ pub enum FactorForm {
 ///
 /// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`; `C` may differ in
 ///   the two channel forms
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -75,7 +77,7 @@ pub enum FactorForm {
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[6.0, 8.0]], &device); // of length 1: 0.6, 0.8
 /// let teacher = Tensor::<2>::from_floats([[0.0, 5.0]], &device); // of length 1: 0, 1
-/// let loss = factor_transfer(student.into(), teacher.into(), FactorForm::FlatL1);
+/// let loss = factor_transfer(student, teacher, FactorForm::FlatL1).mean();
 /// assert!((loss.into_scalar::<f32>() - 0.4).abs() < 1e-6); // (0.6 + 0.2) / 2
 /// ```
 ///
@@ -83,23 +85,12 @@ pub enum FactorForm {
 ///
 /// Kim, Park, Kwak: Paraphrasing Complex Network: Network Compression via Factor Transfer, 2018,
 /// arXiv:1802.04977.
-#[must_use]
-pub fn factor_transfer(student: Feature, teacher: Feature, form: FactorForm) -> Tensor<1> {
-    factor_transfer_no_reduction(student, teacher, form).mean()
-}
-
-/// [`factor_transfer`](fn@factor_transfer) with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks differ, or what is compared has different shapes.
-#[must_use]
-pub fn factor_transfer_no_reduction(
-    student: Feature,
-    teacher: Feature,
+pub fn factor_transfer(
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
     form: FactorForm,
-) -> Tensor<1> {
-    let (student, teacher) = as_maps(student, teacher);
+) -> LossValue {
+    let (student, teacher) = as_maps(student.into(), teacher.into());
     let directions = [student, teacher].map(|x| {
         let seen = match form {
             FactorForm::FlatL1 | FactorForm::FlatL2 => x,
@@ -114,11 +105,11 @@ pub fn factor_transfer_no_reduction(
         "student and teacher factors have one shape"
     );
     let difference = student - teacher;
-    match form {
+    LossValue::composed(match form {
         FactorForm::FlatL1 | FactorForm::ChannelL1 => difference.abs().mean_dim(1).squeeze_dim(1),
         FactorForm::FlatL2 => norm(difference, 1).squeeze_dim(1),
         FactorForm::ChannelSquare => mean_square(difference),
-    }
+    })
 }
 
 /// Every row divided by its norm; a row shorter than 1e-12 stays as it is.
@@ -128,7 +119,8 @@ fn unit(x: Tensor<2>) -> Tensor<2> {
     x / length.mask_fill(tiny, 1.0)
 }
 
-/// Config of [`FactorTransfer`].
+/// Factor transfer as a term of an objective; see [`factor_transfer`](fn@factor_transfer) for the
+/// formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -136,8 +128,11 @@ fn unit(x: Tensor<2>) -> Tensor<2> {
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
 /// | `form` | `flat_l1` | `flat_l1`, `flat_l2`, `channel_l1`, `channel_square` | what is compared, and how |
 ///
-/// The student's [`Translator`] is trained with the student. The teacher's [`Paraphraser`] is
-/// trained beforehand and joins by [`FactorTransfer::with_paraphraser`].
+/// The student's maps pass through a translator, three 3×3 convolutions with batch norm, which is
+/// trained with the student. The teacher's factor is what its [`Paraphraser`] makes of its features,
+/// which is trained beforehand and joins by [`with_paraphraser`](Self::with_paraphraser). From a config
+/// file there is none, and then the teacher's features themselves are the factor. That is not the
+/// paper's method: it keeps the translator and the direction, and leaves the paraphrasing out.
 ///
 /// Batch norm uses the statistics of the batch in training and running ones in validation: over the
 /// first epochs, until the latter have arrived, the validation value of this term says little.
@@ -145,15 +140,15 @@ fn unit(x: Tensor<2>) -> Tensor<2> {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{FactorForm, FactorTransferConfig};
+/// use burn_distill::loss::{FactorForm, FactorTransfer, Loss};
 ///
-/// let config = FactorTransferConfig::new("block2", "block4").with_form(FactorForm::FlatL2);
-/// assert!(config.init().is_ok());
+/// let loss = FactorTransfer::new("block2", "block4").with_form(FactorForm::FlatL2);
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct FactorTransferConfig {
+pub struct FactorTransfer {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -163,7 +158,7 @@ pub struct FactorTransferConfig {
     pub form: FactorForm,
 }
 
-impl FactorTransferConfig {
+impl FactorTransfer {
     /// A transfer from the teacher's feature of one name to the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -180,96 +175,122 @@ impl FactorTransferConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty. Whether the models have such features shows
-    /// only when they run, in the check before training.
-    pub fn init(&self) -> Result<FactorTransfer> {
-        Ok(FactorTransfer {
-            pair: FeaturePair::new("factor_transfer", &self.student, &self.teacher)?,
-            form: self.form,
-            paraphraser: None,
-        })
-    }
-}
-
-/// Factor transfer as a term of an objective; see [`factor_transfer`](fn@factor_transfer) for the
-/// formula.
-///
-/// The student's features pass through a [`Translator`] that is trained with the student. The
-/// teacher's factor is what its [`Paraphraser`] makes of its features. Training one is a matter of
-/// its own and comes first; from a config file there is none, and then the teacher's features
-/// themselves are the factor. That is not the paper's method: it keeps the translator and the
-/// direction, and leaves the paraphrasing out.
-#[derive(Debug, Clone)]
-pub struct FactorTransfer {
-    pair: FeaturePair,
-    form: FactorForm,
-    paraphraser: Option<Paraphraser>,
-}
-
-impl FactorTransfer {
-    /// Compares with the factors of a trained paraphraser, which is taken as it is and not trained
-    /// any further.
+    /// The same with the factors of a trained paraphraser, which is taken as it is and not trained any
+    /// further. A config file cannot hold this loss.
     #[must_use]
-    pub fn with_paraphraser(mut self, paraphraser: &Paraphraser) -> Self {
-        self.paraphraser = Some(paraphraser.frozen());
-        self
+    pub fn with_paraphraser(self, paraphraser: &Paraphraser) -> impl Loss + Clone + use<> {
+        self.paraphrased(paraphraser)
     }
 
-    /// The teacher's factor.
-    fn factor(&self, teacher: Tensor<4>) -> Tensor<4> {
-        match &self.paraphraser {
-            Some(paraphraser) => paraphraser.factor_at_its_place(teacher),
-            None => teacher,
+    fn paraphrased(self, paraphraser: &Paraphraser) -> Paraphrased {
+        Paraphrased {
+            transfer: self,
+            paraphraser: paraphraser.frozen(),
         }
+    }
+
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("factor_transfer", &self.student, &self.teacher)
+    }
+
+    fn translator(
+        &self,
+        context: &LossContext<'_>,
+        factors: usize,
+        device: &Device,
+    ) -> Option<LossModules> {
+        let (student, _) = self.pair().features(context);
+        let translator = Translator::new(student.width(), factors, device);
+        Some(LossModules::new(translator))
+    }
+
+    /// The value, where `factor` makes the teacher's factor of its maps.
+    fn compare(
+        &self,
+        context: &LossContext<'_>,
+        factor: impl FnOnce(Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<1> {
+        let weights = context.weights();
+        let modules = context.modules.expect("a translator");
+        let (student, teacher) = self.pair().maps(context);
+        let student = modules.get::<Translator>().forward(student, weights);
+        let teacher = factor(teacher.without_autodiff());
+        // Convolutions reach into positions of weight 0, which are no part of a factor.
+        let (student, teacher) = masked_at_one_size(student.into(), teacher.into(), weights);
+        let samples = Samples::of(&student, &teacher, weights);
+        samples.mean(factor_transfer(student, teacher, self.form).per_row())
     }
 }
 
 impl Loss for FactorTransfer {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("factor_transfer")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)?;
-        self.pair.check_maps(context)?;
-        let (_, teacher) = self.pair.find(context)?;
-        match &self.paraphraser {
-            Some(paraphraser) if paraphraser.width() != teacher.width() => Err(Error::invalid(
-                format!("term {:?}: the width of the paraphraser", self.name()),
-                paraphraser.width(),
-                "the width of the teacher's feature",
-            )),
-            _ => Ok(()),
-        }
+        self.pair().check(context, Common::AllButWidth)?;
+        self.pair().check_maps(context)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        let width = match &self.paraphraser {
-            Some(paraphraser) => paraphraser.factor_width(),
-            None => teacher.width(),
-        };
-        let translator = Translator::new(student.width(), width, device);
-        Some(Parts::FactorTransfer(translator))
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (_, teacher) = self.pair().features(context);
+        self.translator(context, teacher.width(), device)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::FactorTransfer(translator)) = context.parts else {
-            panic!("{} runs with the parts that it asked for", self.name())
-        };
-        let (student, teacher) = self.pair.maps(context);
-        let student = translator.forward(student, context.mask);
-        let teacher = self.factor(teacher.without_autodiff());
-        let rows = factor_transfer_no_reduction(student.into(), teacher.into(), self.form);
-        context.mean(rows)
+        self.compare(context, |teacher| teacher)
+    }
+}
+
+/// Factor transfer with the factors of a paraphraser.
+#[derive(Debug, Clone)]
+struct Paraphrased {
+    transfer: FactorTransfer,
+    paraphraser: Paraphraser,
+}
+
+impl Loss for Paraphrased {
+    fn name(&self) -> String {
+        self.transfer.name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.transfer.needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.transfer.validate()
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        self.transfer.check(context)?;
+        let (_, teacher) = self.transfer.pair().find(context)?;
+        match self.paraphraser.width() == teacher.width() {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                format!("term {:?}: the width of the paraphraser", self.name()),
+                self.paraphraser.width(),
+                "the width of the teacher's feature",
+            )),
+        }
+    }
+
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let factors = self.paraphraser.factor_width();
+        self.transfer.translator(context, factors, device)
+    }
+
+    fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
+        let factor = |teacher| self.paraphraser.factor_on_device(teacher);
+        self.transfer.compare(context, factor)
     }
 }
 

@@ -1,13 +1,18 @@
+//! How two features of one model go together: the flow of the solution procedure.
+
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Result, Side};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::masked;
-use crate::ops::maps::{at_one_size, max_pooled, to_map};
-use crate::ops::vectors::{mask_rows, mean_rows, mean_square, norm};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::features::{Samples, are_of_positions, masked, pooled};
+use crate::ops::maps::{max_pooled, to_map};
+use crate::ops::vectors::{mean_square, norm, or_one};
 
 /// How two matrices of [`fsp`](fn@fsp) are compared, and how maps of two sizes are brought to one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +41,8 @@ pub enum FspForm {
 ///
 /// G_ab = (1/P) Σ_p x_ap · y_bp
 ///
-/// x, y   two features of one model, widths A and B      P   places of a map, or tokens that count
-/// N      samples that count
+/// x, y   two features of one model, widths A and B      P   positions of a map, or tokens
+/// N      samples, weighted if there are weights
 /// ```
 ///
 /// Within one model, maps of different height or width are first brought to the smaller of the two.
@@ -47,7 +52,7 @@ pub enum FspForm {
 ///
 /// - student, teacher: twice `[N, C, H, W]`, `[N, T, D]` or `[N, D]`, with the widths of the
 ///   student equal to those of the teacher
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -68,7 +73,7 @@ pub enum FspForm {
 /// let vector = |x: f32, y: f32| Tensor::<2>::from_floats([[x, y]], &device).into();
 /// let student = [vector(1.0, 0.0), vector(1.0, 1.0)]; // G = [[1, 1], [0, 0]]
 /// let teacher = [vector(1.0, 0.0), vector(3.0, 1.0)]; // G = [[3, 1], [0, 0]]
-/// let loss = fsp(student, teacher, FspForm::MeanSquare);
+/// let loss = fsp(student, teacher, FspForm::MeanSquare).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 1.0); // 2² / 4
 /// ```
 ///
@@ -76,74 +81,78 @@ pub enum FspForm {
 ///
 /// Yim et al.: A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and
 /// Transfer Learning, CVPR 2017.
-#[must_use]
-pub fn fsp(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tensor<1> {
-    fsp_no_reduction(student, teacher, form).mean()
+pub fn fsp(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> LossValue {
+    LossValue::composed(per_sample(student, teacher, None, form))
 }
 
-/// [`fsp`](fn@fsp) with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks, the widths or the numbers of samples differ, or the tokens of one model do.
-#[must_use]
-pub fn fsp_no_reduction(student: [Feature; 2], teacher: [Feature; 2], form: FspForm) -> Tensor<1> {
-    let matrix = |[x, y]: [Feature; 2]| {
-        let (x, y) = match form {
-            FspForm::MeanSquare => at_one_size(x, y),
-            FspForm::ColumnNorm => max_pooled(x, y),
-        };
-        let [x, y] = [x, y].map(|x| to_map(x).flatten::<3>(2, 3));
-        let places = x.dims()[2];
-        x.matmul(y.swap_dims(1, 2)) / places as f64
-    };
-    compared(matrix(student), matrix(teacher), form)
-}
-
-/// [`fsp`](fn@fsp) between sequences of which only some tokens count: `true` in `mask`, `[N, T]`.
-///
-/// The matrix of a sample is divided by the number of its tokens that count, as in TextBrewer; a
-/// sample without any does not count. Whatever the other tokens hold, it contributes nothing.
-///
-/// # Panics
-///
-/// Panics if shapes differ.
-///
-/// # Example
-///
-/// ```
-/// use burn::tensor::{Bool, Device, Tensor};
-/// use burn_distill::loss::{FspForm, fsp_sequence};
-///
-/// let device = Device::flex();
-/// let tokens = |x: f32, y: f32| Tensor::<3>::from_floats([[[x], [y]]], &device);
-/// let mask = Tensor::<2, Bool>::from_data([[true, false]], &device);
-/// let student = [tokens(1.0, f32::NAN), tokens(2.0, 0.0)]; // G = 1 · 2
-/// let teacher = [tokens(1.0, 5.0), tokens(5.0, 5.0)]; // G = 1 · 5
-/// let loss = fsp_sequence(student, teacher, mask, FspForm::MeanSquare);
-/// assert_eq!(loss.into_scalar::<f32>(), 9.0);
-/// ```
-#[must_use]
-pub fn fsp_sequence(
-    student: [Tensor<3>; 2],
-    teacher: [Tensor<3>; 2],
-    mask: Tensor<2, Bool>,
+/// One value per sample, `[N]`.
+fn per_sample(
+    student: [Feature; 2],
+    teacher: [Feature; 2],
+    weights: Option<&Weights>,
     form: FspForm,
 ) -> Tensor<1> {
-    let [samples, tokens] = mask.dims();
-    let ignored = mask.clone().bool_not().reshape([samples * tokens]);
-    let count: Tensor<2> = mask.clone().int().sum_dim(1).float();
-    let count = count
-        .cast(student[0].dtype())
-        .clamp_min(1.0)
-        .reshape([samples, 1, 1]);
-    let clean = |x: Tensor<3>| {
-        let shape = x.dims();
-        mask_rows(x.flatten::<2>(0, 1), &ignored).reshape(shape)
+    let [student, teacher] = [student, teacher].map(|side| matrix(side, weights, form));
+    compared(student, teacher, form)
+}
+
+/// `[N, A, B]`, the weighted mean over positions of the products of two features of one model.
+fn matrix([x, y]: [Feature; 2], weights: Option<&Weights>, form: FspForm) -> Tensor<3> {
+    let (x, y) = match form {
+        FspForm::MeanSquare => mean_pooled(x, y, weights),
+        FspForm::ColumnNorm => largest_pooled(x, y, weights),
     };
-    let matrix = |[x, y]: [Tensor<3>; 2]| clean(x).swap_dims(1, 2).matmul(clean(y)) / count.clone();
-    let rows = compared(matrix(student), matrix(teacher), form);
-    mean_rows(rows, Some(&mask.any_dim(1).squeeze_dim(1)))
+    let of_positions = weights.and_then(|weights| position_weights(&x, weights));
+    let [x, y] = [x, y].map(|x| to_map(masked(x, weights)).flatten::<3>(2, 3));
+    let [samples, _, positions] = x.dims();
+    match of_positions {
+        None => x.matmul(y.swap_dims(1, 2)) / positions as f64,
+        Some(weights) => {
+            let weights: Tensor<3> = weights.cast(x.dtype()).unsqueeze_dim(1);
+            let total = or_one(weights.clone().sum_dim(2).flatten(0, 2));
+            (x * weights).matmul(y.swap_dims(1, 2)) / total.reshape([samples, 1, 1])
+        }
+    }
+}
+
+/// `[N, P]`, where weights tell the positions or tokens of a feature apart.
+fn position_weights(feature: &Feature, weights: &Weights) -> Option<Tensor<2>> {
+    match feature.shape()[..] {
+        [n, tokens, _] if tokens > 1 && weights.rows() == n * tokens => {
+            Some(weights.by_token(n, tokens).reshape([n, tokens]))
+        }
+        [n, _, h, w] if are_of_positions(weights, n, [h, w]) => {
+            Some(weights.by_position(n, [h, w]).flatten(1, 2))
+        }
+        _ => None,
+    }
+}
+
+/// Both at the smaller size, by means.
+fn mean_pooled(x: Feature, y: Feature, weights: Option<&Weights>) -> (Feature, Feature) {
+    match (masked(x, weights), masked(y, weights)) {
+        (Feature::Rank4(x), Feature::Rank4(y)) => {
+            let size = [2, 3].map(|axis| x.dims()[axis].min(y.dims()[axis]));
+            let (x, y) = (pooled(x, size, weights), pooled(y, size, weights));
+            (x.into(), y.into())
+        }
+        same => same,
+    }
+}
+
+/// Both at the smaller size, by maxima, to which a position of weight 0 is nothing.
+fn largest_pooled(x: Feature, y: Feature, weights: Option<&Weights>) -> (Feature, Feature) {
+    let lowest = |x: Feature| match (x, weights) {
+        (Feature::Rank4(x), Some(weights)) => {
+            let [n, _, h, w] = x.dims();
+            let ignored = weights.by_position(n, [h, w]).equal_elem(0.0);
+            let ignored: Tensor<4, Bool> = ignored.unsqueeze_dim::<4>(1).expand(x.shape());
+            // A maximum of nothing else is zeroed with its weight, which is 0 as well.
+            x.mask_fill(ignored, f32::NEG_INFINITY).into()
+        }
+        (x, _) => x,
+    };
+    max_pooled(lowest(x), lowest(y))
 }
 
 /// One value per sample from the matrices `[N, A, B]`.
@@ -160,7 +169,7 @@ fn compared(student: Tensor<3>, teacher: Tensor<3>, form: FspForm) -> Tensor<1> 
     }
 }
 
-/// Config of [`Fsp`].
+/// Flow of the solution procedure as a term of an objective; see [`fsp`](fn@fsp) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -168,22 +177,25 @@ fn compared(student: Tensor<3>, teacher: Tensor<3>, form: FspForm) -> Tensor<1> 
 /// | `teacher` | required | two features of the teacher | the names its `outputs` gives, the earlier first |
 /// | `form` | `mean_square` | `mean_square`, `column_norm` | how the matrices are compared |
 ///
+/// Where there are weights of tokens or pixels, the matrix of a sample is the weighted mean over its
+/// tokens or positions; over the valid tokens of a sequence, as in TextBrewer.
+///
 /// For several steps add one term for each: the losses of RepDistiller, KDZoo and torchdistill are
 /// sums over steps.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{FspConfig, FspForm};
+/// use burn_distill::loss::{Fsp, FspForm, Loss};
 ///
-/// let config = FspConfig::new(["first", "second"], ["first", "fourth"]);
-/// assert_eq!(config.form, FspForm::MeanSquare);
-/// assert!(config.init().is_ok());
+/// let loss = Fsp::new(["first", "second"], ["first", "fourth"]);
+/// assert_eq!(loss.form, FspForm::MeanSquare);
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct FspConfig {
+pub struct Fsp {
     /// The student's features, the earlier first.
     pub student: [String; 2],
     /// The teacher's features, the earlier first.
@@ -193,7 +205,7 @@ pub struct FspConfig {
     pub form: FspForm,
 }
 
-impl FspConfig {
+impl Fsp {
     /// The step between two features of the student and the step between two of the teacher.
     pub fn new(student: [impl Into<String>; 2], teacher: [impl Into<String>; 2]) -> Self {
         Self {
@@ -210,51 +222,38 @@ impl FspConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
-    /// models have such features, and in equal widths, shows only when they run, in the check before
-    /// training.
-    pub fn init(&self) -> Result<Fsp> {
-        let term = format!("fsp_{}", self.student.join("_"));
-        let pair = |i: usize| -> Result<FeaturePair> {
-            let pair = FeaturePair::new("fsp", &self.student[i], &self.teacher[i])?;
-            Ok(pair.of_term(&term))
-        };
-        Ok(Fsp {
-            pairs: [pair(0)?, pair(1)?],
-            form: self.form,
-        })
+    fn pairs(&self) -> [FeaturePair; 2] {
+        let term = self.name();
+        [0, 1].map(|i| FeaturePair::new("fsp", &self.student[i], &self.teacher[i]).named(&term))
     }
-}
 
-/// Flow of the solution procedure as a term of an objective; see [`fsp`](fn@fsp) for the formula.
-#[derive(Debug, Clone)]
-pub struct Fsp {
-    pairs: [FeaturePair; 2],
-    form: FspForm,
-}
-
-impl Fsp {
     fn sides(&self, context: &LossContext<'_>) -> [[Feature; 2]; 2] {
-        let [first, second] = self.pairs.each_ref().map(|pair| pair.features(context));
+        let [first, second] = self.pairs().map(|pair| pair.features(context));
         [[first.0, second.0], [first.1, second.1]]
     }
 }
 
 impl Loss for Fsp {
     fn name(&self) -> String {
-        self.pairs[0].name()
+        format!("fsp_{}", self.student.join("_"))
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.pairs.iter().map(FeaturePair::names).collect()
+    fn needs(&self) -> Needs {
+        let names = self.student.iter().zip(&self.teacher);
+        names.fold(Needs::teacher(), |needs, (student, teacher)| {
+            needs.with_features(student, teacher)
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pairs()
+            .iter()
+            .try_for_each(|pair| pair.validate("fsp"))
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        for pair in &self.pairs {
+        let pairs = self.pairs();
+        for pair in &pairs {
             pair.check(context, Common::AllButWidth)?;
             pair.check_width(context)?;
         }
@@ -268,30 +267,16 @@ impl Loss for Fsp {
             true => Ok(()),
             false => {
                 let expected = "the rank, the samples and the tokens of the first feature";
-                Err(self.pairs[1].unsuited(Side::Student, second.shape(), expected))
+                Err(pairs[1].shape_error(Side::Student, second.shape(), expected))
             }
         }
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let [student, teacher] = self.sides(context);
-        if let (
-            [Feature::Rank3(s0), Feature::Rank3(s1)],
-            [Feature::Rank3(t0), Feature::Rank3(t1)],
-            Some(mask),
-        ) = (&student, &teacher, context.mask)
-            && let [samples, tokens, _] = s0.dims()
-            && mask.dims()[0] != samples
-        {
-            return fsp_sequence(
-                [s0.clone(), s1.clone()],
-                [t0.clone(), t1.clone()],
-                mask.clone().reshape([samples, tokens]),
-                self.form,
-            );
-        }
-        let clean = |side: [Feature; 2]| side.map(|x| masked(x, context.mask));
-        context.mean(fsp_no_reduction(clean(student), clean(teacher), self.form))
+        let weights = context.weights();
+        let samples = Samples::of(&student[0], &teacher[0], weights);
+        samples.mean(per_sample(student, teacher, weights, self.form))
     }
 }
 

@@ -1,19 +1,23 @@
-use burn::tensor::{Bool, Device, Tensor};
+//! Feature matching by squared error: the hints of FitNets.
+
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::Result;
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::{Projector, Regressor};
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::{counted, vectors};
+use crate::loss::value::LossValue;
+use crate::ops::features::WeightedRows;
 use crate::ops::maps::at_one_size;
-use crate::ops::vectors::{mask_rows, mean_square};
+use crate::ops::vectors::{mean_rows, mean_square};
 
 /// Hint: squared error between a feature of the student and one of the teacher.
 ///
-/// The student learns not only what the teacher answers but how it gets there. Useful where both
+/// The student learns not only what the teacher predicts but how it gets there. Useful where both
 /// have layers that mean the same, and for networks too deep to train on answers alone; across
 /// unrelated architectures it can hurt, so compare with soft targets alone.
 ///
@@ -21,7 +25,7 @@ use crate::ops::vectors::{mask_rows, mean_square};
 /// L(f_s, f_t) = (1/N) Σ_n (1/D) ‖ r(f_s) − f_t ‖²
 ///
 /// f_s, f_t   features of student and teacher      r   projector to the teacher's width, if needed
-/// N   samples that count                          D   elements of one sample's feature
+/// N   samples, weighted if there are weights      D   elements of one sample's feature
 /// ```
 ///
 /// The paper writes ½‖·‖² and leaves the mean open; RepDistiller and KDZoo compute what is computed
@@ -31,7 +35,7 @@ use crate::ops::vectors::{mask_rows, mean_square};
 /// # Shapes
 ///
 /// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -50,51 +54,20 @@ use crate::ops::vectors::{mask_rows, mean_square};
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[1.0, 2.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[4.0, 6.0]], &device);
-/// let loss = hint(student.into(), teacher.into());
+/// let loss = hint(student, teacher).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 12.5); // (3² + 4²) / 2
 /// ```
 ///
 /// # References
 ///
 /// Romero et al.: FitNets: Hints for Thin Deep Nets, 2014, arXiv:1412.6550, eq. 3.
-#[must_use]
-pub fn hint(student: Feature, teacher: Feature) -> Tensor<1> {
-    hint_no_reduction(student, teacher).mean()
+pub fn hint(student: impl Into<Feature>, teacher: impl Into<Feature>) -> LossValue {
+    let (student, teacher) = at_one_size(student.into(), teacher.into());
+    let rows = WeightedRows::new(student, teacher, None);
+    LossValue::composed(mean_square(rows.student - rows.teacher))
 }
 
-/// [`hint`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks differ, or widths or tokens do.
-#[must_use]
-pub fn hint_no_reduction(student: Feature, teacher: Feature) -> Tensor<1> {
-    match at_one_size(student, teacher) {
-        (Feature::Rank2(s), Feature::Rank2(t)) => mean_square(difference(s, t)),
-        (Feature::Rank3(s), Feature::Rank3(t)) => mean_square(difference(s, t)),
-        (Feature::Rank4(s), Feature::Rank4(t)) => mean_square(difference(s, t)),
-        (s, t) => of_two_ranks(&s, &t),
-    }
-}
-
-fn of_two_ranks(student: &Feature, teacher: &Feature) -> ! {
-    panic!(
-        "features have one rank: student has {:?}, teacher has {:?}",
-        student.shape(),
-        teacher.shape()
-    )
-}
-
-fn difference<const D: usize>(student: Tensor<D>, teacher: Tensor<D>) -> Tensor<D> {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher features have one shape"
-    );
-    student - teacher.without_autodiff()
-}
-
-/// Config of [`Hint`].
+/// Feature matching as a term of an objective; see [`hint`](fn@hint) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -104,22 +77,20 @@ fn difference<const D: usize>(student: Tensor<D>, teacher: Tensor<D>) -> Tensor<
 ///
 /// The regressor maps the student's width to the teacher's and is trained with the student. By
 /// default there is one only where the widths differ: a linear layer, or a 1×1 convolution for
-/// feature maps. It comes after pooling, so that it is always one map per place.
+/// feature maps. It comes after pooling, so that it is always one map per position.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::Regressor;
-/// use burn_distill::loss::HintConfig;
+/// use burn_distill::loss::{Hint, Regressor};
 ///
-/// let config = HintConfig::new("block2", "block4").with_regressor(Regressor::ConvBnRelu);
-/// assert_eq!(config.teacher, "block4");
-/// assert!(config.init().is_ok());
+/// let hint = Hint::new("block2", "block4").with_regressor(Regressor::ConvBnRelu);
+/// assert_eq!(hint.teacher, "block4");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct HintConfig {
+pub struct Hint {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -129,7 +100,7 @@ pub struct HintConfig {
     pub regressor: Regressor,
 }
 
-impl HintConfig {
+impl Hint {
     /// A hint from the teacher's feature of one name to the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -146,104 +117,43 @@ impl HintConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
-    /// models have such features, and whether the regressor fits them, shows only when they run, in
-    /// the check before training.
-    pub fn init(&self) -> Result<Hint> {
-        Ok(Hint {
-            pair: FeaturePair::new("hint", &self.student, &self.teacher)?,
-            regressor: self.regressor,
-        })
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("hint", &self.student, &self.teacher)
     }
-}
-
-/// Feature matching as a term of an objective; see [`hint`](fn@hint) for the formula.
-#[derive(Debug, Clone)]
-pub struct Hint {
-    pair: FeaturePair,
-    regressor: Regressor,
 }
 
 impl Loss for Hint {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("hint")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)?;
+        self.pair().check(context, Common::AllButWidth)?;
         let (ranks, expected) = self.regressor.ranks();
-        self.pair.check_ranks(context, ranks, expected)
+        self.pair().check_ranks(context, ranks, expected)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        Projector::of(self.regressor, &student, &teacher, device).map(Parts::from)
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        Projector::of(self.regressor, &student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        match (context.parts, context.mask) {
-            (Some(Parts::Projector(projector)), Some(mask)) if projector.mixes_samples() => {
-                let (student, teacher) = self.pair.features(context);
-                among_counted(student, teacher, projector, mask)
-            }
-            _ => {
-                let (student, teacher) = self.pair.alike(context);
-                mean_of_counted(student, teacher, context)
-            }
-        }
+        let (student, teacher) = self.pair().aligned(context);
+        let rows = WeightedRows::new(student, teacher, context.weights());
+        mean_rows(
+            mean_square(rows.student - rows.teacher),
+            rows.weights.as_ref(),
+        )
     }
-}
-
-/// The mean over rows that count, of features at one size and of one width.
-fn mean_of_counted(student: Feature, teacher: Feature, context: &LossContext<'_>) -> Tensor<1> {
-    match (student, teacher) {
-        (Feature::Rank2(s), Feature::Rank2(t)) => masked_mean(difference(s, t), context),
-        (Feature::Rank3(s), Feature::Rank3(t)) => {
-            let x = difference(s, t);
-            let [samples, tokens, _] = x.dims();
-            match context.mask {
-                // A mask of tokens: every token is a row of its own.
-                Some(mask) if mask.dims()[0] == samples * tokens => {
-                    masked_mean(x.flatten::<2>(0, 1), context)
-                }
-                _ => masked_mean(x, context),
-            }
-        }
-        (Feature::Rank4(s), Feature::Rank4(t)) => masked_mean(difference(s, t), context),
-        (s, t) => of_two_ranks(&s, &t),
-    }
-}
-
-fn masked_mean<const D: usize>(x: Tensor<D>, context: &LossContext<'_>) -> Tensor<1> {
-    let x = match context.mask {
-        Some(mask) => mask_rows(x, &mask.clone().bool_not()),
-        None => x,
-    };
-    context.mean(mean_square(x))
-}
-
-/// The hint among the samples that count alone: a projector that looks across samples must not see
-/// the others.
-fn among_counted(
-    student: Feature,
-    teacher: Feature,
-    projector: &Projector,
-    mask: &Tensor<1, Bool>,
-) -> Tensor<1> {
-    let (Some(s), Some(t)) = (counted(&student, mask), counted(&teacher, mask)) else {
-        // The sum of nothing but zeros, which a backward pass can start from.
-        return vectors(student, teacher, Some(mask)).0.sum();
-    };
-    let (s, t) = at_one_size(s, t);
-    hint(projector.forward(s), t)
 }
 
 #[cfg(test)]

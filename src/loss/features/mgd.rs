@@ -1,3 +1,5 @@
+//! Feature maps, generated from a masked one: masked generative distillation.
+
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -5,14 +7,16 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Bool, Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
-use crate::ops::maps::{expect_maps, matched};
-use crate::ops::vectors::mean_square;
+use crate::loss::value::LossValue;
+use crate::ops::features::{Elements, Samples};
+use crate::ops::maps::expect_maps;
 
 /// How the squared errors of one sample become the value of the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,21 +42,22 @@ impl Default for MgdReduction {
 /// Masked generative distillation: squared error between the teacher's maps and what was generated
 /// from the student's.
 ///
-/// The distance alone. In [`Mgd`] random places of the student's map are set to zero and the
-/// teacher's whole map is generated from the rest, so that every place of the student has to know
+/// The distance alone. In [`Mgd`] random positions of the student's map are set to zero and the
+/// teacher's whole map is generated from the rest, so that every position of the student has to know
 /// about its surroundings.
 ///
 /// ```text
 /// L(g, f_t) = α · (1/N) Σ_n Σ_chw (g − f_t)²          Sum
 ///             (1/N) Σ_n (1/CHW) Σ_chw (g − f_t)²      Mean
 ///
-/// g   maps generated from the student's      f_t   maps of the teacher      N   samples that count
+/// g   maps generated from the student's      f_t   maps of the teacher
+/// N   samples, weighted if there are weights
 /// ```
 ///
 /// # Shapes
 ///
 /// - generated, teacher: `[N, C, H, W]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -71,77 +76,67 @@ impl Default for MgdReduction {
 /// let device = Device::flex();
 /// let generated = Tensor::<4>::full([1, 2, 3, 3], 2.0, &device);
 /// let teacher = Tensor::<4>::zeros([1, 2, 3, 3], &device);
-/// let loss = mgd(generated.clone(), teacher.clone(), MgdReduction::Mean);
+/// let loss = mgd(generated.clone(), teacher.clone(), MgdReduction::Mean).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 4.0);
-/// let loss = mgd(generated, teacher, MgdReduction::Sum { alpha: 0.5 });
+/// let loss = mgd(generated, teacher, MgdReduction::Sum { alpha: 0.5 }).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 36.0); // 18 · 4 / 2
 /// ```
 ///
 /// # References
 ///
 /// Yang et al.: Masked Generative Distillation, 2022, arXiv:2205.01529.
-#[must_use]
-pub fn mgd(generated: Tensor<4>, teacher: Tensor<4>, reduction: MgdReduction) -> Tensor<1> {
-    mgd_no_reduction(generated, teacher, reduction).mean()
+pub fn mgd(generated: Tensor<4>, teacher: Tensor<4>, reduction: MgdReduction) -> LossValue {
+    let errors = squared_errors(generated, teacher);
+    match reduction {
+        MgdReduction::Mean => LossValue::composed(errors.means()),
+        MgdReduction::Sum { alpha } => LossValue::composed(errors.sums(None)) * alpha,
+    }
 }
 
-/// [`mgd`](fn@mgd) with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn mgd_no_reduction(
-    generated: Tensor<4>,
-    teacher: Tensor<4>,
-    reduction: MgdReduction,
-) -> Tensor<1> {
+fn squared_errors(generated: Tensor<4>, teacher: Tensor<4>) -> Elements {
     assert_eq!(
         generated.dims(),
         teacher.dims(),
         "generated maps and the teacher's have one shape"
     );
-    let difference = generated - teacher.without_autodiff();
-    match reduction {
-        MgdReduction::Mean => mean_square(difference),
-        MgdReduction::Sum { alpha } => {
-            let difference: Tensor<2> = difference.flatten(1, 3);
-            (difference.clone() * difference).sum_dim(1).squeeze_dim(1) * alpha
-        }
-    }
+    Elements::between(generated.into(), teacher.into(), |generated, teacher| {
+        let difference = generated - teacher;
+        difference.clone() * difference
+    })
 }
 
-/// Config of [`Mgd`].
+/// Masked generative distillation as a term of an objective; see [`mgd`](fn@mgd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `student` | required | a feature map of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
-/// | `mask_ratio` | 0.65 | from 0, below 1 | the share of places that is set to zero: at 0.65 about 35 % of the map remain |
+/// | `mask_ratio` | 0.65 | from 0, below 1 | the fraction of positions that is set to zero: at 0.65 about 35 % of the map remain |
 /// | `reduction` | `{ sum = { alpha = 2e-5 } }` | `sum` with an `alpha` greater than 0, `mean` | how the elements of one sample are reduced |
 ///
 /// The generator, two 3×3 convolutions with ReLU between them, is trained with the student, and so
-/// is a [`Projector`] to the teacher's width where the widths differ. Places are drawn anew in
+/// is a 1×1 convolution to the teacher's width where the widths differ. Positions are drawn anew in
 /// every step, each by itself and for all channels at once, from the random numbers of the device.
+/// Positions of weight 0 are not seen by the generator and not compared.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{MgdConfig, MgdReduction};
+/// use burn_distill::loss::{Loss, Mgd, MgdReduction};
 ///
-/// let config = MgdConfig::new("block2", "block4").with_reduction(MgdReduction::Mean);
-/// assert_eq!(config.mask_ratio, 0.65);
-/// assert!(config.with_mask_ratio(1.0).init().is_err());
+/// let loss = Mgd::new("block2", "block4").with_reduction(MgdReduction::Mean);
+/// assert_eq!(loss.mask_ratio, 0.65);
+/// assert!(loss.with_mask_ratio(1.0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct MgdConfig {
+pub struct Mgd {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
     pub teacher: String,
-    /// The share of places that is set to zero.
+    /// The fraction of positions that is set to zero.
     #[serde(default = "most")]
     pub mask_ratio: f64,
     /// How the elements of one sample are reduced.
@@ -153,7 +148,7 @@ fn most() -> f64 {
     0.65
 }
 
-impl MgdConfig {
+impl Mgd {
     /// A generation of the teacher's feature of one name from the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -164,7 +159,7 @@ impl MgdConfig {
         }
     }
 
-    /// Sets the share of places that is set to zero.
+    /// Sets the fraction of positions that is set to zero.
     #[must_use]
     pub fn with_mask_ratio(mut self, mask_ratio: f64) -> Self {
         self.mask_ratio = mask_ratio;
@@ -178,39 +173,14 @@ impl MgdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty, the ratio is not from 0 to below 1, or alpha
-    /// is not a number greater than 0. Whether the models have such features shows only when they
-    /// run, in the check before training.
-    pub fn init(&self) -> Result<Mgd> {
-        let pair = FeaturePair::new("mgd", &self.student, &self.teacher)?;
-        if !(0.0..1.0).contains(&self.mask_ratio) {
-            return Err(Error::invalid(
-                "mgd.mask_ratio",
-                self.mask_ratio,
-                "a number from 0 to below 1",
-            ));
-        }
-        match self.reduction {
-            MgdReduction::Sum { alpha } if !(alpha.is_finite() && alpha > 0.0) => {
-                let expected = "a number greater than 0";
-                Err(Error::invalid("mgd.reduction.sum.alpha", alpha, expected))
-            }
-            reduction => Ok(Mgd {
-                pair,
-                mask_ratio: self.mask_ratio,
-                reduction,
-            }),
-        }
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("mgd", &self.student, &self.teacher)
     }
 }
 
-/// What [`Mgd`] trains along: a projector, where the widths differ, and the generator.
+/// What [`Mgd`] trains: a projector, where the widths differ, and the generator.
 #[derive(Module, Debug)]
-pub struct MgdGenerator {
+struct MgdGenerator {
     projector: Option<Projector>,
     /// Two of them.
     convolutions: Vec<Conv2d>,
@@ -229,7 +199,7 @@ impl MgdGenerator {
         }
     }
 
-    /// The teacher's maps from those of the student, of which only the places in `kept`,
+    /// The teacher's maps from those of the student, of which only the positions in `kept`,
     /// `[N, H, W]`, are seen.
     fn forward(&self, student: Tensor<4>, kept: Tensor<3, Bool>) -> Tensor<4> {
         let student = match &self.projector {
@@ -240,62 +210,65 @@ impl MgdGenerator {
         let seen = student.mask_fill(hidden, 0.0);
         self.convolutions[1].forward(relu(self.convolutions[0].forward(seen)))
     }
-
-    pub(crate) fn describe(&self) -> String {
-        let [width, _, _, _] = self.convolutions[0].weight.val().dims();
-        let projector = self.projector.as_ref().map(Projector::describe);
-        let generator = format!("2 conv 3x3 {width} -> {width}");
-        projector
-            .into_iter()
-            .chain([generator])
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-}
-
-/// Masked generative distillation as a term of an objective; see [`mgd`](fn@mgd) for the formula.
-#[derive(Debug, Clone)]
-pub struct Mgd {
-    pair: FeaturePair,
-    mask_ratio: f64,
-    reduction: MgdReduction,
 }
 
 impl Loss for Mgd {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("mgd")?;
+        if !(0.0..1.0).contains(&self.mask_ratio) {
+            return Err(Error::invalid(
+                "mgd.mask_ratio",
+                self.mask_ratio,
+                "a number from 0 to below 1",
+            ));
+        }
+        match self.reduction {
+            MgdReduction::Sum { alpha } if !(alpha.is_finite() && alpha > 0.0) => {
+                let expected = "a number greater than 0";
+                Err(Error::invalid("mgd.reduction.sum.alpha", alpha, expected))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)?;
-        self.pair.check_maps(context)
+        self.pair().check(context, Common::AllButWidth)?;
+        self.pair().check_maps(context)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        Some(Parts::Mgd(MgdGenerator::new(&student, &teacher, device)))
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        let generator = MgdGenerator::new(&student, &teacher, device);
+        Some(LossModules::new(generator))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::Mgd(generator)) = context.parts else {
-            panic!("{} runs with the parts that it asked for", self.name())
-        };
-        let (student, teacher) = self.pair.maps(context);
-        let (student, teacher) = matched(student, teacher);
-        let [samples, _, height, width] = student.dims();
+        let modules = context.modules.expect("a generator");
+        let (student, teacher) = self.pair().aligned_maps(context);
+        let weights = context.weights();
+        let samples = Samples::of(&student.clone().into(), &teacher.clone().into(), weights);
+        let [n, _, height, width] = student.dims();
         let chance = Tensor::<3>::random(
-            [samples, height, width],
+            [n, height, width],
             Distribution::Uniform(0.0, 1.0),
             &student.device().inner(),
         );
-        // A draw is below 1 and may be 0, so that at a ratio of 0 every place is kept.
+        // A draw is below 1 and may be 0, so that at a ratio of 0 every position is kept.
         let kept = chance.greater_equal_elem(self.mask_ratio);
-        let generated = generator.forward(student, kept);
-        context.mean(mgd_no_reduction(generated, teacher, self.reduction))
+        let generated = modules.get::<MgdGenerator>().forward(student, kept);
+        let errors = squared_errors(generated, teacher);
+        match self.reduction {
+            MgdReduction::Mean => errors.mean(weights),
+            MgdReduction::Sum { alpha } => samples.mean(errors.sums(weights)) * alpha,
+        }
     }
 }
 

@@ -1,25 +1,19 @@
+//! Feature maps before their ReLU, above a margin: the overhaul of feature distillation.
+
 use burn::module::Module;
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::features::reduction::Reduction;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::conv_norm::ConvNorm;
-use crate::loss::{Loss, LossContext};
+use crate::loss::value::LossValue;
+use crate::ops::features::{Elements, Samples};
 use crate::ops::maps::matched;
-
-/// How the values of the samples become the value of the batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum OverhaulReduction {
-    /// Their mean: mdistiller. The default.
-    #[default]
-    Mean,
-    /// Their sum: the authors' own code, which scales it elsewhere. It grows with the batch.
-    Sum,
-}
 
 /// Overhaul of feature distillation: a squared error that follows only what the teacher's ReLU lets
 /// through.
@@ -35,7 +29,7 @@ pub enum OverhaulReduction {
 ///           (s − t)²   elsewhere
 ///
 /// f_s, f_t   feature maps of student and teacher before their ReLU      m_c   margin of channel c
-/// N   samples that count
+/// N   samples, weighted if there are weights
 /// ```
 ///
 /// The sum over all elements of a sample makes this large: mdistiller and the authors weigh it by
@@ -46,11 +40,11 @@ pub enum OverhaulReduction {
 ///
 /// - student, teacher: `[N, C, H, W]`
 /// - margin: `[C]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
-/// `∂L/∂f_s = 2 (f_s − max(f_t, m_c)) / N` where an element counts; none towards the teacher or the
+/// `∂L/∂f_s = 2 (f_s − max(f_t, m_c)) / N` where an element is compared; none towards the teacher or the
 /// margins.
 ///
 /// # Panics
@@ -61,7 +55,7 @@ pub enum OverhaulReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{OverhaulReduction, overhaul};
+/// use burn_distill::loss::overhaul;
 ///
 /// let device = Device::flex();
 /// let map = |values: [f32; 4]| Tensor::<1>::from_floats(values, &device).reshape([1, 1, 2, 2]);
@@ -70,52 +64,38 @@ pub enum OverhaulReduction {
 /// let margin = Tensor::<1>::from_floats([-0.5], &device);
 ///
 /// // (1 − 3)² + (2 + 0.5)², and nothing for the two that are off on both sides
-/// let loss = overhaul(student, teacher, margin, OverhaulReduction::Mean);
+/// let loss = overhaul(student, teacher, margin).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 10.25);
 /// ```
 ///
 /// # References
 ///
 /// Heo et al.: A Comprehensive Overhaul of Feature Distillation, 2019, arXiv:1904.01866.
-#[must_use]
-pub fn overhaul(
-    student: Tensor<4>,
-    teacher: Tensor<4>,
-    margin: Tensor<1>,
-    reduction: OverhaulReduction,
-) -> Tensor<1> {
-    let rows = overhaul_no_reduction(student, teacher, margin);
-    match reduction {
-        OverhaulReduction::Mean => rows.mean(),
-        OverhaulReduction::Sum => rows.sum(),
-    }
+pub fn overhaul(student: Tensor<4>, teacher: Tensor<4>, margin: Tensor<1>) -> LossValue {
+    let (student, teacher) = matched(student, teacher);
+    LossValue::composed(partial_errors(student, teacher, margin).sums(None))
 }
 
-/// [`overhaul`](fn@overhaul) with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the numbers of samples or channels differ.
-#[must_use]
-pub fn overhaul_no_reduction(
-    student: Tensor<4>,
-    teacher: Tensor<4>,
-    margin: Tensor<1>,
-) -> Tensor<1> {
-    let (student, teacher) = matched(student, teacher.without_autodiff());
+/// The squared errors where the student is not off enough, of maps of one size.
+fn partial_errors(student: Tensor<4>, teacher: Tensor<4>, margin: Tensor<1>) -> Elements {
+    let shape = student.dims();
     assert_eq!(
-        student.dims(),
+        shape,
         teacher.dims(),
         "student and teacher maps have one shape"
     );
-    let channels = margin.dims()[0];
+    let [_, channels, height, width] = shape;
     let margin = margin.without_autodiff().reshape([1, channels, 1, 1]);
-    let on = teacher.clone().greater_elem(0.0);
-    let target = teacher.max_pair(margin.expand(student.dims()));
-    let difference = student - target;
-    let counts = difference.clone().greater_elem(0.0).bool_or(on);
-    let difference: Tensor<2> = difference.mask_fill(counts.bool_not(), 0.0).flatten(1, 3);
-    (difference.clone() * difference).sum_dim(1).squeeze_dim(1)
+    let margin: Tensor<4> = margin.expand([1, channels, height, width]);
+    let margin: Tensor<2> = margin.reshape([1, channels * height * width]);
+    Elements::between(student.into(), teacher.into(), |student, teacher| {
+        let on = teacher.clone().greater_elem(0.0);
+        let target = teacher.max_pair(margin.expand(student.dims()));
+        let difference = student - target;
+        let compared = difference.clone().greater_elem(0.0).bool_or(on);
+        let difference = difference.mask_fill(compared.bool_not(), 0.0);
+        difference.clone() * difference
+    })
 }
 
 /// The margins of [`overhaul`](fn@overhaul) from the batch norm in front of the teacher's ReLU: for
@@ -144,7 +124,7 @@ pub fn overhaul_no_reduction(
 /// ```
 /// use burn::nn::BatchNormConfig;
 /// use burn::tensor::Device;
-/// use burn_distill::loss::{OverhaulConfig, margins};
+/// use burn_distill::loss::{Loss, Overhaul, margins};
 ///
 /// // A batch norm of the teacher; a fresh one has γ = 1 and β = 0.
 /// let norm = BatchNormConfig::new(3).init(&Device::flex());
@@ -152,7 +132,7 @@ pub fn overhaul_no_reduction(
 /// let half_normal = -(2.0 / std::f64::consts::PI).sqrt();
 /// assert!(margins.iter().all(|m| (m - half_normal).abs() < 1e-12));
 ///
-/// assert!(OverhaulConfig::new("block2", "block4", margins).init().is_ok());
+/// assert!(Overhaul::new("block2", "block4", margins).validate().is_ok());
 /// ```
 ///
 /// # References
@@ -201,14 +181,15 @@ fn distribution(x: f64) -> f64 {
     0.5 + density(x) * sum
 }
 
-/// Config of [`Overhaul`].
+/// The overhaul of feature distillation as a term of an objective; see [`overhaul`](fn@overhaul)
+/// for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `student` | required | a feature map of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
 /// | `margins` | required | at most 0 each, one per channel of the teacher | where the teacher's feature is cut off; see [`margins`] |
-/// | `reduction` | `mean` | `mean`, `sum` | how the samples are reduced |
+/// | `reduction` | `mean` | `mean`, `sum` | how the samples are reduced: mdistiller takes their mean, the authors' own code their sum, which grows with the batch and is scaled elsewhere |
 ///
 /// The student's maps pass through a 1×1 convolution to the teacher's width and batch norm, which
 /// are trained with the student, also where the widths agree.
@@ -219,15 +200,15 @@ fn distribution(x: f64) -> f64 {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::OverhaulConfig;
+/// use burn_distill::loss::{Loss, Overhaul};
 ///
-/// assert!(OverhaulConfig::new("block2", "block4", vec![-0.5, -1.0]).init().is_ok());
-/// assert!(OverhaulConfig::new("block2", "block4", vec![0.5]).init().is_err());
+/// assert!(Overhaul::new("block2", "block4", vec![-0.5, -1.0]).validate().is_ok());
+/// assert!(Overhaul::new("block2", "block4", vec![0.5]).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct OverhaulConfig {
+pub struct Overhaul {
     /// The student's feature, before its ReLU.
     pub student: String,
     /// The teacher's feature, before its ReLU.
@@ -236,10 +217,10 @@ pub struct OverhaulConfig {
     pub margins: Vec<f64>,
     /// How the samples are reduced.
     #[serde(default)]
-    pub reduction: OverhaulReduction,
+    pub reduction: Reduction,
 }
 
-impl OverhaulConfig {
+impl Overhaul {
     /// The teacher's feature of one name for the student's of another, with the teacher's
     /// [`margins`].
     pub fn new(student: impl Into<String>, teacher: impl Into<String>, margins: Vec<f64>) -> Self {
@@ -247,78 +228,52 @@ impl OverhaulConfig {
             student: student.into(),
             teacher: teacher.into(),
             margins,
-            reduction: OverhaulReduction::default(),
+            reduction: Reduction::default(),
         }
     }
 
     /// Sets how the samples are reduced.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: OverhaulReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty, or a margin is not a number of at most 0.
-    /// Whether the models have such features, and as many channels as there are margins, shows only
-    /// when they run, in the check before training.
-    pub fn init(&self) -> Result<Overhaul> {
-        let pair = FeaturePair::new("overhaul", &self.student, &self.teacher)?;
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("overhaul", &self.student, &self.teacher)
+    }
+}
+
+/// What [`Overhaul`] trains: a 1×1 convolution to the teacher's width and batch norm.
+#[derive(Module, Debug)]
+struct OverhaulRegressor {
+    layer: ConvNorm,
+}
+
+impl Loss for Overhaul {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("overhaul")?;
         match self.margins.iter().find(|m| !(m.is_finite() && **m <= 0.0)) {
-            None => Ok(Overhaul {
-                pair,
-                margins: self.margins.clone(),
-                reduction: self.reduction,
-            }),
+            None => Ok(()),
             Some(margin) => {
                 let expected = "a number of at most 0";
                 Err(Error::invalid("overhaul.margins", margin, expected))
             }
         }
     }
-}
-
-/// What [`Overhaul`] trains along: a 1×1 convolution to the teacher's width and batch norm.
-#[derive(Module, Debug)]
-pub struct OverhaulRegressor {
-    layer: ConvNorm,
-}
-
-impl OverhaulRegressor {
-    fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<1, Bool>>) -> Tensor<4> {
-        self.layer.forward(x, mask)
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        self.layer.describe()
-    }
-}
-
-/// The overhaul of feature distillation as a term of an objective; see [`overhaul`](fn@overhaul)
-/// for the formula.
-#[derive(Debug, Clone)]
-pub struct Overhaul {
-    pair: FeaturePair,
-    margins: Vec<f64>,
-    reduction: OverhaulReduction,
-}
-
-impl Loss for Overhaul {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
-    }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)?;
-        self.pair.check_maps(context)?;
-        let (_, teacher) = self.pair.find(context)?;
+        self.pair().check(context, Common::AllButWidth)?;
+        self.pair().check_maps(context)?;
+        let (_, teacher) = self.pair().find(context)?;
         match self.margins.len() == teacher.width() {
             true => Ok(()),
             false => Err(Error::invalid(
@@ -329,28 +284,24 @@ impl Loss for Overhaul {
         }
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
         let layer = ConvNorm::new([student.width(), teacher.width()], 1, device);
-        Some(Parts::Overhaul(OverhaulRegressor { layer }))
+        Some(LossModules::new(OverhaulRegressor { layer }))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::Overhaul(regressor)) = context.parts else {
-            panic!("{} runs with the parts that it asked for", self.name())
-        };
-        let (student, teacher) = self.pair.maps(context);
-        let (student, teacher) = matched(student, teacher);
-        let student = regressor.forward(student, context.mask);
+        let regressor: &OverhaulRegressor = context.modules.expect("a regressor").get();
+        let (student, teacher) = self.pair().aligned_maps(context);
+        let weights = context.weights();
+        let student = regressor.layer.forward(student, weights);
+        let samples = Samples::of(&student.clone().into(), &teacher.clone().into(), weights);
         let margin = Tensor::<1>::from_floats(self.margins.as_slice(), &teacher.device());
         let margin = margin.cast(teacher.dtype());
-        let rows = overhaul_no_reduction(student, teacher, margin);
-        match (self.reduction, context.mask) {
-            (OverhaulReduction::Mean, _) => context.mean(rows),
-            (OverhaulReduction::Sum, None) => rows.sum(),
-            (OverhaulReduction::Sum, Some(mask)) => {
-                rows.mask_fill(mask.clone().bool_not(), 0.0).sum()
-            }
+        let values = partial_errors(student, teacher, margin).sums(weights);
+        match self.reduction {
+            Reduction::Mean => samples.mean(values),
+            Reduction::Sum => samples.weighted(values).sum(),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use burn::tensor::Tensor;
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::{Error, Result, Side};
-use crate::loss::LossContext;
-use crate::loss::modules::Parts;
-use crate::ops::features::masked;
-use crate::ops::maps::{at_one_size, expect_maps};
+use crate::loss::context::LossContext;
+use crate::loss::loss::Needs;
+use crate::loss::modules::projector::Projector;
+use crate::ops::features::{masked, masked_at_one_size};
+use crate::ops::maps::expect_maps;
 
 /// Which axes two features must have in common.
 #[derive(Debug, Clone, Copy)]
@@ -22,15 +23,30 @@ pub(crate) enum Common {
 #[derive(Debug, Clone)]
 pub(crate) struct FeaturePair {
     term: String,
-    pub student: String,
-    pub teacher: String,
+    student: String,
+    teacher: String,
 }
 
 impl FeaturePair {
-    /// The pair of a loss, or an error if a name is empty. The term is called after the loss and
-    /// the student's feature.
-    pub fn new(loss: &str, student: &str, teacher: &str) -> Result<Self> {
-        for (side, name) in [("student", student), ("teacher", teacher)] {
+    /// The pair of a loss. The term is called after the loss and the student's feature.
+    pub fn new(loss: &str, student: &str, teacher: &str) -> Self {
+        Self {
+            term: format!("{loss}_{student}"),
+            student: student.to_string(),
+            teacher: teacher.to_string(),
+        }
+    }
+
+    /// The same pair as one of several of a term of this name.
+    #[must_use]
+    pub fn named(mut self, term: impl Into<String>) -> Self {
+        self.term = term.into();
+        self
+    }
+
+    /// Fails if a name is empty.
+    pub fn validate(&self, loss: &str) -> Result<()> {
+        for (side, name) in [("student", &self.student), ("teacher", &self.teacher)] {
             if name.is_empty() {
                 return Err(Error::invalid(
                     format!("{loss}.{side}"),
@@ -39,18 +55,7 @@ impl FeaturePair {
                 ));
             }
         }
-        Ok(Self {
-            term: format!("{loss}_{student}"),
-            student: student.to_string(),
-            teacher: teacher.to_string(),
-        })
-    }
-
-    /// The same pair as one of several of a term of this name.
-    #[must_use]
-    pub fn of_term(mut self, term: impl Into<String>) -> Self {
-        self.term = term.into();
-        self
+        Ok(())
     }
 
     /// The name of the term.
@@ -58,9 +63,9 @@ impl FeaturePair {
         self.term.clone()
     }
 
-    /// The names, student's first.
-    pub fn names(&self) -> (String, String) {
-        (self.student.clone(), self.teacher.clone())
+    /// What a loss between the two needs.
+    pub fn needs(&self) -> Needs {
+        Needs::teacher().with_features(&self.student, &self.teacher)
     }
 
     /// The two features, or an error that lists what there is.
@@ -77,27 +82,36 @@ impl FeaturePair {
         (student.clone(), teacher.clone())
     }
 
-    /// The two features at one size and of one width: without what the mask leaves out, pooled and,
-    /// where the context has a projector, projected. The teacher's is constant.
-    pub fn alike(&self, context: &LossContext<'_>) -> (Feature, Feature) {
+    /// The two features at one size and of one width: zero where the weight is, pooled and, where the
+    /// context has a projector, projected. The teacher's is constant.
+    pub fn aligned(&self, context: &LossContext<'_>) -> (Feature, Feature) {
         let (student, teacher) = self.features(context);
-        let student = masked(student, context.mask);
-        let (student, teacher) = at_one_size(student, teacher.without_autodiff());
-        match context.parts {
-            Some(Parts::Projector(projector)) => (projector.forward(student), teacher),
-            _ => (student, teacher),
+        let weights = context.weights();
+        // A linear map commutes with pooling, and this order is the cheaper one.
+        let (student, teacher) = masked_at_one_size(student, teacher, weights);
+        let projector = context
+            .modules
+            .and_then(|modules| modules.try_get::<Projector>());
+        match projector {
+            Some(projector) => (projector.forward_weighted(student, weights), teacher),
+            None => (student, teacher),
         }
     }
 
-    /// The two feature maps, without what the mask leaves out.
+    /// [`aligned`](Self::aligned) feature maps.
+    pub fn aligned_maps(&self, context: &LossContext<'_>) -> (Tensor<4>, Tensor<4>) {
+        let (student, teacher) = self.aligned(context);
+        (expect_maps(&student), expect_maps(&teacher))
+    }
+
+    /// The two feature maps, zero where the weight is.
     pub fn maps(&self, context: &LossContext<'_>) -> (Tensor<4>, Tensor<4>) {
         let (student, teacher) = self.features(context);
-        let maps = |feature| expect_maps(&masked(feature, context.mask));
+        let maps = |feature| expect_maps(&masked(feature, context.weights()));
         (maps(student), maps(teacher))
     }
 
-    /// Fails unless both features are there, have the axes in common that the loss needs and, if
-    /// there is a mask, one row per entry of it.
+    /// Fails unless both features are there and have the axes in common that the loss needs.
     pub fn check(&self, context: &LossContext<'_>, common: Common) -> Result<()> {
         let (student, teacher) = self.find(context)?;
         let (s, t) = (student.shape(), teacher.shape());
@@ -111,16 +125,10 @@ impl FeaturePair {
                 s.len() == t.len() && s[fixed.clone()] == t[fixed]
             }
         };
-        if !agree {
-            return Err(self.mismatch(s, t));
+        match agree {
+            true => Ok(()),
+            false => Err(self.mismatch(s, t)),
         }
-        [s, t].iter().try_for_each(|shape| {
-            let tokens = match shape[..] {
-                [_, tokens, _] => tokens,
-                _ => 1,
-            };
-            check_mask(context, shape[0], tokens)
-        })
     }
 
     /// Fails unless both features have one of these ranks, described by `expected`.
@@ -134,7 +142,7 @@ impl FeaturePair {
         for (side, feature) in [(Side::Student, student), (Side::Teacher, teacher)] {
             let shape = feature.shape();
             if !ranks.contains(&shape.len()) {
-                return Err(self.unsuited(side, shape, expected));
+                return Err(self.shape_error(side, shape, expected));
             }
         }
         Ok(())
@@ -155,7 +163,7 @@ impl FeaturePair {
     }
 
     /// One side has a shape that nothing can be compared with.
-    pub fn unsuited(&self, side: Side, shape: Vec<usize>, expected: &'static str) -> Error {
+    pub fn shape_error(&self, side: Side, shape: Vec<usize>, expected: &'static str) -> Error {
         Error::FeatureShape {
             term: self.name(),
             name: match side {
@@ -178,18 +186,5 @@ impl FeaturePair {
             student,
             teacher,
         }
-    }
-}
-
-/// Fails unless the mask, if there is one, has an entry per sample or an entry per token.
-pub(crate) fn check_mask(context: &LossContext<'_>, samples: usize, tokens: usize) -> Result<()> {
-    match context.mask.map(|mask| mask.dims()[0]) {
-        Some(rows) if rows != samples && rows != samples * tokens => Err(Error::BatchMismatch {
-            what: "a masked feature",
-            side: Side::Student,
-            expected: rows,
-            found: samples,
-        }),
-        _ => Ok(()),
     }
 }

@@ -1,16 +1,18 @@
-//! The hierarchical context loss; the modules that fuse the student's levels are in `parts.rs`.
+//! Feature maps of several levels, fused from below: knowledge review.
 
-pub use crate::loss::modules::fusion::ReviewKdFusion;
-
-use burn::tensor::module::adaptive_avg_pool2d;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
-use crate::loss::{Loss, LossContext};
-use crate::ops::vectors::mean_square;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
+use crate::loss::modules::fusion::ReviewKdFusion;
+use crate::loss::value::LossValue;
+use crate::ops::features::{Elements, masked, pooled};
+use crate::ops::maps::expect_maps;
 
 /// Heights and widths at which maps are compared besides their own.
 const LEVELS: [usize; 3] = [4, 2, 1];
@@ -24,7 +26,7 @@ const LEVELS: [usize; 3] = [4, 2, 1];
 /// L(f_s, f_t) = Σ_l w_l · (1/N) Σ_n mean( (pool_l(f_s) − pool_l(f_t))² ) / Σ_l w_l
 ///
 /// f_s, f_t   feature maps of student and teacher      pool_l   adaptive average pooling to l × l
-/// w   1 for the full size, then ½, ¼, ⅛               N        samples that count
+/// w   1 for the full size, then ½, ¼, ⅛               N        samples, weighted if there are weights
 /// ```
 ///
 /// A size that is not smaller than both height and width is left out and takes no weight: the next
@@ -34,7 +36,7 @@ const LEVELS: [usize; 3] = [4, 2, 1];
 /// # Shapes
 ///
 /// - student, teacher: `[N, C, H, W]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -54,25 +56,24 @@ const LEVELS: [usize; 3] = [4, 2, 1];
 /// let student = Tensor::<4>::from_floats([[[[3.0, 1.0], [1.0, 1.0]]]], &device);
 /// let teacher = Tensor::<4>::from_floats([[[[1.0, 1.0], [1.0, 1.0]]]], &device);
 /// // At full size 2²/4 = 1, at 1×1 (2/4)² = ¼ with half the weight.
-/// let loss = hcl(student, teacher);
+/// let loss = hcl(student, teacher).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), (1.0 + 0.125) / 1.5);
 /// ```
 ///
 /// # References
 ///
 /// Chen et al.: Distilling Knowledge via Knowledge Review, 2021, arXiv:2104.09044.
-#[must_use]
-pub fn hcl(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
-    hcl_no_reduction(student, teacher).mean()
+pub fn hcl(student: Tensor<4>, teacher: Tensor<4>) -> LossValue {
+    let sizes = at_each_size(student, teacher, None);
+    LossValue::composed(weighted_sum(sizes, Elements::means))
 }
 
-/// [`hcl`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn hcl_no_reduction(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
+/// The squared errors at each size, with the weight of the size.
+fn at_each_size(
+    student: Tensor<4>,
+    teacher: Tensor<4>,
+    weights: Option<&Weights>,
+) -> Vec<(Elements, f64)> {
     assert_eq!(
         student.dims(),
         teacher.dims(),
@@ -80,21 +81,31 @@ pub fn hcl_no_reduction(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
     );
     // Pooling is linear, so the difference is pooled once instead of both sides.
     let difference = student - teacher.without_autodiff();
+    let difference = expect_maps(&masked(difference.into(), weights));
     let [_, _, height, width] = difference.dims();
-    let mut sum = mean_square(difference.clone());
-    let (mut weight, mut weights) = (1.0, 1.0);
-    for level in LEVELS {
-        if level < height.min(width) {
-            weight /= 2.0;
-            weights += weight;
-            let pooled = adaptive_avg_pool2d(difference.clone(), [level, level]);
-            sum = sum + mean_square(pooled) * weight;
-        }
-    }
-    sum / weights
+    let own = [(height, width)].into_iter();
+    let smaller = LEVELS.into_iter().filter(|l| *l < height.min(width));
+    let sizes = own.chain(smaller.map(|level| (level, level)));
+    let squares = |x: Tensor<4>| Elements::of(x.clone() * x);
+    let all = sizes.zip(std::iter::successors(Some(1.0), |w| Some(w / 2.0)));
+    all.map(|((h, w), weight)| (squares(pooled(difference.clone(), [h, w], weights)), weight))
+        .collect()
 }
 
-/// Config of [`ReviewKd`].
+/// The weighted mean over sizes of what `reduce` makes of the errors at each.
+fn weighted_sum(sizes: Vec<(Elements, f64)>, reduce: impl Fn(Elements) -> Tensor<1>) -> Tensor<1> {
+    let total: f64 = sizes.iter().map(|(_, weight)| weight).sum();
+    let values = sizes.into_iter().map(|(errors, w)| reduce(errors) * w);
+    let sum = values.reduce(|sum, value| sum + value);
+    sum.expect("the own size at least") / total
+}
+
+/// Knowledge review as a term of an objective: the teacher's levels, each taught to the student's
+/// level of the same position and all deeper ones together.
+///
+/// Going from the deepest level to the shallowest, each of the student's maps is fused with what
+/// came from below by attention, brought to the shape of the teacher's map and compared with it by
+/// [`hcl`]; the value is the sum over levels.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -111,16 +122,16 @@ pub fn hcl_no_reduction(student: Tensor<4>, teacher: Tensor<4>) -> Tensor<1> {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::ReviewKdConfig;
+/// use burn_distill::loss::{Loss, ReviewKd};
 ///
-/// let config = ReviewKdConfig::new(["block1", "block2"], ["block1", "block3"]);
-/// assert!(config.init().is_ok());
-/// assert!(ReviewKdConfig::new(["block1"], ["block1", "block3"]).init().is_err());
+/// let loss = ReviewKd::new(["block1", "block2"], ["block1", "block3"]);
+/// assert!(loss.validate().is_ok());
+/// assert!(ReviewKd::new(["block1"], ["block1", "block3"]).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct ReviewKdConfig {
+pub struct ReviewKd {
     /// The student's features, from shallow to deep.
     pub student: Vec<String>,
     /// The teacher's features, from shallow to deep.
@@ -130,7 +141,7 @@ pub struct ReviewKdConfig {
     pub width: Option<usize>,
 }
 
-impl ReviewKdConfig {
+impl ReviewKd {
     /// A review of the teacher's levels by the student's, both from shallow to deep.
     pub fn new<S: Into<String>, T: Into<String>>(
         student: impl IntoIterator<Item = S>,
@@ -150,14 +161,25 @@ impl ReviewKdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if there is no level, not as many of the teacher as of the
-    /// student, a name is empty or the width is 0. Whether the models have such features shows only
-    /// when they run, in the check before training.
-    pub fn init(&self) -> Result<ReviewKd> {
+    fn levels(&self) -> impl Iterator<Item = FeaturePair> {
+        let names = self.student.iter().zip(&self.teacher);
+        names.map(|(s, t)| FeaturePair::new("review_kd", s, t).named(self.name()))
+    }
+}
+
+impl Loss for ReviewKd {
+    fn name(&self) -> String {
+        format!("review_kd_{}", self.student.join("_"))
+    }
+
+    fn needs(&self) -> Needs {
+        let names = self.student.iter().zip(&self.teacher);
+        names.fold(Needs::teacher(), |needs, (student, teacher)| {
+            needs.with_features(student, teacher)
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
         if self.student.is_empty() {
             let expected = "at least one name";
             return Err(Error::invalid("review_kd.student", "empty", expected));
@@ -172,48 +194,19 @@ impl ReviewKdConfig {
         if self.width == Some(0) {
             return Err(Error::invalid("review_kd.width", 0, "at least 1"));
         }
-        let names = self.student.iter().zip(&self.teacher);
-        let term = format!("review_kd_{}", self.student.join("_"));
-        let pairs = names.map(|(student, teacher)| {
-            Ok(FeaturePair::new("review_kd", student, teacher)?.of_term(&term))
-        });
-        Ok(ReviewKd {
-            levels: pairs.collect::<Result<_>>()?,
-            width: self.width,
-        })
-    }
-}
-
-/// Knowledge review as a term of an objective: the teacher's levels, each taught to the student's
-/// level of the same place and all deeper ones together.
-///
-/// Going from the deepest level to the shallowest, each of the student's maps is fused with what
-/// came from below by attention, brought to the shape of the teacher's map and compared with it by
-/// [`hcl`]; the value is the sum over levels.
-#[derive(Debug, Clone)]
-pub struct ReviewKd {
-    levels: Vec<FeaturePair>,
-    width: Option<usize>,
-}
-
-impl Loss for ReviewKd {
-    fn name(&self) -> String {
-        self.levels[0].name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.levels.iter().map(FeaturePair::names).collect()
+        self.levels()
+            .try_for_each(|pair| pair.validate("review_kd"))
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.levels.iter().try_for_each(|pair| {
+        self.levels().try_for_each(|pair| {
             pair.check(context, Common::AllButWidth)?;
             pair.check_maps(context)
         })
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let levels = self.levels.iter().map(|pair| {
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let levels = self.levels().map(|pair| {
             let (student, teacher) = pair.features(context);
             [student.width(), teacher.width()]
         });
@@ -221,23 +214,23 @@ impl Loss for ReviewKd {
         let deepest = levels.last().expect("at least one level")[0];
         let width = self.width.unwrap_or(deepest.min(512));
         let fusion = ReviewKdFusion::new(&levels, width, device);
-        Some(Parts::ReviewKd(fusion))
+        Some(LossModules::new(fusion))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::ReviewKd(fusion)) = context.parts else {
-            panic!("{} runs with the parts that it asked for", self.name())
-        };
-        let maps = self.levels.iter().map(|pair| pair.maps(context));
+        let fusion: &ReviewKdFusion = context.modules.expect("a fusion").get();
+        let weights = context.weights();
+        let maps = self.levels().map(|pair| pair.maps(context));
         let (student, teacher): (Vec<_>, Vec<_>) = maps.unzip();
         let sizes = teacher.iter().map(|map| [map.dims()[2], map.dims()[3]]);
-        let fused = fusion.forward(student, sizes.collect(), context.mask);
+        let fused = fusion.forward(student, sizes.collect(), weights);
         let levels = fused.into_iter().zip(teacher);
-        let rows = levels.map(|(student, teacher)| hcl_no_reduction(student, teacher));
-        context.mean(
-            rows.reduce(|sum, rows| sum + rows)
-                .expect("at least one level"),
-        )
+        let values = levels.map(|(student, teacher)| {
+            let sizes = at_each_size(student, teacher, weights);
+            weighted_sum(sizes, |errors| errors.mean(weights))
+        });
+        let sum = values.reduce(|sum, value| sum + value);
+        sum.expect("at least one level")
     }
 }
 

@@ -1,3 +1,5 @@
+//! Intermediate features with a learnt variance per channel: variational information distillation.
+
 use burn::module::{Initializer, Module, Param};
 use burn::nn::LinearConfig;
 use burn::nn::conv::Conv2dConfig;
@@ -5,19 +7,16 @@ use burn::tensor::activation::{relu, softplus};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
-use crate::error::Result;
+use crate::data::feature::Feature;
+use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::rows;
-use crate::ops::maps::{as_maps, at_one_size};
-
-/// Added to the variance, which keeps it above zero.
-const EPSILON: f64 = 1e-5;
-/// The variance before training.
-const INITIAL_VARIANCE: f64 = 5.0;
+use crate::loss::value::LossValue;
+use crate::ops::features::Elements;
+use crate::ops::maps::at_one_size;
 
 /// Variational information distillation: how surprised a Gaussian, whose mean is predicted from the
 /// student, is by a feature of the teacher.
@@ -29,16 +28,16 @@ const INITIAL_VARIANCE: f64 = 5.0;
 /// ```text
 /// L(μ, f_t) = (1/N) Σ_n (1/D) Σ_d ½ [ (μ − f_t)² / σ_c² + log σ_c² ]
 ///
-/// σ_c² = log(1 + e^{α_c}) + 10⁻⁵
+/// σ_c² = log(1 + e^{α_c}) + ε
 ///
 /// μ     what the student predicts of the teacher's feature      f_t   that feature
 /// α_c   a trained number for each channel c of the teacher      σ_c²  its variance
-/// N     samples that count                                      D     elements per sample
+/// N     samples, weighted if there are weights                  D     elements per sample
+/// ε     keeps the variance above zero
 /// ```
 ///
 /// The constant ½ log 2π of the Gaussian is left out, and a variance may be below 1, so the value
-/// may be negative. RepDistiller computes what is computed here, KDZoo the same with 10⁻⁶ in
-/// place of 10⁻⁵; mdistiller has the formula but does not train its variances. Feature maps of
+/// may be negative. RepDistiller computes this with an ε of 10⁻⁵, KDZoo with 10⁻⁶; mdistiller has the formula but does not train its variances. Feature maps of
 /// different height or width are first brought to the smaller of the two by adaptive average
 /// pooling.
 ///
@@ -46,7 +45,7 @@ const INITIAL_VARIANCE: f64 = 5.0;
 ///
 /// - student, teacher: both `[N, D]`, both `[N, T, D]` or both `[N, C, H, W]`
 /// - log_scale, α above: `[D]` or `[C]`
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -68,37 +67,46 @@ const INITIAL_VARIANCE: f64 = 5.0;
 /// // log(1 + e^α) = 1 at α = log(e − 1)
 /// let log_scale = Tensor::<1>::full([2], 1f64.exp_m1().ln(), &device);
 ///
-/// let loss = vid(student.into(), teacher.into(), log_scale);
+/// let loss = vid(student, teacher, log_scale, 1e-5).mean();
 /// assert!((loss.into_scalar::<f32>() - 6.25).abs() < 1e-4); // ½ (3² + 4²) / 2
 /// ```
 ///
 /// # References
 ///
 /// Ahn et al.: Variational Information Distillation for Knowledge Transfer, 2019, arXiv:1904.05835.
-#[must_use]
-pub fn vid(student: Feature, teacher: Feature, log_scale: Tensor<1>) -> Tensor<1> {
-    vid_no_reduction(student, teacher, log_scale).mean()
+pub fn vid(
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
+    log_scale: Tensor<1>,
+    epsilon: f64,
+) -> LossValue {
+    let (student, teacher) = at_one_size(student.into(), teacher.into());
+    LossValue::composed(surprise(student, teacher, log_scale, epsilon).means())
 }
 
-/// [`vid`](fn@vid) with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the ranks differ, or widths or tokens do.
-#[must_use]
-pub fn vid_no_reduction(student: Feature, teacher: Feature, log_scale: Tensor<1>) -> Tensor<1> {
-    let (mean, teacher) = as_maps(student, teacher);
-    assert_eq!(
-        mean.dims(),
-        teacher.dims(),
-        "student and teacher features have one shape"
-    );
-    let channels = log_scale.dims()[0];
-    let variance = (softplus(log_scale, 1.0) + EPSILON).reshape([1, channels, 1, 1]);
-    let difference = mean - teacher;
-    let surprise = difference.clone() * difference / variance.clone() + variance.log();
-    let surprise: Tensor<2> = surprise.flatten(1, 3);
-    (surprise / 2.0).mean_dim(1).squeeze_dim(1)
+fn surprise(mean: Feature, teacher: Feature, log_scale: Tensor<1>, epsilon: f64) -> Elements {
+    let variance = softplus(log_scale, 1.0) + epsilon;
+    let variance = of_each_element(variance, &mean);
+    Elements::between(mean, teacher, |mean, teacher| {
+        let difference = mean - teacher;
+        (difference.clone() * difference / variance.clone() + variance.log()) / 2.0
+    })
+}
+
+/// `[1, elements of a sample]` from one number per channel.
+fn of_each_element(channels: Tensor<1>, feature: &Feature) -> Tensor<2> {
+    let width = channels.dims()[0];
+    match feature.shape()[..] {
+        [_, tokens, _] => {
+            let all: Tensor<2> = channels.unsqueeze_dim(0);
+            all.expand([tokens, width]).reshape([1, tokens * width])
+        }
+        [_, _, h, w] => {
+            let all: Tensor<2> = channels.unsqueeze_dim(1);
+            all.expand([width, h * w]).reshape([1, width * h * w])
+        }
+        _ => channels.unsqueeze_dim(0),
+    }
 }
 
 /// How [`Vid`] predicts the teacher's feature from the student's.
@@ -114,28 +122,32 @@ pub enum VidRegressor {
     Identity,
 }
 
-/// Config of [`Vid`].
+/// Variational information distillation as a term of an objective; see [`vid`](fn@vid) for the
+/// formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `regressor` | `three_layers` | `three_layers`, `identity` | how the teacher's feature is predicted |
+/// | `epsilon` | 1e-5 | greater than 0 | the least variance, ε |
+/// | `initial_variance` | 5 | greater than `epsilon` | all variances before training |
 ///
-/// The regressor and the variances, all of them 5 at first, are trained with the student.
+/// The regressor and the variances are trained with the student.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{VidConfig, VidRegressor};
+/// use burn_distill::loss::{Loss, Vid, VidRegressor};
 ///
-/// let config = VidConfig::new("block2", "block4").with_regressor(VidRegressor::Identity);
-/// assert!(config.init().is_ok());
+/// let loss = Vid::new("block2", "block4").with_regressor(VidRegressor::Identity);
+/// assert!(loss.validate().is_ok());
+/// assert!(loss.with_epsilon(0.0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct VidConfig {
+pub struct Vid {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -143,15 +155,31 @@ pub struct VidConfig {
     /// How the teacher's feature is predicted.
     #[serde(default)]
     pub regressor: VidRegressor,
+    /// The least variance.
+    #[serde(default = "small")]
+    pub epsilon: f64,
+    /// All variances before training.
+    #[serde(default = "five")]
+    pub initial_variance: f64,
 }
 
-impl VidConfig {
+fn small() -> f64 {
+    1e-5
+}
+
+fn five() -> f64 {
+    5.0
+}
+
+impl Vid {
     /// A prediction of the teacher's feature of one name from the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
             student: student.into(),
             teacher: teacher.into(),
             regressor: VidRegressor::default(),
+            epsilon: small(),
+            initial_variance: five(),
         }
     }
 
@@ -162,32 +190,36 @@ impl VidConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
-    /// models have such features shows only when they run, in the check before training.
-    pub fn init(&self) -> Result<Vid> {
-        Ok(Vid {
-            pair: FeaturePair::new("vid", &self.student, &self.teacher)?,
-            regressor: self.regressor,
-        })
+    /// Sets the least variance.
+    #[must_use]
+    pub fn with_epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    /// Sets all variances before training.
+    #[must_use]
+    pub fn with_initial_variance(mut self, variance: f64) -> Self {
+        self.initial_variance = variance;
+        self
+    }
+
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("vid", &self.student, &self.teacher)
     }
 }
 
-/// What [`Vid`] trains along: the regressor and a variance for each channel of the teacher.
+/// What [`Vid`] trains: the regressor and a variance for each channel of the teacher.
 #[derive(Module, Debug)]
-#[non_exhaustive]
-pub struct VidParts {
+struct VidModules {
     /// The layers of the regressor; none where the student's feature is the prediction.
-    pub layers: Vec<Projector>,
+    layers: Vec<Projector>,
     /// α of the formula, `[D]` or `[C]`.
-    pub log_scale: Param<Tensor<1>>,
+    log_scale: Param<Tensor<1>>,
 }
 
-impl VidParts {
-    fn new(regressor: VidRegressor, student: &Feature, width: usize, device: &Device) -> Self {
+impl VidModules {
+    fn new(loss: &Vid, student: &Feature, width: usize, device: &Device) -> Self {
         let layer = |from: usize, to: usize| match student {
             Feature::Rank4(_) => {
                 let config = Conv2dConfig::new([from, to], [1, 1]).with_bias(false);
@@ -195,7 +227,7 @@ impl VidParts {
             }
             _ => Projector::Linear(LinearConfig::new(from, to).with_bias(false).init(device)),
         };
-        let layers = match regressor {
+        let layers = match loss.regressor {
             VidRegressor::ThreeLayers => vec![
                 layer(student.width(), width),
                 layer(width, width),
@@ -203,7 +235,9 @@ impl VidParts {
             ],
             VidRegressor::Identity => Vec::new(),
         };
-        let value = (INITIAL_VARIANCE - EPSILON).exp_m1().ln();
+        // log(e^v − 1), which for a large v is v.
+        let variance = loss.initial_variance - loss.epsilon;
+        let value = variance + (-(-variance).exp_m1()).ln();
         Self {
             layers,
             log_scale: Initializer::Constant { value }.init([width], device),
@@ -211,22 +245,12 @@ impl VidParts {
     }
 
     /// Predicts the teacher's feature.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the feature has another rank or width than the one these parts were made for.
-    pub fn predict(&self, feature: Feature) -> Feature {
+    fn predict(&self, feature: Feature) -> Feature {
         let layers = self.layers.iter().enumerate();
         layers.fold(feature, |feature, (i, layer)| match i {
             0 => layer.forward(feature),
             _ => layer.forward(rectified(feature)),
         })
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        let layers: Vec<String> = self.layers.iter().map(Projector::describe).collect();
-        let variances = format!("{} variances", self.log_scale.val().dims()[0]);
-        [layers, vec![variances]].concat().join(", ")
     }
 }
 
@@ -238,48 +262,52 @@ fn rectified(feature: Feature) -> Feature {
     }
 }
 
-/// Variational information distillation as a term of an objective; see [`vid`](fn@vid) for the
-/// formula.
-#[derive(Debug, Clone)]
-pub struct Vid {
-    pair: FeaturePair,
-    regressor: VidRegressor,
-}
-
 impl Loss for Vid {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)?;
-        match self.regressor {
-            VidRegressor::ThreeLayers => Ok(()),
-            VidRegressor::Identity => self.pair.check_width(context),
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("vid")?;
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            let expected = "a number greater than 0";
+            return Err(Error::invalid("vid.epsilon", self.epsilon, expected));
+        }
+        match self.initial_variance.is_finite() && self.initial_variance > self.epsilon {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "vid.initial_variance",
+                self.initial_variance,
+                "a number greater than vid.epsilon",
+            )),
         }
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        let parts = VidParts::new(self.regressor, &student, teacher.width(), device);
-        Some(Parts::Vid(parts))
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        self.pair().check(context, Common::AllButWidth)?;
+        match self.regressor {
+            VidRegressor::ThreeLayers => Ok(()),
+            VidRegressor::Identity => self.pair().check_width(context),
+        }
+    }
+
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        let modules = VidModules::new(self, &student, teacher.width(), device);
+        Some(LossModules::new(modules))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::Vid(parts)) = context.parts else {
-            panic!("{} runs with the parts that it asked for", self.name())
-        };
-        let (student, teacher) = self.pair.features(context);
-        let student = rows(student, context.mask);
-        let teacher = rows(teacher, context.mask);
+        let modules: &VidModules = context.modules.expect("a regressor").get();
         // A regressor that bends does not commute with the mean; RepDistiller pools first as well.
-        let (student, teacher) = at_one_size(student, teacher);
-        let rows = vid_no_reduction(parts.predict(student), teacher, parts.log_scale.val());
-        context.mean(rows)
+        let (student, teacher) = self.pair().aligned(context);
+        let mean = modules.predict(student);
+        let surprise = surprise(mean, teacher, modules.log_scale.val(), self.epsilon);
+        surprise.mean(context.weights())
     }
 }
 

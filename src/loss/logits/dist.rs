@@ -1,11 +1,15 @@
+//! Relations: correlations of probabilities along classes and along samples.
+
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
+use crate::data::precision::single;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossContext};
-use crate::ops::single;
-use crate::ops::vectors::{mask_rows, mean_rows};
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
+use crate::ops::vectors::{mask_rows, mean_rows, or_one};
 use crate::schedule::Schedule;
 
 /// Keeps the quotient of a correlation finite where a row or a column does not vary.
@@ -24,11 +28,12 @@ const EPS: f64 = 1e-8;
 /// intra = 1 − (1/C) Σ_c r(p_s[·, c], p_t[·, c])      samples within each class
 /// r(a, b) = ⟨ã, b̃⟩ / (‖ã‖ ‖b̃‖ + 1e-8),  ã = a − mean(a)      Pearson's correlation
 /// p = softmax(z / τ)      z_s, z_t   logits of student and teacher      τ   temperature
-/// β, γ   weights of the two relations      N   rows that count      C   classes
+/// β, γ   weights of the two relations      C   classes
+/// N      rows; weights of theirs are those of the means and of the correlation along samples
 /// ```
 ///
 /// With a single row nothing varies along samples: intra is 1 and has no gradient. Equal outputs
-/// give almost 0, not exactly, where a class varies so little that 1e-8 is felt.
+/// give almost 0, not exactly, where a class varies so little that 1e-8 shows.
 ///
 /// image_classification_sota and mmrazor compute the same, and so does the authors' own code at
 /// τ = 1; torchdistill bounds each norm from below instead of adding to their product.
@@ -37,7 +42,7 @@ const EPS: f64 = 1e-8;
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
+/// - student, teacher: `[N, C]`; an output layer is materialised
 /// - output: `[1]`
 ///
 /// # Gradient
@@ -72,12 +77,13 @@ const EPS: f64 = 1e-8;
 /// Huang et al.: Knowledge Distillation from A Stronger Teacher, 2022, arXiv:2205.10536.
 #[must_use]
 pub fn dist(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
     beta: f64,
     gamma: f64,
 ) -> Tensor<1> {
+    let (student, teacher) = (student.into().dense(), teacher.into().dense());
     relations(student, teacher, temperature, [beta, gamma], None)
 }
 
@@ -86,41 +92,39 @@ fn relations(
     teacher: Tensor<2>,
     temperature: f64,
     [beta, gamma]: [f64; 2],
-    mask: Option<&Tensor<1, Bool>>,
+    weights: Option<&Tensor<1>>,
 ) -> Tensor<1> {
     assert_eq!(
         student.dims(),
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    let only_counting = |x: Tensor<2>| match mask {
-        Some(mask) => mask_rows(x, &mask.clone().bool_not()),
-        None => x,
-    };
     let (student, teacher) = (single(student), single(teacher.without_autodiff()));
+    let weights = match weights {
+        Some(weights) => weights.clone(),
+        None => Tensor::ones([teacher.dims()[0]], (&teacher.device(), DType::F32)),
+    };
+    let weights = weights.cast(teacher.dtype());
     // Before anything is computed of a row that may hold anything.
-    let student = softmax(only_counting(student) / temperature, 1);
-    let teacher = softmax(only_counting(teacher) / temperature, 1);
+    let ignored = weights.clone().equal_elem(0.0);
+    let [student, teacher] =
+        [student, teacher].map(|z| softmax(mask_rows(z, &ignored) / temperature, 1));
 
     let rows = [student.clone(), teacher.clone()].map(|x| x.clone() - x.mean_dim(1));
-    let inter = mean_rows(1.0 - correlation(rows, 1).squeeze_dim(1), mask);
+    let inter = 1.0 - correlation(rows, 1).squeeze_dim::<1>(1);
+    let inter = mean_rows(inter, Some(&weights));
 
-    let count = match mask {
-        Some(mask) => mask.clone().int().sum().float().cast(student.dtype()),
-        None => Tensor::full(
-            [1],
-            student.dims()[0] as f64,
-            (&teacher.device(), teacher.dtype()),
-        ),
-    };
-    let divisor: Tensor<2> = count.clone().clamp_min(1.0).unsqueeze();
+    let sum: Tensor<2> = or_one(weights.clone().sum()).unsqueeze();
+    let by_row: Tensor<2> = weights.clone().unsqueeze_dim(1);
+    let root = by_row.clone().sqrt();
     let columns = [student, teacher].map(|x| {
-        let mean = only_counting(x.clone()).sum_dim(0) / divisor.clone();
-        only_counting(x - mean)
+        let mean = (x.clone() * by_row.clone()).sum_dim(0) / sum.clone();
+        (x - mean) * root.clone()
     });
-    let intra = 1.0 - correlation(columns, 0).mean();
-    // A batch in which no row counts is worth 0, not 1.
-    let intra = intra * count.clamp_max(1.0);
+    let intra: Tensor<1> = 1.0 - correlation(columns, 0).mean();
+    // A batch without a valid row is worth 0, not 1.
+    let nothing = weights.sum().equal_elem(0.0);
+    let intra = intra.mask_fill(nothing, 0.0);
 
     (inter * beta + intra * gamma) * (temperature * temperature)
 }
@@ -137,7 +141,7 @@ fn norm(x: Tensor<2>, axis: usize) -> Tensor<2> {
     (x.clone() * x).sum_dim(axis).clamp_min(1e-30).sqrt()
 }
 
-/// Config of [`Dist`].
+/// Relations as a term of an objective; see [`dist`](fn@dist) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -150,19 +154,19 @@ fn norm(x: Tensor<2>, axis: usize) -> Tensor<2> {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::DistConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::Dist;
 ///
-/// assert!(DistConfig::new(4.0).with_gamma(2.0).init().is_ok());
-/// let error = DistConfig::new(4.0).with_gamma(f64::NAN).init().unwrap_err();
+/// let objective = Objective::new().with(Dist::new(4.0).with_gamma(f64::NAN), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "dist.gamma is NaN, expected a number of at least 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct DistConfig {
+pub struct Dist {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
     /// The weight of the relations between classes.
@@ -171,13 +175,13 @@ pub struct DistConfig {
     pub gamma: f64,
 }
 
-impl Default for DistConfig {
+impl Default for Dist {
     fn default() -> Self {
         Self::new(1.0)
     }
 }
 
-impl DistConfig {
+impl Dist {
     /// Relations at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -200,33 +204,6 @@ impl DistConfig {
         self.gamma = gamma;
         self
     }
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the temperature is not greater than 0 all the time, or a
-    /// weight is not a number of at least 0.
-    pub fn init(&self) -> Result<Dist> {
-        self.temperature
-            .check("dist.temperature", |t| t > 0.0, "a number greater than 0")?;
-        for (name, value) in [("dist.beta", self.beta), ("dist.gamma", self.gamma)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, value, "a number of at least 0"));
-            }
-        }
-        Ok(Dist {
-            temperature: self.temperature.clone(),
-            weights: [self.beta, self.gamma],
-        })
-    }
-}
-
-/// Relations as a term of an objective; see [`dist`](fn@dist) for the formula.
-#[derive(Debug, Clone)]
-pub struct Dist {
-    temperature: Schedule,
-    weights: [f64; 2],
 }
 
 impl Loss for Dist {
@@ -234,22 +211,35 @@ impl Loss for Dist {
         "dist".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature.check_positive("dist.temperature")?;
+        for (name, value) in [("dist.beta", self.beta), ("dist.gamma", self.gamma)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::invalid(name, value, "a number of at least 0"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        context.check_two_classes(&self.name())
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())?;
-        context.check_two_classes(&self.name())
-    }
-
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         relations(
-            context.student.logits.clone(),
-            context.teacher().logits.clone(),
+            context.logits(),
+            context.teacher_logits(),
             self.temperature.at(context.progress),
-            self.weights,
-            context.mask,
+            [self.beta, self.gamma],
+            context.row_weights(),
         )
     }
 }

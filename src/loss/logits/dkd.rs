@@ -1,10 +1,17 @@
-use burn::tensor::{Bool, Int, Tensor};
+//! Decoupled distillation: the true class and the other classes, weighted apart.
+
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
+use crate::data::targets::TargetKind;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 use crate::schedule::Schedule;
 
 /// Decoupled distillation: soft targets split at the true class, each part with a weight of its
@@ -22,7 +29,7 @@ use crate::schedule::Schedule;
 /// b = (p_y, 1 − p_y)                   p = softmax(z / τ): the true class against all others
 /// p' = softmax(z / τ) over c ≠ y       the other classes among themselves
 /// z_s, z_t   logits of student and teacher      y   true class      τ   temperature
-/// α, β       weights of TCKD and NCKD           N   rows that count
+/// α, β       weights of TCKD and NCKD           N   rows that have a label, weighted if there are weights
 /// ```
 ///
 /// With α = 1 and β = 1 − p_t(y), row by row, these are soft targets. With two classes there is one
@@ -34,9 +41,9 @@ use crate::schedule::Schedule;
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - labels: `[N]`, from 0 to C − 1
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; also an output layer
+/// - labels: `[N]`, from 0 to C − 1; below 0, the row has none and is left out
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -45,7 +52,7 @@ use crate::schedule::Schedule;
 ///
 /// # Panics
 ///
-/// Panics if the shapes differ.
+/// Reducing panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -60,66 +67,40 @@ use crate::schedule::Schedule;
 /// let labels = Tensor::<1, Int>::from_ints([0], &device);
 ///
 /// // KL([1/2, 1/2] ‖ [1/3, 2/3]) + 2 · KL([3/4, 1/4] ‖ [1/2, 1/2])
-/// let loss = dkd(student, teacher, labels, 1.0, 1.0, 2.0);
+/// let loss = dkd(student, teacher, labels, 1.0, 1.0, 2.0).mean();
 /// assert!((loss.into_scalar::<f32>() - (0.05889 + 2.0 * 0.13081)).abs() < 1e-4);
 /// ```
 ///
 /// # References
 ///
 /// Zhao et al.: Decoupled Knowledge Distillation, 2022, arXiv:2203.08679.
-#[must_use]
 pub fn dkd(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     labels: Tensor<1, Int>,
     temperature: f64,
     alpha: f64,
     beta: f64,
-) -> Tensor<1> {
-    comparison(&student, teacher, &labels, temperature, [alpha, beta], None).mean()
-}
-
-/// [`dkd`](fn@dkd) with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn dkd_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    labels: Tensor<1, Int>,
-    temperature: f64,
-    alpha: f64,
-    beta: f64,
-) -> Tensor<1> {
-    comparison(&student, teacher, &labels, temperature, [alpha, beta], None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    teacher: Tensor<2>,
-    labels: &'a Tensor<1, Int>,
-    temperature: f64,
-    [alpha, beta]: [f64; 2],
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
-    Comparison {
-        formula: Formula::Decoupled {
-            temperature,
-            alpha,
-            beta,
-        },
-        scale: temperature * temperature,
-        student,
-        teacher: Some(teacher),
-        known: None,
+) -> LossValue {
+    LossValue::closed(RowLoss {
+        form: form(temperature, alpha, beta),
+        student: student.into(),
+        teacher: Some(teacher.into()),
         labels: Some(labels),
-        mask,
-    }
+        weights: None,
+    })
 }
 
-/// Config of [`Dkd`].
+fn form(temperature: f64, alpha: f64, beta: f64) -> ClosedForm {
+    let formula = Formula::Decoupled {
+        temperature,
+        alpha,
+        beta,
+    };
+    ClosedForm::new(formula, temperature * temperature)
+}
+
+/// Decoupled distillation as a term of an objective; see [`dkd`](fn@dkd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -134,19 +115,19 @@ fn comparison<'a>(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::DkdConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::Dkd;
 ///
-/// assert!(DkdConfig::new(4.0).with_beta(2.0).init().is_ok());
-/// let error = DkdConfig::new(4.0).with_beta(-1.0).init().unwrap_err();
+/// let objective = Objective::new().with(Dkd::new(4.0).with_beta(-1.0), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "dkd.beta is -1, expected a number of at least 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct DkdConfig {
+pub struct Dkd {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
     /// The weight of the true class against all others.
@@ -155,13 +136,13 @@ pub struct DkdConfig {
     pub beta: f64,
 }
 
-impl Default for DkdConfig {
+impl Default for Dkd {
     fn default() -> Self {
         Self::new(4.0)
     }
 }
 
-impl DkdConfig {
+impl Dkd {
     /// Decoupled distillation at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -185,32 +166,9 @@ impl DkdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the temperature is not greater than 0 all the time, or a
-    /// weight is not a number of at least 0.
-    pub fn init(&self) -> Result<Dkd> {
-        self.temperature
-            .check("dkd.temperature", |t| t > 0.0, "a number greater than 0")?;
-        for (name, value) in [("dkd.alpha", self.alpha), ("dkd.beta", self.beta)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, value, "a number of at least 0"));
-            }
-        }
-        Ok(Dkd {
-            temperature: self.temperature.clone(),
-            weights: [self.alpha, self.beta],
-        })
+    fn form(&self, progress: f64) -> ClosedForm {
+        form(self.temperature.at(progress), self.alpha, self.beta)
     }
-}
-
-/// Decoupled distillation as a term of an objective; see [`dkd`](fn@dkd) for the formula.
-#[derive(Debug, Clone)]
-pub struct Dkd {
-    temperature: Schedule,
-    weights: [f64; 2],
 }
 
 impl Loss for Dkd {
@@ -218,30 +176,36 @@ impl Loss for Dkd {
         "dkd".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher()
+            .with_head(HeadKind::Categorical)
+            .with_target(TargetKind::Class)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature.check_positive("dkd.temperature")?;
+        for (name, value) in [("dkd.alpha", self.alpha), ("dkd.beta", self.beta)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::invalid(name, value, "a number of at least 0"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        context.check_two_classes(&self.name())
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())?;
-        context.check_two_classes(&self.name())?;
-        context.check_class_targets(&self.name())
+    fn closed_form(&self, progress: f64) -> Option<ClosedForm> {
+        Some(self.form(progress))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let labels = context.targets.classes().expect("checked beforehand");
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let temperature = self.temperature.at(context.progress);
-        comparison(
-            student,
-            teacher,
-            labels,
-            temperature,
-            self.weights,
-            context.mask,
-        )
-        .mean()
+        context.run(self.form(context.progress))
     }
 }
 

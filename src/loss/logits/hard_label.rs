@@ -1,10 +1,17 @@
-use burn::tensor::{Bool, Int, Tensor};
+//! Hard labels: the cross-entropy with the true classes.
+
+use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
+use crate::data::targets::TargetKind;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 
 /// Hard labels: cross-entropy between the student and the true classes, with label smoothing.
 ///
@@ -14,18 +21,24 @@ use crate::ops::formula::Formula;
 /// ```text
 /// L(z_s, y) = −(1/N) Σ_n Σ_c t_c · log softmax(z_s)_c,   t = (1 − ε)·onehot(y) + ε/C
 ///
-/// z_s   the student's logits      y   true class      ε   label smoothing      C   classes
+/// z_s   the student's logits      ε   label smoothing
+/// y     true class                C   classes
+/// N     rows that have a label, weighted if there are weights
 /// ```
 ///
 /// # Shapes
 ///
-/// - student: `[N, C]`
-/// - labels: `[N]`, from 0 to C − 1
-/// - output: `[1]`
+/// - student: `[N, C]`; also an output layer
+/// - labels: `[N]`, from 0 to C − 1; below 0, the row has none and is left out
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
 /// `∂L/∂z_s = (softmax(z_s) − t) / N`, in closed form.
+///
+/// # Panics
+///
+/// Reducing panics if the numbers of rows differ.
 ///
 /// # Example
 ///
@@ -36,7 +49,7 @@ use crate::ops::formula::Formula;
 /// let device = Device::flex();
 /// let student = Tensor::<2>::zeros([1, 4], &device);
 /// let labels = Tensor::<1, Int>::from_ints([2], &device);
-/// let loss = hard_label(student, labels, 0.0);
+/// let loss = hard_label(student, labels, 0.0).mean();
 /// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-6);
 /// ```
 ///
@@ -44,100 +57,58 @@ use crate::ops::formula::Formula;
 ///
 /// Label smoothing: Szegedy et al.: Rethinking the Inception Architecture for Computer Vision,
 /// 2015, arXiv:1512.00567, section 7.
-#[must_use]
-pub fn hard_label(student: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Tensor<1> {
-    comparison(&student, &labels, smoothing, None).mean()
-}
-
-/// [`hard_label`] with one value per row, `[N]`, instead of their mean.
-#[must_use]
-pub fn hard_label_no_reduction(
-    student: Tensor<2>,
-    labels: Tensor<1, Int>,
-    smoothing: f64,
-) -> Tensor<1> {
-    comparison(&student, &labels, smoothing, None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    labels: &'a Tensor<1, Int>,
-    smoothing: f64,
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
-    Comparison {
-        formula: Formula::HardLabel { smoothing },
-        scale: 1.0,
-        student,
+pub fn hard_label(student: impl Into<Logits>, labels: Tensor<1, Int>, smoothing: f64) -> LossValue {
+    LossValue::closed(RowLoss {
+        form: form(smoothing),
+        student: student.into(),
         teacher: None,
-        known: None,
         labels: Some(labels),
-        mask,
-    }
+        weights: None,
+    })
 }
 
-/// Config of [`HardLabel`].
+fn form(smoothing: f64) -> ClosedForm {
+    ClosedForm::new(Formula::HardLabel { smoothing }, 1.0)
+}
+
+/// Hard labels as a term of an objective; see [`hard_label`] for the formula. It needs no teacher.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
-/// | `smoothing` | 0 | [0, 1) | ε, the share of the target spread evenly over all classes; 0.1 in the paper |
+/// | `smoothing` | 0 | [0, 1) | ε, the fraction of the target spread evenly over all classes; 0.1 in the paper |
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::HardLabelConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::HardLabel;
 ///
-/// assert!(HardLabelConfig::new().with_smoothing(0.1).init().is_ok());
-/// let error = HardLabelConfig::new().with_smoothing(1.0).init().unwrap_err();
+/// let objective = Objective::new().with(HardLabel::new().with_smoothing(1.0), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "hard_label.smoothing is 1, expected a number in [0, 1)"
 /// );
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct HardLabelConfig {
-    /// The share of the target that is spread evenly over all classes.
+pub struct HardLabel {
+    /// The fraction of the target that is spread evenly over all classes.
     pub smoothing: f64,
 }
 
-impl HardLabelConfig {
+impl HardLabel {
     /// Plain cross-entropy, without smoothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the share of the target that is spread evenly over all classes.
+    /// Sets the fraction of the target that is spread evenly over all classes.
     #[must_use]
     pub fn with_smoothing(mut self, smoothing: f64) -> Self {
         self.smoothing = smoothing;
         self
     }
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the smoothing is not in [0, 1).
-    pub fn init(&self) -> Result<HardLabel> {
-        match (0.0..1.0).contains(&self.smoothing) {
-            true => Ok(HardLabel {
-                smoothing: self.smoothing,
-            }),
-            false => Err(Error::invalid(
-                "hard_label.smoothing",
-                self.smoothing,
-                "a number in [0, 1)",
-            )),
-        }
-    }
-}
-
-/// Hard labels as a term of an objective; see [`hard_label`] for the formula.
-#[derive(Debug, Clone)]
-pub struct HardLabel {
-    smoothing: f64,
 }
 
 impl Loss for HardLabel {
@@ -145,18 +116,29 @@ impl Loss for HardLabel {
         "hard_label".into()
     }
 
-    fn needs_teacher(&self) -> bool {
-        false
+    fn needs(&self) -> Needs {
+        Needs::nothing()
+            .with_head(HeadKind::Categorical)
+            .with_target(TargetKind::Class)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_class_targets(&self.name())
+    fn validate(&self) -> Result<()> {
+        match (0.0..1.0).contains(&self.smoothing) {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "hard_label.smoothing",
+                self.smoothing,
+                "a number in [0, 1)",
+            )),
+        }
+    }
+
+    fn closed_form(&self, _progress: f64) -> Option<ClosedForm> {
+        Some(form(self.smoothing))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let labels = context.targets.classes().expect("checked beforehand");
-        let student = &context.student.logits;
-        comparison(student, labels, self.smoothing, context.mask).mean()
+        context.run(form(self.smoothing))
     }
 }
 

@@ -1,18 +1,24 @@
-use burn::tensor::{Bool, Tensor};
+//! Generalised Jensen-Shannon divergence.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::logits::scale::TemperatureScale;
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 use crate::schedule::Schedule;
 
 /// Generalised Jensen-Shannon divergence between softened class probabilities.
 ///
 /// Both sides are compared with their mixture rather than with one another. It is bounded, so that
-/// no row and no class can rule the loss, and β leads from the nature of soft targets, where it is
-/// small, to that of the reverse divergence, where it is large. Use it for generative students and
+/// no row and no class can dominate the loss. Where β is small it behaves like soft targets, where
+/// it is large like reverse KL. Use it for generative students and
 /// where the plain divergences are unstable.
 ///
 /// ```text
@@ -22,21 +28,21 @@ use crate::schedule::Schedule;
 ///
 /// z_s, z_t   logits of student and teacher      m   β·p_t + (1 − β)·p_s
 /// p_s, p_t   softmax(z / τ)                     τ   temperature
-/// k          τ² for `Squared`, 1 for `None`     N   rows that count
+/// k          τ² for `Squared`, 1 for `None`     N   rows, weighted if there are weights
 /// ```
 ///
 /// At β = 1/2 this is the Jensen-Shannon divergence, at most ln 2. The two ends are a definition,
 /// not a limit: towards either end the formula tends to zero, since it is not divided by β·(1 − β),
 /// and jumps to the plain divergence there. A weight tuned at β = 0.1 does not hold at β = 0.
 ///
-/// A class that one side or both rule out with −∞ needs no rule of its own inside. At the ends, where
-/// the one that rules it out alone would make the divergence infinite, its probability counts as
-/// 1.2e-38, of which the logarithm is −87.
+/// A class that one side or both mask with −∞ needs no rule of its own inside. At the ends, where a side
+/// that masks it alone would make the divergence infinite, that side's probability is taken as 1.2e-38,
+/// of which the logarithm is −87.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; also an output layer or, for the teacher, its top k
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -45,7 +51,7 @@ use crate::schedule::Schedule;
 ///
 /// # Panics
 ///
-/// Panics if the shapes differ or if `beta` is not in [0, 1].
+/// Panics if `beta` is not in [0, 1]. Reducing panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -58,7 +64,7 @@ use crate::schedule::Schedule;
 /// let teacher = Tensor::<2>::from_floats([[0.0, 100.0]], &device);
 ///
 /// // Nothing in common: m is [1/2, 1/2], and each side is ln 2 away from it.
-/// let loss = jensen_shannon(student, teacher, 1.0, TemperatureScale::Squared, 0.5);
+/// let loss = jensen_shannon(student, teacher, 1.0, TemperatureScale::Squared, 0.5).mean();
 /// assert!((loss.into_scalar::<f32>() - 2f32.ln()).abs() < 1e-6);
 /// ```
 ///
@@ -67,96 +73,72 @@ use crate::schedule::Schedule;
 /// Agarwal et al.: On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes,
 /// 2023, arXiv:2306.13649. With `None` it is the `generalized_jsd_loss` of trl; the `js_distance` of
 /// distillm is the same with λ = 1 − β.
-#[must_use]
 pub fn jensen_shannon(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
     scale: TemperatureScale,
     beta: f64,
-) -> Tensor<1> {
-    comparison(&student, teacher, [temperature, beta], scale, None).mean()
+) -> LossValue {
+    LossValue::closed(RowLoss {
+        form: form(temperature, scale, beta),
+        student: student.into(),
+        teacher: Some(teacher.into()),
+        labels: None,
+        weights: None,
+    })
 }
 
-/// [`jensen_shannon`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ or if `beta` is not in [0, 1].
-#[must_use]
-pub fn jensen_shannon_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    scale: TemperatureScale,
-    beta: f64,
-) -> Tensor<1> {
-    comparison(&student, teacher, [temperature, beta], scale, None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    teacher: Tensor<2>,
-    [temperature, beta]: [f64; 2],
-    scale: TemperatureScale,
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
+fn form(temperature: f64, scale: TemperatureScale, beta: f64) -> ClosedForm {
     assert!((0.0..=1.0).contains(&beta), "beta is in [0, 1], got {beta}");
     let formula = match beta {
         0.0 => Formula::Divergence { temperature },
         1.0 => Formula::Reverse { temperature },
         _ => Formula::Mixture { temperature, beta },
     };
-    Comparison {
-        formula,
-        scale: scale.factor(temperature),
-        student,
-        teacher: Some(teacher),
-        known: None,
-        labels: None,
-        mask,
-    }
+    ClosedForm::new(formula, scale.factor(temperature))
 }
 
-/// Config of [`JensenShannon`].
+/// Generalised Jensen-Shannon divergence as a term of an objective; see [`jensen_shannon`] for the
+/// formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `temperature` | 1 | greater than 0, may follow a [`Schedule`] | how far the probabilities are softened |
-/// | `beta` | 0.5 | [0, 1] | β, the teacher's share of the mixture; the ends are the plain divergences |
+/// | `beta` | 0.5 | [0, 1] | β, the teacher's fraction of the mixture; the ends are the plain divergences |
 /// | `scale` | `squared` | `squared`, `none` | whether the loss is multiplied by the squared temperature |
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::JensenShannonConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::JensenShannon;
 ///
-/// assert!(JensenShannonConfig::new(1.0).with_beta(0.1).init().is_ok());
-/// let error = JensenShannonConfig::new(1.0).with_beta(1.5).init().unwrap_err();
+/// let objective = Objective::new().with(JensenShannon::new(1.0).with_beta(1.5), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "jensen_shannon.beta is 1.5, expected a number in [0, 1]"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct JensenShannonConfig {
+pub struct JensenShannon {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
-    /// The teacher's share of the mixture.
+    /// The teacher's fraction of the mixture.
     pub beta: f64,
     /// Whether the loss is multiplied by the squared temperature.
     pub scale: TemperatureScale,
 }
 
-impl Default for JensenShannonConfig {
+impl Default for JensenShannon {
     fn default() -> Self {
         Self::new(1.0)
     }
 }
 
-impl JensenShannonConfig {
+impl JensenShannon {
     /// The divergence at β = 1/2 and at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -166,7 +148,7 @@ impl JensenShannonConfig {
         }
     }
 
-    /// Sets the teacher's share of the mixture.
+    /// Sets the teacher's fraction of the mixture.
     #[must_use]
     pub fn with_beta(mut self, beta: f64) -> Self {
         self.beta = beta;
@@ -180,39 +162,9 @@ impl JensenShannonConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the temperature is not
-    /// greater than 0 all the time, or if `beta` is not in [0, 1].
-    pub fn init(&self) -> Result<JensenShannon> {
-        self.temperature.check(
-            "jensen_shannon.temperature",
-            |t| t > 0.0,
-            "a number greater than 0",
-        )?;
-        if !(0.0..=1.0).contains(&self.beta) {
-            return Err(Error::invalid(
-                "jensen_shannon.beta",
-                self.beta,
-                "a number in [0, 1]",
-            ));
-        }
-        Ok(JensenShannon {
-            temperature: self.temperature.clone(),
-            beta: self.beta,
-            scale: self.scale,
-        })
+    fn form(&self, progress: f64) -> ClosedForm {
+        form(self.temperature.at(progress), self.scale, self.beta)
     }
-}
-
-/// Generalised Jensen-Shannon divergence as a term of an objective; see [`jensen_shannon`] for the formula.
-#[derive(Debug, Clone)]
-pub struct JensenShannon {
-    temperature: Schedule,
-    beta: f64,
-    scale: TemperatureScale,
 }
 
 impl Loss for JensenShannon {
@@ -220,19 +172,33 @@ impl Loss for JensenShannon {
         "jensen_shannon".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature
+            .check_positive("jensen_shannon.temperature")?;
+        match (0.0..=1.0).contains(&self.beta) {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "jensen_shannon.beta",
+                self.beta,
+                "a number in [0, 1]",
+            )),
+        }
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
+    fn closed_form(&self, progress: f64) -> Option<ClosedForm> {
+        Some(self.form(progress))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let parameters = [self.temperature.at(context.progress), self.beta];
-        comparison(student, teacher, parameters, self.scale, context.mask).mean()
+        context.run(self.form(context.progress))
     }
 }
 

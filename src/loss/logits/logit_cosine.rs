@@ -1,11 +1,16 @@
+//! Cosine distance between rows of logits.
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-use crate::loss::{Loss, LossContext};
-use crate::ops::{Rows, cosine_distance, single, with_gradient};
+use crate::data::head::{HeadKind, Logits};
+use crate::loss::context::LossContext;
+use crate::loss::logits::composed;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::cosine_distance;
 
-/// What is taken off each row of logits first.
+/// What is subtracted from each row of logits first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -29,19 +34,20 @@ pub enum Centring {
 /// L(z_s, z_t) = (1/N) Σ_n 1 − ⟨ẑ_s, ẑ_t⟩ / (‖ẑ_s‖ · ‖ẑ_t‖),   ẑ = z                 None
 ///                                                             ẑ = z − (1/C) Σ_c z   Mean
 ///
-/// z_s, z_t   logits of student and teacher      N   rows that count      C   classes
+/// z_s, z_t   logits of student and teacher      C   classes
+/// N          rows, weighted if there are weights
 /// ```
 ///
 /// It goes from 0 to 2. Probabilities do not depend on the level of a row's logits, the cosine
 /// does: `Mean` takes the level out, `None` keeps it and is what other libraries compute.
 ///
-/// A class that either side rules out with −∞ is left out of the row. A row without a direction, all
+/// A class that either side masks with −∞ is left out of the row. A row without a direction, all
 /// zeros or with `Mean` all equal up to rounding, is at a distance of 1 and has no gradient.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; an output layer is materialised
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -63,7 +69,7 @@ pub enum Centring {
 /// let teacher = Tensor::<2>::from_floats([[4.0, 3.0]], &device);
 ///
 /// // (3·4 + 4·3) / (5·5); without their mean the two point in opposite directions.
-/// let loss = |centring| logit_cosine(student.clone(), teacher.clone(), centring);
+/// let loss = |centring| logit_cosine(student.clone(), teacher.clone(), centring).mean();
 /// assert!((loss(Centring::None).into_scalar::<f32>() - 0.04).abs() < 1e-6);
 /// assert!((loss(Centring::Mean).into_scalar::<f32>() - 2.0).abs() < 1e-6);
 /// ```
@@ -73,87 +79,54 @@ pub enum Centring {
 /// With `None` it is the soft part of the cosine loss of Liger-Kernel. Pearson's correlation between
 /// probabilities: Huang et al.: Knowledge Distillation from A Stronger Teacher, 2022,
 /// arXiv:2205.10536.
-#[must_use]
-pub fn logit_cosine(student: Tensor<2>, teacher: Tensor<2>, centring: Centring) -> Tensor<1> {
-    logit_cosine_no_reduction(student, teacher, centring).mean()
-}
-
-/// [`logit_cosine`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn logit_cosine_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+pub fn logit_cosine(
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     centring: Centring,
-) -> Tensor<1> {
-    with_gradient(rows(&student, teacher, centring), &student, None)
-}
-
-fn rows(student: &Tensor<2>, teacher: Tensor<2>, centring: Centring) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
+) -> LossValue {
     let is_centred = matches!(centring, Centring::Mean);
-    cosine_distance(&student, &single(teacher.without_autodiff()), is_centred)
+    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+        cosine_distance(student, teacher, is_centred)
+    });
+    LossValue::composed(rows)
 }
 
-/// Config of [`LogitCosine`].
+/// Cosine distance between logits as a term of an objective; see [`logit_cosine`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
-/// | `centring` | `none` | `none`, `mean` | what is taken off each row of logits first |
+/// | `centring` | `none` | `none`, `mean` | what is subtracted from each row of logits first, a [`Centring`] |
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Centring, LogitCosineConfig};
+/// use burn_distill::Objective;
+/// use burn_distill::loss::{Centring, LogitCosine};
 ///
-/// let config = LogitCosineConfig::new().with_centring(Centring::Mean);
-/// assert!(config.init().is_ok());
+/// let loss = LogitCosine::new().with_centring(Centring::Mean);
+/// let objective = Objective::new().with(loss, 1);
+/// assert!(objective.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct LogitCosineConfig {
-    /// What is taken off each row of logits first.
+pub struct LogitCosine {
+    /// What is subtracted from each row of logits first.
     pub centring: Centring,
 }
 
-impl LogitCosineConfig {
+impl LogitCosine {
     /// The cosine of the logits as they are.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets what is taken off each row of logits first.
+    /// Sets what is subtracted from each row of logits first.
     #[must_use]
     pub fn with_centring(mut self, centring: Centring) -> Self {
         self.centring = centring;
         self
     }
-
-    /// Makes the loss.
-    ///
-    /// # Errors
-    ///
-    /// None at present: every config is valid.
-    pub fn init(&self) -> Result<LogitCosine> {
-        Ok(LogitCosine {
-            centring: self.centring,
-        })
-    }
-}
-
-/// Cosine distance between logits as a term of an objective; see [`logit_cosine`] for the formula.
-#[derive(Debug, Clone)]
-pub struct LogitCosine {
-    centring: Centring,
 }
 
 impl Loss for LogitCosine {
@@ -161,15 +134,13 @@ impl Loss for LogitCosine {
         "logit_cosine".into()
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let rows = rows(student, teacher, self.centring);
-        context.mean(with_gradient(rows, student, context.mask))
+        let (student, teacher) = (context.logits(), context.teacher_logits());
+        composed::mean(logit_cosine(student, teacher, self.centring), context)
     }
 }
 

@@ -1,10 +1,16 @@
-use burn::tensor::{Bool, Tensor};
+//! Squared error between logits, or between values.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{Head, HeadKind, Logits};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 
 /// How the squared errors of one row's logits become the value of the row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,23 +29,24 @@ pub enum LogitReduction {
 /// Squared error between logits.
 ///
 /// Nothing is softened: the student learns the teacher's logits themselves, their level included.
-/// It has no temperature to tune and often equals soft targets at a high one. Use it too where the
-/// outputs are no logits at all but the values of a regression.
+/// It has no temperature to tune and often equals soft targets at a high one. It fits the
+/// values of a regression as well, a [continuous head](crate::Head::Continuous).
 ///
 /// ```text
 /// L(z_s, z_t) = (1/N) Σ_n (1/C) Σ_c (z_s − z_t)²      Mean
 ///               (1/N) Σ_n      Σ_c (z_s − z_t)²       Sum
 ///               (1/N) Σ_n  1/2 Σ_c (z_s − z_t)²       HalfSum
 ///
-/// z_s, z_t   logits of student and teacher      N   rows that count      C   classes
+/// z_s, z_t   logits of student and teacher      C   classes
+/// N          rows, weighted if there are weights
 /// ```
 ///
-/// A class that either side rules out with −∞ adds nothing.
+/// A class that either side masks with −∞ adds nothing.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; also an output layer or, for the teacher, its top k
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -47,7 +54,7 @@ pub enum LogitReduction {
 ///
 /// # Panics
 ///
-/// Panics if the shapes differ.
+/// Reducing panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -58,7 +65,7 @@ pub enum LogitReduction {
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[1.0, 2.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[4.0, 6.0]], &device);
-/// let loss = logit_mse(student, teacher, LogitReduction::Mean);
+/// let loss = logit_mse(student, teacher, LogitReduction::Mean).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 12.5); // (3² + 4²) / 2
 /// ```
 ///
@@ -67,75 +74,64 @@ pub enum LogitReduction {
 /// Ba, Caruana: Do Deep Nets Really Need to be Deep?, 2014, arXiv:1312.6184. Kim et al.: Comparing
 /// Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation, 2021,
 /// arXiv:2105.08919.
-#[must_use]
-pub fn logit_mse(student: Tensor<2>, teacher: Tensor<2>, reduction: LogitReduction) -> Tensor<1> {
-    comparison(&student, teacher, 1.0, reduction, None).mean()
+pub fn logit_mse(
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
+    reduction: LogitReduction,
+) -> LossValue {
+    let student = student.into();
+    let [_, classes] = student.shape();
+    LossValue::closed(RowLoss {
+        form: form(1.0, reduction, classes),
+        student,
+        teacher: Some(teacher.into()),
+        labels: None,
+        weights: None,
+    })
 }
 
-/// [`logit_mse`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn logit_mse_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    reduction: LogitReduction,
-) -> Tensor<1> {
-    comparison(&student, teacher, 1.0, reduction, None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    reduction: LogitReduction,
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
+fn form(temperature: f64, reduction: LogitReduction, classes: usize) -> ClosedForm {
     let reduced = match reduction {
-        LogitReduction::Mean => 1.0 / student.dims()[1].max(1) as f64,
+        LogitReduction::Mean => 1.0 / classes.max(1) as f64,
         LogitReduction::Sum => 1.0,
         LogitReduction::HalfSum => 0.5,
     };
-    Comparison {
-        formula: Formula::SquaredError,
-        scale: reduced / (temperature * temperature),
-        student,
-        teacher: Some(teacher),
-        known: None,
-        labels: None,
-        mask,
-    }
+    ClosedForm::new(Formula::SquaredError, reduced / (temperature * temperature))
 }
 
-/// Config of [`LogitMse`].
+/// Squared error between logits, or between the values of a continuous head, as a term of an objective;
+/// see [`logit_mse`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `temperature` | 1 | greater than 0 | both logits are divided by it; the loss is not scaled back |
-/// | `reduction` | `mean` | `mean`, `sum`, `half_sum` | how the classes of one row are reduced |
+/// | `reduction` | `mean` | `mean`, `sum`, `half_sum` | how the classes of one row are reduced, a [`LogitReduction`] |
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{LogitMseConfig, LogitReduction};
+/// use burn_distill::Objective;
+/// use burn_distill::loss::{LogitMse, LogitReduction};
 ///
-/// let config = LogitMseConfig::new().with_reduction(LogitReduction::HalfSum);
-/// assert!(config.init().is_ok());
-/// assert!(config.with_temperature(-1.0).init().is_err());
+/// let loss = LogitMse::new().with_reduction(LogitReduction::HalfSum);
+/// assert!(Objective::new().with(loss.clone(), 1).validate().is_ok());
+/// let objective = Objective::new().with(loss.with_temperature(-1.0), 1);
+/// assert_eq!(
+///     objective.validate().unwrap_err().to_string(),
+///     "logit_mse.temperature is -1, expected a number greater than 0"
+/// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct LogitMseConfig {
+pub struct LogitMse {
     /// Both logits are divided by it.
     pub temperature: f64,
     /// How the classes of one row are reduced.
     pub reduction: LogitReduction,
 }
 
-impl Default for LogitMseConfig {
+impl Default for LogitMse {
     fn default() -> Self {
         Self {
             temperature: 1.0,
@@ -144,7 +140,7 @@ impl Default for LogitMseConfig {
     }
 }
 
-impl LogitMseConfig {
+impl LogitMse {
     /// The mean squared error at temperature 1.
     pub fn new() -> Self {
         Self::default()
@@ -164,31 +160,9 @@ impl LogitMseConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the temperature is not a number greater than 0.
-    pub fn init(&self) -> Result<LogitMse> {
-        match self.temperature.is_finite() && self.temperature > 0.0 {
-            true => Ok(LogitMse {
-                temperature: self.temperature,
-                reduction: self.reduction,
-            }),
-            false => Err(Error::invalid(
-                "logit_mse.temperature",
-                self.temperature,
-                "a number greater than 0",
-            )),
-        }
+    fn form(&self, classes: usize) -> ClosedForm {
+        form(self.temperature, self.reduction, classes)
     }
-}
-
-/// Squared error between logits as a term of an objective; see [`logit_mse`] for the formula.
-#[derive(Debug, Clone)]
-pub struct LogitMse {
-    temperature: f64,
-    reduction: LogitReduction,
 }
 
 impl Loss for LogitMse {
@@ -196,14 +170,32 @@ impl Loss for LogitMse {
         "logit_mse".into()
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
+    fn needs(&self) -> Needs {
+        Needs::teacher()
+            .with_head(HeadKind::Categorical)
+            .with_head(HeadKind::Continuous)
+    }
+
+    fn validate(&self) -> Result<()> {
+        match self.temperature.is_finite() && self.temperature > 0.0 {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "logit_mse.temperature",
+                self.temperature,
+                "a number greater than 0",
+            )),
+        }
+    }
+
+    fn closed_form(&self, _progress: f64) -> Option<ClosedForm> {
+        // The factor of a mean over classes shows only with the logits.
+        let is_mean = matches!(self.reduction, LogitReduction::Mean);
+        (!is_mean).then(|| self.form(1))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let teacher = context.teacher().logits.clone();
-        let (student, mask) = (&context.student.logits, context.mask);
-        comparison(student, teacher, self.temperature, self.reduction, mask).mean()
+        let classes = context.student_head().map_or(1, Head::width);
+        context.run(self.form(classes))
     }
 }
 

@@ -1,11 +1,18 @@
+//! Normalised distillation: the other classes as a distribution of their own.
+
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
+use crate::data::targets::TargetKind;
 use crate::error::{Error, Result};
-use crate::loss::{Loss, LossContext};
+use crate::loss::context::LossContext;
+use crate::loss::logits::composed;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::Rows;
 use crate::ops::classes::{at_labels, without_classes};
-use crate::ops::{Rows, single, with_gradient};
 use crate::schedule::Schedule;
 
 /// Normalised distillation: the true class, weighted by the teacher's trust in it, and the other
@@ -13,7 +20,7 @@ use crate::schedule::Schedule;
 ///
 /// Soft cross-entropy compares the probabilities of the other classes although their sums differ
 /// between teacher and student, which holds both back. Here each side's other classes are brought
-/// to the sum 1 first. The first part is ordinary cross-entropy that counts less where the teacher
+/// to the sum 1 first. The first part is ordinary cross-entropy, of less weight where the teacher
 /// doubts the label, so this loss can stand for hard and soft targets at once.
 ///
 /// ```text
@@ -22,7 +29,7 @@ use crate::schedule::Schedule;
 /// p = softmax(z)                       not softened
 /// p' = softmax(z / τ) over c ≠ y       the other classes among themselves
 /// z_s, z_t   logits of student and teacher      y   true class      τ   temperature
-/// γ          weight of the other classes        N   rows that count
+/// γ          weight of the other classes        N   rows that have a label, weighted if there are weights
 /// ```
 ///
 /// It is a cross-entropy, not a divergence: it is not 0 where student and teacher agree. With two
@@ -30,9 +37,9 @@ use crate::schedule::Schedule;
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - labels: `[N]`, from 0 to C − 1
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; an output layer is materialised
+/// - labels: `[N]`, from 0 to C − 1; below 0, the row has none and is left out
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -55,7 +62,7 @@ use crate::schedule::Schedule;
 /// let labels = Tensor::<1, Int>::from_ints([0], &device);
 ///
 /// // The teacher gives 1/2 to the true class: 1/2 · ln 3, and ln 2 for the two others.
-/// let loss = nkd(student, teacher, labels, 1.0, 1.5);
+/// let loss = nkd(student, teacher, labels, 1.0, 1.5).mean();
 /// let expected = 0.5 * 3f32.ln() + 1.5 * 2f32.ln();
 /// assert!((loss.into_scalar::<f32>() - expected).abs() < 1e-6);
 /// ```
@@ -64,54 +71,38 @@ use crate::schedule::Schedule;
 ///
 /// Yang et al.: From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
 /// Normalized Loss and Customized Soft Labels, 2023, arXiv:2303.13005.
-#[must_use]
 pub fn nkd(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     labels: Tensor<1, Int>,
     temperature: f64,
     gamma: f64,
-) -> Tensor<1> {
-    nkd_no_reduction(student, teacher, labels, temperature, gamma).mean()
-}
-
-/// [`nkd`](fn@nkd) with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn nkd_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    labels: Tensor<1, Int>,
-    temperature: f64,
-    gamma: f64,
-) -> Tensor<1> {
+) -> LossValue {
+    let student = student.into().dense();
     let is_true = at_labels(&labels, student.dims()[1], None);
-    let rows = normalised(&student, teacher, is_true, temperature, gamma);
-    with_gradient(rows, &student, None)
+    let rows = composed::compare(&student, teacher, |student, teacher| {
+        normalised(
+            student.clone(),
+            teacher.clone(),
+            is_true,
+            temperature,
+            gamma,
+        )
+    });
+    LossValue::labelled(rows, labels)
 }
 
 fn normalised(
-    student: &Tensor<2>,
+    student: Tensor<2>,
     teacher: Tensor<2>,
     is_true: Tensor<2, Bool>,
     temperature: f64,
     gamma: f64,
 ) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
-    let teacher = single(teacher.without_autodiff());
-
     let one_hot = is_true.clone().float().cast(student.dtype());
     let of_true = |log: &Tensor<2>| {
-        let rest = is_true.clone().bool_not();
-        log.clone().mask_fill(rest, 0.0).sum_dim(1)
+        let others = is_true.clone().bool_not();
+        log.clone().mask_fill(others, 0.0).sum_dim(1)
     };
     let log_q = log_softmax(student.clone(), 1);
     let trust = of_true(&log_softmax(teacher.clone(), 1)).exp();
@@ -120,9 +111,9 @@ fn normalised(
     let others =
         |logits: Tensor<2>| log_softmax(without_classes(logits / temperature, is_true.clone()), 1);
     let (log_q_others, p_others) = (others(student), others(teacher).exp());
-    // The true class, and whatever else the teacher rules out, is not there to be compared.
-    let ruled_out = p_others.clone().equal_elem(0.0);
-    let cross = p_others.clone() * log_q_others.clone().mask_fill(ruled_out, 0.0);
+    // The true class, and whatever else the teacher masks, is not there to be compared.
+    let is_masked = p_others.clone().equal_elem(0.0);
+    let cross = p_others.clone() * log_q_others.clone().mask_fill(is_masked, 0.0);
     let non_target = -cross.sum_dim(1);
 
     let scale = gamma * temperature;
@@ -132,7 +123,7 @@ fn normalised(
     }
 }
 
-/// Config of [`Nkd`].
+/// Normalised distillation as a term of an objective; see [`nkd`](fn@nkd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -144,32 +135,32 @@ fn normalised(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::NkdConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::Nkd;
 ///
-/// assert!(NkdConfig::new(1.0).with_gamma(1.0).init().is_ok());
-/// let error = NkdConfig::new(0.0).init().unwrap_err();
+/// let objective = Objective::new().with(Nkd::new(1.0).with_gamma(-1.0), 1);
 /// assert_eq!(
-///     error.to_string(),
-///     "nkd.temperature is 0, expected a number greater than 0"
+///     objective.validate().unwrap_err().to_string(),
+///     "nkd.gamma is -1, expected a number of at least 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct NkdConfig {
+pub struct Nkd {
     /// How far the other classes are softened.
     pub temperature: Schedule,
     /// The weight of the other classes.
     pub gamma: f64,
 }
 
-impl Default for NkdConfig {
+impl Default for Nkd {
     fn default() -> Self {
         Self::new(1.0)
     }
 }
 
-impl NkdConfig {
+impl Nkd {
     /// Normalised distillation at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -184,35 +175,6 @@ impl NkdConfig {
         self.gamma = gamma;
         self
     }
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if the temperature is not greater than 0 all the time, or the
-    /// weight is not a number of at least 0.
-    pub fn init(&self) -> Result<Nkd> {
-        self.temperature
-            .check("nkd.temperature", |t| t > 0.0, "a number greater than 0")?;
-        match self.gamma.is_finite() && self.gamma >= 0.0 {
-            true => Ok(Nkd {
-                temperature: self.temperature.clone(),
-                gamma: self.gamma,
-            }),
-            false => Err(Error::invalid(
-                "nkd.gamma",
-                self.gamma,
-                "a number of at least 0",
-            )),
-        }
-    }
-}
-
-/// Normalised distillation as a term of an objective; see [`nkd`](fn@nkd) for the formula.
-#[derive(Debug, Clone)]
-pub struct Nkd {
-    temperature: Schedule,
-    gamma: f64,
 }
 
 impl Loss for Nkd {
@@ -220,27 +182,38 @@ impl Loss for Nkd {
         "nkd".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher()
+            .with_head(HeadKind::Categorical)
+            .with_target(TargetKind::Class)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature.check_positive("nkd.temperature")?;
+        match self.gamma.is_finite() && self.gamma >= 0.0 {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "nkd.gamma",
+                self.gamma,
+                "a number of at least 0",
+            )),
+        }
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        context.check_two_classes(&self.name())
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())?;
-        context.check_two_classes(&self.name())?;
-        context.check_class_targets(&self.name())
-    }
-
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let labels = context.targets.classes().expect("checked beforehand");
-        let student = &context.student.logits;
-        let rows = normalised(
-            student,
-            context.teacher().logits.clone(),
-            at_labels(labels, student.dims()[1], context.mask),
-            self.temperature.at(context.progress),
-            self.gamma,
-        );
-        context.mean(with_gradient(rows, student, context.mask))
+        let (student, teacher) = (context.logits(), context.teacher_logits());
+        let labels = context.labels().expect("checked beforehand").clone();
+        let temperature = self.temperature.at(context.progress);
+        let value = nkd(student, teacher, labels, temperature, self.gamma);
+        composed::mean(value, context)
     }
 }
 

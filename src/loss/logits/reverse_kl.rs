@@ -1,14 +1,20 @@
-use burn::tensor::{Bool, Tensor};
+//! Reverse KL: soft targets, mode-seeking.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
 use crate::error::Result;
+use crate::loss::context::LossContext;
 use crate::loss::logits::scale::TemperatureScale;
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 use crate::schedule::Schedule;
 
-/// Reverse divergence: KL(student ‖ teacher) between softened class probabilities.
+/// Reverse KL: KL(student ‖ teacher) between softened class probabilities, mode-seeking.
 ///
 /// Soft targets punish a student that gives little where the teacher gives much, so a student too
 /// small to follow everywhere spreads itself over all of it. The reverse order punishes a student
@@ -20,18 +26,18 @@ use crate::schedule::Schedule;
 /// L(z_s, z_t) = k · (1/N) Σ_n KL(p_s ‖ p_t),   p = softmax(z / τ)
 ///
 /// z_s, z_t   logits of student and teacher      τ   temperature
-/// p_s, p_t   their softened probabilities       N   rows that count
+/// p_s, p_t   their softened probabilities       N   rows, weighted if there are weights
 /// k          τ² for `Squared`, 1 for `None`
 /// ```
 ///
-/// A class that only the teacher rules out with −∞ would make it infinite. There the teacher's
-/// probability counts as 1.2e-38: the class adds `p_s · (87 + log p_s)`, and the student is led away
-/// from it. A class that the student rules out adds nothing.
+/// A class that only the teacher masks with −∞ would make it infinite. There the teacher's
+/// probability is taken as 1.2e-38: the class adds `p_s · (87 + log p_s)`, and the student is led away
+/// from it. A class that the student masks adds nothing.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; also an output layer or, for the teacher, its top k
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -40,7 +46,7 @@ use crate::schedule::Schedule;
 ///
 /// # Panics
 ///
-/// Panics if the shapes differ.
+/// Reducing panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -53,7 +59,7 @@ use crate::schedule::Schedule;
 /// let teacher = Tensor::<2>::from_floats([[3f32.ln(), 0.0]], &device);
 ///
 /// // KL([1/2, 1/2] ‖ [3/4, 1/4]) = 1/2·ln(2/3) + 1/2·ln(2)
-/// let loss = reverse_kl(student, teacher, 1.0, TemperatureScale::Squared);
+/// let loss = reverse_kl(student, teacher, 1.0, TemperatureScale::Squared).mean();
 /// assert!((loss.into_scalar::<f32>() - 0.14384).abs() < 1e-5);
 /// ```
 ///
@@ -62,50 +68,26 @@ use crate::schedule::Schedule;
 /// Gu et al.: MiniLLM: Knowledge Distillation of Large Language Models, 2023, arXiv:2306.08543,
 /// which estimates it from samples. With `None` it is the `generalized_jsd_loss` of trl at β = 1 and
 /// the `reverse_kl` of distillm.
-#[must_use]
 pub fn reverse_kl(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
     scale: TemperatureScale,
-) -> Tensor<1> {
-    comparison(&student, teacher, temperature, scale, None).mean()
-}
-
-/// [`reverse_kl`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn reverse_kl_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    scale: TemperatureScale,
-) -> Tensor<1> {
-    comparison(&student, teacher, temperature, scale, None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    scale: TemperatureScale,
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
-    Comparison {
-        formula: Formula::Reverse { temperature },
-        scale: scale.factor(temperature),
-        student,
-        teacher: Some(teacher),
-        known: None,
+) -> LossValue {
+    LossValue::closed(RowLoss {
+        form: form(temperature, scale),
+        student: student.into(),
+        teacher: Some(teacher.into()),
         labels: None,
-        mask,
-    }
+        weights: None,
+    })
 }
 
-/// Config of [`ReverseKl`].
+fn form(temperature: f64, scale: TemperatureScale) -> ClosedForm {
+    ClosedForm::new(Formula::Reverse { temperature }, scale.factor(temperature))
+}
+
+/// Reverse KL as a term of an objective; see [`reverse_kl`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -115,34 +97,34 @@ fn comparison<'a>(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{ReverseKlConfig, TemperatureScale};
+/// use burn_distill::Objective;
+/// use burn_distill::loss::{ReverseKl, TemperatureScale};
 ///
-/// let config = ReverseKlConfig::new(2.0).with_scale(TemperatureScale::None);
-/// assert!(config.init().is_ok());
-/// let error = ReverseKlConfig::new(-1.0).init().unwrap_err();
+/// let loss = ReverseKl::new(-1.0).with_scale(TemperatureScale::None);
+/// let objective = Objective::new().with(loss, 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "reverse_kl.temperature is -1, expected a number greater than 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct ReverseKlConfig {
+pub struct ReverseKl {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
     /// Whether the loss is multiplied by the squared temperature.
     pub scale: TemperatureScale,
 }
 
-impl Default for ReverseKlConfig {
+impl Default for ReverseKl {
     fn default() -> Self {
         Self::new(1.0)
     }
 }
 
-impl ReverseKlConfig {
-    /// Reverse divergence at a temperature, or at a [`Schedule`] of temperatures.
+impl ReverseKl {
+    /// Reverse KL at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
             temperature: temperature.into(),
@@ -157,30 +139,9 @@ impl ReverseKlConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if the temperature is not
-    /// greater than 0 all the time.
-    pub fn init(&self) -> Result<ReverseKl> {
-        self.temperature.check(
-            "reverse_kl.temperature",
-            |t| t > 0.0,
-            "a number greater than 0",
-        )?;
-        Ok(ReverseKl {
-            temperature: self.temperature.clone(),
-            scale: self.scale,
-        })
+    fn form(&self, progress: f64) -> ClosedForm {
+        form(self.temperature.at(progress), self.scale)
     }
-}
-
-/// Reverse divergence as a term of an objective; see [`reverse_kl`] for the formula.
-#[derive(Debug, Clone)]
-pub struct ReverseKl {
-    temperature: Schedule,
-    scale: TemperatureScale,
 }
 
 impl Loss for ReverseKl {
@@ -188,19 +149,24 @@ impl Loss for ReverseKl {
         "reverse_kl".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature.check_positive("reverse_kl.temperature")
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
+    fn closed_form(&self, progress: f64) -> Option<ClosedForm> {
+        Some(self.form(progress))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let temperature = self.temperature.at(context.progress);
-        comparison(student, teacher, temperature, self.scale, context.mask).mean()
+        context.run(self.form(context.progress))
     }
 }
 

@@ -1,3 +1,5 @@
+//! The factor of a loss at a temperature.
+
 use serde::{Deserialize, Serialize};
 
 /// What a loss between softened probabilities is multiplied by.

@@ -1,10 +1,16 @@
+//! Soft cross-entropy: soft targets with the teacher's entropy left in the value.
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
 use crate::error::Result;
+use crate::loss::context::LossContext;
+use crate::loss::logits::composed;
 use crate::loss::logits::scale::TemperatureScale;
-use crate::loss::{Loss, LossContext};
-use crate::ops::{self, Rows, single, with_gradient};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops;
 use crate::schedule::Schedule;
 
 /// Soft cross-entropy: the cross-entropy between the teacher's and the student's softened class
@@ -19,17 +25,17 @@ use crate::schedule::Schedule;
 /// L(z_s, z_t) = −k · (1/N) Σ_n Σ_c p_t · log p_s,   p = softmax(z / τ)
 ///
 /// z_s, z_t   logits of student and teacher      τ   temperature
-/// p_s, p_t   their softened probabilities       N   rows that count
+/// p_s, p_t   their softened probabilities       N   rows, weighted if there are weights
 /// k          τ² for `Squared`, 1 for `None`
 /// ```
 ///
-/// A class that only the student rules out with −∞ would make it infinite. There the student's
-/// probability counts as 1.2e-38: the class adds `87 · p_t`, and no gradient.
+/// A class that only the student masks with −∞ would make it infinite. There the student's
+/// probability is taken as 1.2e-38: the class adds `87 · p_t`, and no gradient.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; an output layer is materialised
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -50,7 +56,7 @@ use crate::schedule::Schedule;
 /// let teacher = Tensor::<2>::from_floats([[3f32.ln(), 0.0]], &device);
 ///
 /// // −3/4·ln(1/2) − 1/4·ln(1/2)
-/// let loss = soft_cross_entropy(student, teacher, 1.0, TemperatureScale::Squared);
+/// let loss = soft_cross_entropy(student, teacher, 1.0, TemperatureScale::Squared).mean();
 /// assert!((loss.into_scalar::<f32>() - 2f32.ln()).abs() < 1e-6);
 /// ```
 ///
@@ -58,48 +64,19 @@ use crate::schedule::Schedule;
 ///
 /// Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531. With
 /// `None` it is the `kd_ce_loss` of TextBrewer and what distillm calls `forward_kl`.
-#[must_use]
 pub fn soft_cross_entropy(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
     scale: TemperatureScale,
-) -> Tensor<1> {
-    soft_cross_entropy_no_reduction(student, teacher, temperature, scale).mean()
+) -> LossValue {
+    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+        ops::soft_cross_entropy(student, teacher, temperature).scaled(scale.factor(temperature))
+    });
+    LossValue::composed(rows)
 }
 
-/// [`soft_cross_entropy`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn soft_cross_entropy_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    scale: TemperatureScale,
-) -> Tensor<1> {
-    with_gradient(rows(&student, teacher, temperature, scale), &student, None)
-}
-
-fn rows(
-    student: &Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    scale: TemperatureScale,
-) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
-    let rows = ops::soft_cross_entropy(&student, &single(teacher.without_autodiff()), temperature);
-    rows.scaled(scale.factor(temperature))
-}
-
-/// Config of [`SoftCrossEntropy`].
+/// Soft cross-entropy as a term of an objective; see [`soft_cross_entropy`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -109,33 +86,33 @@ fn rows(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{SoftCrossEntropyConfig, TemperatureScale};
+/// use burn_distill::Objective;
+/// use burn_distill::loss::{SoftCrossEntropy, TemperatureScale};
 ///
-/// let config = SoftCrossEntropyConfig::new(2.0).with_scale(TemperatureScale::None);
-/// assert!(config.init().is_ok());
-/// let error = SoftCrossEntropyConfig::new(-1.0).init().unwrap_err();
+/// let loss = SoftCrossEntropy::new(-1.0).with_scale(TemperatureScale::None);
+/// let objective = Objective::new().with(loss, 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "soft_cross_entropy.temperature is -1, expected a number greater than 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct SoftCrossEntropyConfig {
+pub struct SoftCrossEntropy {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
     /// Whether the loss is multiplied by the squared temperature.
     pub scale: TemperatureScale,
 }
 
-impl Default for SoftCrossEntropyConfig {
+impl Default for SoftCrossEntropy {
     fn default() -> Self {
         Self::new(4.0)
     }
 }
 
-impl SoftCrossEntropyConfig {
+impl SoftCrossEntropy {
     /// Soft cross-entropy at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -150,31 +127,6 @@ impl SoftCrossEntropyConfig {
         self.scale = scale;
         self
     }
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if the temperature is not
-    /// greater than 0 all the time.
-    pub fn init(&self) -> Result<SoftCrossEntropy> {
-        self.temperature.check(
-            "soft_cross_entropy.temperature",
-            |t| t > 0.0,
-            "a number greater than 0",
-        )?;
-        Ok(SoftCrossEntropy {
-            temperature: self.temperature.clone(),
-            scale: self.scale,
-        })
-    }
-}
-
-/// Soft cross-entropy as a term of an objective; see [`soft_cross_entropy`] for the formula.
-#[derive(Debug, Clone)]
-pub struct SoftCrossEntropy {
-    temperature: Schedule,
-    scale: TemperatureScale,
 }
 
 impl Loss for SoftCrossEntropy {
@@ -182,20 +134,24 @@ impl Loss for SoftCrossEntropy {
         "soft_cross_entropy".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature
+            .check_positive("soft_cross_entropy.temperature")
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
-    }
-
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
+        let (student, teacher) = (context.logits(), context.teacher_logits());
         let temperature = self.temperature.at(context.progress);
-        let rows = rows(student, teacher, temperature, self.scale);
-        context.mean(with_gradient(rows, student, context.mask))
+        let value = soft_cross_entropy(student, teacher, temperature, self.scale);
+        composed::mean(value, context)
     }
 }
 

@@ -1,10 +1,16 @@
-use burn::tensor::{Bool, Tensor};
+//! Soft targets, the distillation loss of Hinton et al.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
 use crate::error::Result;
-use crate::loss::{Loss, LossContext};
-use crate::ops::comparison::Comparison;
+use crate::loss::context::LossContext;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
+use crate::ops::row_loss::RowLoss;
 use crate::schedule::Schedule;
 
 /// Soft targets: the divergence between softened class probabilities, τ² · KL(teacher ‖ student).
@@ -18,19 +24,19 @@ use crate::schedule::Schedule;
 /// L(z_s, z_t) = τ² · (1/N) Σ_n KL(p_t ‖ p_s),   p = softmax(z / τ)
 ///
 /// z_s, z_t   logits of student and teacher      τ   temperature
-/// p_s, p_t   their softened probabilities       N   rows that count
+/// p_s, p_t   their softened probabilities       N   rows, weighted if there are weights
 /// ```
 ///
 /// At τ = 1 this is the plain divergence; as τ grows it tends to `1/(2C) · ‖ẑ_s − ẑ_t‖²`, the
 /// squared error between centred logits.
 ///
-/// A class that only the student rules out with −∞ would make it infinite. There the student's
-/// probability counts as 1.2e-38: the class adds `p_t · (87 + log p_t)`, and no gradient.
+/// A class that only the student masks with −∞ would make it infinite. There the student's
+/// probability is taken as 1.2e-38: the class adds `p_t · (87 + log p_t)`, and no gradient.
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; also an output layer or, for the teacher, its top k
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -38,7 +44,7 @@ use crate::schedule::Schedule;
 ///
 /// # Panics
 ///
-/// Panics if the shapes differ.
+/// Reducing panics if the shapes differ.
 ///
 /// # Example
 ///
@@ -51,7 +57,7 @@ use crate::schedule::Schedule;
 /// let teacher = Tensor::<2>::from_floats([[3f32.ln(), 0.0]], &device);
 ///
 /// // KL([3/4, 1/4] ‖ [1/2, 1/2]) = 3/4·ln(3/2) + 1/4·ln(1/2)
-/// let loss = soft_target(student.clone(), teacher, 1.0);
+/// let loss = soft_target(student.clone(), teacher, 1.0).mean();
 /// let gradients = loss.backward();
 /// assert!((loss.into_scalar::<f32>() - 0.13081).abs() < 1e-5);
 /// let gradient = student.grad(&gradients).unwrap();
@@ -64,43 +70,28 @@ use crate::schedule::Schedule;
 /// # References
 ///
 /// Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, arXiv:1503.02531.
-#[must_use]
-pub fn soft_target(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
-    comparison(&student, teacher, temperature, None).mean()
-}
-
-/// [`soft_target`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn soft_target_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+pub fn soft_target(
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
-) -> Tensor<1> {
-    comparison(&student, teacher, temperature, None).per_row()
-}
-
-fn comparison<'a>(
-    student: &'a Tensor<2>,
-    teacher: Tensor<2>,
-    temperature: f64,
-    mask: Option<&'a Tensor<1, Bool>>,
-) -> Comparison<'a> {
-    Comparison {
-        formula: Formula::Divergence { temperature },
-        scale: temperature * temperature,
-        student,
-        teacher: Some(teacher),
-        known: None,
+) -> LossValue {
+    LossValue::closed(RowLoss {
+        form: form(temperature),
+        student: student.into(),
+        teacher: Some(teacher.into()),
         labels: None,
-        mask,
-    }
+        weights: None,
+    })
 }
 
-/// Config of [`SoftTarget`].
+fn form(temperature: f64) -> ClosedForm {
+    ClosedForm::new(
+        Formula::Divergence { temperature },
+        temperature * temperature,
+    )
+}
+
+/// Soft targets as a term of an objective; see [`soft_target`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -109,30 +100,30 @@ fn comparison<'a>(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::SoftTargetConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::SoftTarget;
 ///
-/// assert!(SoftTargetConfig::new(8.0).init().is_ok());
-/// let error = SoftTargetConfig::new(0.0).init().unwrap_err();
+/// let objective = Objective::new().with(SoftTarget::new(0), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "soft_target.temperature is 0, expected a number greater than 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct SoftTargetConfig {
+pub struct SoftTarget {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
 }
 
-impl Default for SoftTargetConfig {
+impl Default for SoftTarget {
     fn default() -> Self {
         Self::new(4.0)
     }
 }
 
-impl SoftTargetConfig {
+impl SoftTarget {
     /// Soft targets at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
@@ -140,28 +131,9 @@ impl SoftTargetConfig {
         }
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if the temperature is not
-    /// greater than 0 all the time.
-    pub fn init(&self) -> Result<SoftTarget> {
-        self.temperature.check(
-            "soft_target.temperature",
-            |t| t > 0.0,
-            "a number greater than 0",
-        )?;
-        Ok(SoftTarget {
-            temperature: self.temperature.clone(),
-        })
+    fn form(&self, progress: f64) -> ClosedForm {
+        form(self.temperature.at(progress))
     }
-}
-
-/// Soft targets as a term of an objective; see [`soft_target`] for the formula.
-#[derive(Debug, Clone)]
-pub struct SoftTarget {
-    temperature: Schedule,
 }
 
 impl Loss for SoftTarget {
@@ -169,19 +141,24 @@ impl Loss for SoftTarget {
         "soft_target".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature.check_positive("soft_target.temperature")
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
+    fn closed_form(&self, progress: f64) -> Option<ClosedForm> {
+        Some(self.form(progress))
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let temperature = self.temperature.at(context.progress);
-        comparison(student, teacher, temperature, context.mask).mean()
+        context.run(self.form(context.progress))
     }
 }
 

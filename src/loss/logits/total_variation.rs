@@ -1,23 +1,29 @@
+//! Total variation: half the absolute difference between probabilities.
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::data::head::{HeadKind, Logits};
 use crate::error::Result;
-use crate::loss::{Loss, LossContext};
-use crate::ops::{self, Rows, single, with_gradient};
+use crate::loss::context::LossContext;
+use crate::loss::logits::composed;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
+use crate::ops;
 use crate::schedule::Schedule;
 
 /// Total variation: half the sum of the absolute differences between softened class probabilities.
 ///
 /// The largest difference that the two can have about any set of classes, from 0 to 1. It is
-/// bounded and symmetric, and a class on which a row is badly off counts no more than its
-/// probability: use it where soft targets are ruled by a few rows, or by teacher probabilities that
+/// bounded and symmetric, and a class on which a row is badly off adds no more than its
+/// probability: use it where soft targets are dominated by a few rows, or by teacher probabilities that
 /// are mostly noise. Where a student starts far away its gradient is small.
 ///
 /// ```text
 /// L(z_s, z_t) = (1/N) Σ_n 1/2 Σ_c |p_s − p_t|,   p = softmax(z / τ)
 ///
 /// z_s, z_t   logits of student and teacher      τ   temperature
-/// p_s, p_t   their softened probabilities       N   rows that count
+/// p_s, p_t   their softened probabilities       N   rows, weighted if there are weights
 /// ```
 ///
 /// There is no factor to undo the temperature. τ² belongs to divergences, which fall with the square
@@ -25,8 +31,8 @@ use crate::schedule::Schedule;
 ///
 /// # Shapes
 ///
-/// - student, teacher: `[N, C]`
-/// - output: `[1]`
+/// - student, teacher: `[N, C]`; an output layer is materialised
+/// - output: one value per row, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -48,7 +54,7 @@ use crate::schedule::Schedule;
 /// let teacher = Tensor::<2>::from_floats([[3f32.ln(), 0.0]], &device);
 ///
 /// // 1/2 · (|1/2 − 3/4| + |1/2 − 1/4|)
-/// let loss = total_variation(student, teacher, 1.0);
+/// let loss = total_variation(student, teacher, 1.0).mean();
 /// assert!((loss.into_scalar::<f32>() - 0.25).abs() < 1e-6);
 /// ```
 ///
@@ -56,36 +62,18 @@ use crate::schedule::Schedule;
 ///
 /// Wen et al.: f-Divergence Minimization for Sequence-Level Knowledge Distillation, 2023,
 /// arXiv:2307.15190. It is the `tv_distance` of distillm.
-#[must_use]
-pub fn total_variation(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
-    total_variation_no_reduction(student, teacher, temperature).mean()
-}
-
-/// [`total_variation`] with one value per row, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ.
-#[must_use]
-pub fn total_variation_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
+pub fn total_variation(
+    student: impl Into<Logits>,
+    teacher: impl Into<Logits>,
     temperature: f64,
-) -> Tensor<1> {
-    with_gradient(rows(&student, teacher, temperature), &student, None)
+) -> LossValue {
+    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+        ops::total_variation(student, teacher, temperature)
+    });
+    LossValue::composed(rows)
 }
 
-fn rows(student: &Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Rows {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "student and teacher logits have one shape"
-    );
-    let student = single(student.clone().without_autodiff());
-    ops::total_variation(&student, &single(teacher.without_autodiff()), temperature)
-}
-
-/// Config of [`TotalVariation`].
+/// Total variation as a term of an objective; see [`total_variation`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -94,59 +82,36 @@ fn rows(student: &Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Rows {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::TotalVariationConfig;
+/// use burn_distill::Objective;
+/// use burn_distill::loss::TotalVariation;
 ///
-/// assert!(TotalVariationConfig::new(2.0).init().is_ok());
-/// let error = TotalVariationConfig::new(-1.0).init().unwrap_err();
+/// let objective = Objective::new().with(TotalVariation::new(-1.0), 1);
 /// assert_eq!(
-///     error.to_string(),
+///     objective.validate().unwrap_err().to_string(),
 ///     "total_variation.temperature is -1, expected a number greater than 0"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct TotalVariationConfig {
+pub struct TotalVariation {
     /// How far the probabilities are softened.
     pub temperature: Schedule,
 }
 
-impl Default for TotalVariationConfig {
+impl Default for TotalVariation {
     fn default() -> Self {
         Self::new(1.0)
     }
 }
 
-impl TotalVariationConfig {
+impl TotalVariation {
     /// Total variation at a temperature, or at a [`Schedule`] of temperatures.
     pub fn new(temperature: impl Into<Schedule>) -> Self {
         Self {
             temperature: temperature.into(),
         }
     }
-
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if the temperature is not
-    /// greater than 0 all the time.
-    pub fn init(&self) -> Result<TotalVariation> {
-        self.temperature.check(
-            "total_variation.temperature",
-            |t| t > 0.0,
-            "a number greater than 0",
-        )?;
-        Ok(TotalVariation {
-            temperature: self.temperature.clone(),
-        })
-    }
-}
-
-/// Total variation as a term of an objective; see [`total_variation`] for the formula.
-#[derive(Debug, Clone)]
-pub struct TotalVariation {
-    temperature: Schedule,
 }
 
 impl Loss for TotalVariation {
@@ -154,19 +119,23 @@ impl Loss for TotalVariation {
         "total_variation".into()
     }
 
+    fn needs(&self) -> Needs {
+        Needs::teacher().with_head(HeadKind::Categorical)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.temperature
+            .check_positive("total_variation.temperature")
+    }
+
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_logits(&self.name())
-    }
-
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let student = &context.student.logits;
-        let teacher = context.teacher().logits.clone();
-        let rows = rows(student, teacher, self.temperature.at(context.progress));
-        context.mean(with_gradient(rows, student, context.mask))
+        let (student, teacher) = (context.logits(), context.teacher_logits());
+        let temperature = self.temperature.at(context.progress);
+        composed::mean(total_variation(student, teacher, temperature), context)
     }
 }
 

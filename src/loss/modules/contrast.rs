@@ -1,4 +1,4 @@
-//! What contrastive distillation trains and what it remembers.
+//! What contrastive distillation trains, and its memories.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -41,7 +41,7 @@ impl CrdMemory {
     }
 
     /// Moves the entries of a batch's samples towards their new embeddings: `unit(m · old +
-    /// (1 − m) · new)` with the momentum `m`. Of a sample that is there twice the last row counts.
+    /// (1 − m) · new)` with the momentum `m`. Of a sample that is there twice the last row is taken.
     ///
     /// # Panics
     ///
@@ -57,7 +57,7 @@ impl CrdMemory {
         self.moved(indices, None, student, teacher, momentum)
     }
 
-    /// [`updated`](Self::updated) for the rows that count.
+    /// [`updated`](Self::updated) for the valid rows, those that `mask` names.
     pub(crate) fn moved(
         self,
         indices: &[usize],
@@ -67,7 +67,7 @@ impl CrdMemory {
         momentum: f64,
     ) -> Self {
         let device = self.student.device();
-        let places = places(indices, &device);
+        let rows = index_tensor(indices, &device);
         let mut seen = HashSet::new();
         let later = indices.iter().rev().map(|index| !seen.insert(index));
         let mut repeated: Vec<bool> = later.collect();
@@ -77,10 +77,10 @@ impl CrdMemory {
             ignored = ignored.bool_or(mask.clone().bool_not());
         }
         let towards = |memory: Tensor<2>, new: Tensor<2>| {
-            let old = memory.clone().select(0, places.clone());
+            let old = memory.clone().select(0, rows.clone());
             let new = new.without_autodiff() * (1.0 - momentum);
             let step = mask_rows(unit(old.clone() * momentum + new) - old, &ignored);
-            memory.select_assign(0, places.clone(), step, IndexingUpdateOp::Add)
+            memory.select_assign(0, rows.clone(), step, IndexingUpdateOp::Add)
         };
         Self {
             student: towards(self.student, student),
@@ -91,7 +91,7 @@ impl CrdMemory {
 }
 
 /// Indices as a tensor, `[N]`.
-pub(crate) fn places(indices: &[usize], device: &Device) -> Tensor<1, Int> {
+pub(crate) fn index_tensor(indices: &[usize], device: &Device) -> Tensor<1, Int> {
     let indices: Vec<i64> = indices.iter().map(|index| *index as i64).collect();
     Tensor::from_data(indices.as_slice(), device)
 }
@@ -103,7 +103,7 @@ pub(crate) fn places(indices: &[usize], device: &Device) -> Tensor<1, Int> {
 /// optimizer touches them, yet they are in a count of parameters, as the statistics of a batch
 /// normalisation are. Clones share them.
 #[derive(Module, Debug)]
-pub struct Contrast {
+pub(crate) struct Contrast {
     student: Linear,
     teacher: Linear,
     memory_student: RunningState<Tensor<2>>,
@@ -115,8 +115,8 @@ pub struct Contrast {
 }
 
 impl Contrast {
-    /// Embeddings of features of two widths, and random memories for so many samples.
-    pub(crate) fn new(
+    /// Embeddings of features of two widths, and random memories of `samples` samples.
+    pub fn new(
         student: usize,
         teacher: usize,
         width: usize,
@@ -139,16 +139,8 @@ impl Contrast {
         }
     }
 
-    /// What it is, in a few words.
-    pub fn describe(&self) -> String {
-        let [student, width] = self.student.weight.val().dims();
-        let [teacher, _] = self.teacher.weight.val().dims();
-        let [samples, _] = self.memory_student.value().dims();
-        format!("linear {student} and {teacher} -> {width}, memories of {samples} samples")
-    }
-
     /// Features as unit vectors of the common width.
-    pub(crate) fn embed(&self, student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    pub fn embed(&self, student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         (
             unit(self.student.forward(student)),
             unit(self.teacher.forward(teacher)),
@@ -156,13 +148,13 @@ impl Contrast {
     }
 
     /// To be held from reading to writing, since several devices share the memories.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
         let turn = self.turn.lock();
         turn.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The memories on a device, outside autodiff and without normalisers.
-    pub(crate) fn read(&self, device: &Device) -> CrdMemory {
+    pub fn read(&self, device: &Device) -> CrdMemory {
         CrdMemory::new(
             constant(&self.memory_student, device),
             constant(&self.memory_teacher, device),
@@ -170,14 +162,14 @@ impl Contrast {
     }
 
     /// The normalisers that are known, or an estimate where none are.
-    pub(crate) fn normalisers_or(&self, estimate: Tensor<1>) -> Tensor<1> {
+    pub fn normalisers_or(&self, estimate: Tensor<1>) -> Tensor<1> {
         let kept = constant(&self.normalisers, &estimate.device());
         let is_known = kept.clone().narrow(0, 2, 1).greater_elem(0.5).expand([2]);
         estimate.mask_where(is_known, kept.narrow(0, 0, 2))
     }
 
-    /// Remembers what a step leaves. Its normalisers are known from then on if any row counted.
-    pub(crate) fn write(&self, memory: CrdMemory, mask: Option<&Tensor<1, Bool>>) {
+    /// Stores what a step leaves. Its normalisers are known from then on if any row was valid.
+    pub fn write(&self, memory: CrdMemory, mask: Option<&Tensor<1, Bool>>) {
         let normalisers = memory.normalisers.expect("a step has normalisers");
         let known = constant(&self.normalisers, &normalisers.device()).narrow(0, 2, 1);
         let known = match mask {

@@ -5,15 +5,16 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
+use crate::data::targets::Weights;
 use crate::loss::modules::conv_norm::ConvNorm;
 
-/// What [`ReviewKd`](super::ReviewKd) trains along: for each level a 1×1 convolution into the
+/// What [`ReviewKd`](crate::loss::ReviewKd) trains: for each level a 1×1 convolution into the
 /// common width, the attention between it and what came from the deeper levels, and a 3×3
 /// convolution to the teacher's width. Batch norm follows the first and the last.
 #[derive(Module, Debug)]
-pub struct ReviewKdFusion {
+pub(crate) struct ReviewKdFusion {
     /// From shallow to deep.
     levels: Vec<Level>,
 }
@@ -28,7 +29,7 @@ struct Level {
 
 impl ReviewKdFusion {
     /// Levels from the student's width to the teacher's, from shallow to deep.
-    pub(crate) fn new(levels: &[[usize; 2]], width: usize, device: &Device) -> Self {
+    pub fn new(levels: &[[usize; 2]], width: usize, device: &Device) -> Self {
         let level = |(i, [student, teacher]): (usize, &[usize; 2])| Level {
             enter: ConvNorm::new([*student, width], 1, device),
             attention: (i + 1 < levels.len())
@@ -41,26 +42,27 @@ impl ReviewKdFusion {
     }
 
     /// The student's maps, from shallow to deep, fused and in the teacher's widths and `sizes`.
-    pub(crate) fn forward(
+    pub fn forward(
         &self,
         maps: Vec<Tensor<4>>,
         sizes: Vec<[usize; 2]>,
-        mask: Option<&Tensor<1, Bool>>,
+        weights: Option<&Weights>,
     ) -> Vec<Tensor<4>> {
         let mut deeper = None;
         let mut fused = Vec::with_capacity(maps.len());
         for ((level, map), size) in self.levels.iter().zip(maps).zip(sizes).rev() {
-            let both = resized(level.fuse(map, deeper, mask), size);
-            fused.push(level.leave.forward(both.clone(), mask));
+            let both = resized(level.fuse(map, deeper, weights), size);
+            fused.push(level.leave.forward(both.clone(), weights));
             deeper = Some(both);
         }
         fused.reverse();
         fused
     }
 
-    pub(crate) fn describe(&self) -> String {
-        let width = self.levels[0].enter.channels()[1];
-        format!("fusion of {} levels in {width} channels", self.levels.len())
+    /// The common width.
+    #[cfg(test)]
+    pub fn width(&self) -> usize {
+        self.levels[0].enter.channels()[1]
     }
 }
 
@@ -69,20 +71,20 @@ impl Level {
         &self,
         map: Tensor<4>,
         deeper: Option<Tensor<4>>,
-        mask: Option<&Tensor<1, Bool>>,
+        weights: Option<&Weights>,
     ) -> Tensor<4> {
-        let map = self.enter.forward(map, mask);
+        let map = self.enter.forward(map, weights);
         let (Some(attention), Some(deeper)) = (&self.attention, deeper) else {
             return map;
         };
         let deeper = resized(deeper, [map.dims()[2], map.dims()[3]]);
         let both = Tensor::cat(vec![map.clone(), deeper.clone()], 1);
-        let weights = sigmoid(attention.forward(both));
-        map * weights.clone().narrow(1, 0, 1) + deeper * weights.narrow(1, 1, 1)
+        let shares = sigmoid(attention.forward(both));
+        map * shares.clone().narrow(1, 0, 1) + deeper * shares.narrow(1, 1, 1)
     }
 }
 
-/// Maps of another size, every place a copy of its nearest.
+/// Maps of another size, every position a copy of its nearest.
 fn resized(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     match [x.dims()[2], x.dims()[3]] == size {
         true => x,

@@ -2,12 +2,14 @@
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
+use crate::loss::modules::conv_norm::ConvNorm;
 
 /// Which map stands between a feature of the student and one of the teacher.
 ///
@@ -20,9 +22,8 @@ use crate::data::outputs::Feature;
 /// | `mlp` | `[N, D]`, `[N, T, D]` | linear layer, ReLU, linear layer | `D_s · D_t + D_t² + 2 D_t` |
 ///
 /// All but `auto` are there even where the widths are equal. `conv_bn_relu` is what RepDistiller
-/// and mdistiller train along, for maps of one size; it never gives a negative number, so the
-/// teacher's feature should be one after a ReLU. It normalises over the samples that count alone:
-/// where there is a mask, every step waits for the device to know which these are.
+/// and mdistiller train with the student, for maps of one size; it never gives a negative number, so
+/// the teacher's feature should be one after a ReLU. It normalises by weighted statistics of the batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -58,9 +59,7 @@ impl Regressor {
 // A term has one of them, or none: there is nothing that a box would make smaller.
 #[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
-// One stands behind a term at most, and a box is no module.
-#[non_exhaustive]
-pub enum Projector {
+pub(crate) enum Projector {
     /// For vectors and sequences of vectors.
     Linear(Linear),
     /// For feature maps.
@@ -100,9 +99,7 @@ impl Projector {
             Regressor::Linear => Self::Linear(linear(from, to)),
             Regressor::Conv1x1 => Self::Conv1x1(conv().init(device)),
             Regressor::ConvBnRelu => Self::ConvBnRelu(ConvBnRelu {
-                // The shift of the normalisation takes the place of a bias.
-                conv: conv().with_bias(false).init(device),
-                norm: BatchNormConfig::new(to).init(device),
+                layer: ConvNorm::new([from, to], 1, device),
             }),
             Regressor::Mlp => Self::Mlp(Mlp {
                 hidden: linear(from, to),
@@ -117,11 +114,17 @@ impl Projector {
     ///
     /// Panics if the feature has another rank or width.
     pub fn forward(&self, feature: Feature) -> Feature {
+        self.forward_weighted(feature, None)
+    }
+
+    /// [`forward`](Self::forward), where statistics of the batch are weighted. The feature is to be
+    /// finite where the weight is zero.
+    pub fn forward_weighted(&self, feature: Feature, weights: Option<&Weights>) -> Feature {
         match (self, feature) {
             (Self::Linear(linear), Feature::Rank2(x)) => linear.forward(x).into(),
             (Self::Linear(linear), Feature::Rank3(x)) => linear.forward(x).into(),
             (Self::Conv1x1(conv), Feature::Rank4(x)) => conv.forward(x).into(),
-            (Self::ConvBnRelu(block), Feature::Rank4(x)) => block.forward(x).into(),
+            (Self::ConvBnRelu(block), Feature::Rank4(x)) => block.forward(x, weights).into(),
             (Self::Mlp(mlp), Feature::Rank2(x)) => mlp.forward(x).into(),
             (Self::Mlp(mlp), Feature::Rank3(x)) => mlp.forward(x).into(),
             (_, feature) => panic!(
@@ -130,11 +133,6 @@ impl Projector {
                 feature.shape()
             ),
         }
-    }
-
-    /// Whether what it makes of one sample depends on the others in the batch.
-    pub(crate) fn mixes_samples(&self) -> bool {
-        matches!(self, Self::ConvBnRelu(_))
     }
 
     /// What it is, in a few words.
@@ -151,7 +149,7 @@ impl Projector {
                 format!("conv 1x1 {from} -> {to}")
             }
             Self::ConvBnRelu(block) => {
-                let [to, from, _, _] = kernel(&block.conv);
+                let [from, to] = block.layer.channels();
                 format!("conv 1x1, batch norm, relu {from} -> {to}")
             }
             Self::Mlp(mlp) => {
@@ -164,28 +162,27 @@ impl Projector {
 
 /// A 1×1 convolution without bias, batch normalisation and ReLU.
 #[derive(Module, Debug)]
-pub struct ConvBnRelu {
-    conv: Conv2d,
-    norm: BatchNorm,
+pub(crate) struct ConvBnRelu {
+    layer: ConvNorm,
 }
 
 impl ConvBnRelu {
     /// `[N, C_t, H, W]` from `[N, C_s, H, W]`.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        relu(self.norm.forward(self.conv.forward(x)))
+    fn forward(&self, x: Tensor<4>, weights: Option<&Weights>) -> Tensor<4> {
+        relu(self.layer.forward(x, weights))
     }
 }
 
 /// Two linear layers with a ReLU in between.
 #[derive(Module, Debug)]
-pub struct Mlp {
+pub(crate) struct Mlp {
     hidden: Linear,
     output: Linear,
 }
 
 impl Mlp {
     /// `[.., D_t]` from `[.., D_s]`.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.output.forward(relu(self.hidden.forward(x)))
     }
 }

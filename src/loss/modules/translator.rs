@@ -2,8 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::activation::leaky_relu;
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
 use crate::loss::modules::conv_norm::ConvNorm;
 use crate::ops::vectors::mean_square;
@@ -17,37 +18,36 @@ fn stack(widths: [usize; 4], device: &Device) -> Vec<ConvNorm> {
     widths.windows(2).map(layer).collect()
 }
 
-fn run(layers: &[ConvNorm], x: Tensor<4>, mask: Option<&Tensor<1, Bool>>) -> Tensor<4> {
+fn run(layers: &[ConvNorm], x: Tensor<4>, weights: Option<&Weights>) -> Tensor<4> {
     layers
         .iter()
-        .fold(x, |x, layer| leaky_relu(layer.forward(x, mask), SLOPE))
+        .fold(x, |x, layer| leaky_relu(layer.forward(x, weights), SLOPE))
 }
 
 /// Turns feature maps of the student into factors: three 3×3 convolutions, each with batch norm and
-/// leaky ReLU of slope 0.1. Trained and checkpointed with the student, never part of the student
-/// that is handed back.
+/// leaky ReLU of slope 0.1.
 #[derive(Module, Debug)]
-pub struct Translator {
+pub(crate) struct Translator {
     layers: Vec<ConvNorm>,
 }
 
 impl Translator {
-    pub(crate) fn new(from: usize, to: usize, device: &Device) -> Self {
+    pub fn new(from: usize, to: usize, device: &Device) -> Self {
         Self {
             layers: stack([from, from, to, to], device),
         }
     }
 
-    /// `[N, C_s, H, W]` to `[N, C_t, H, W]`; samples that the mask leaves out do not enter the
-    /// statistics of the batch.
-    pub(crate) fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<1, Bool>>) -> Tensor<4> {
-        run(&self.layers, x, mask)
+    /// `[N, C_s, H, W]` to `[N, C_t, H, W]`, with the statistics of the batch by weight.
+    pub fn forward(&self, x: Tensor<4>, weights: Option<&Weights>) -> Tensor<4> {
+        run(&self.layers, x, weights)
     }
 
-    pub(crate) fn describe(&self) -> String {
-        let [from, _] = self.layers[0].channels();
-        let [_, to] = self.layers[2].channels();
-        format!("translator of 3 conv {KERNEL}x{KERNEL} {from} -> {to}")
+    /// The width of the student's feature and that of the factors.
+    #[cfg(test)]
+    pub fn widths(&self) -> [usize; 2] {
+        let ([from, _], [_, to]) = (self.layers[0].channels(), self.layers[2].channels());
+        [from, to]
     }
 }
 
@@ -56,7 +56,7 @@ impl Translator {
 ///
 /// Train it on the teacher's feature maps alone, without labels and before distilling, in any loop:
 /// [`reconstruction`] is what to minimise. Then hand it to
-/// [`FactorTransfer::with_paraphraser`](super::FactorTransfer::with_paraphraser). The way back uses
+/// [`FactorTransfer::with_paraphraser`](crate::loss::FactorTransfer::with_paraphraser). The way back uses
 /// ordinary convolutions where the paper has transposed ones, which at stride 1 compute the same
 /// set of functions.
 ///
@@ -65,7 +65,8 @@ impl Translator {
 /// ```
 /// use burn::optim::{AdamConfig, GradientsParams};
 /// use burn::tensor::{Device, Distribution, Tensor};
-/// use burn_distill::loss::{FactorTransferConfig, Paraphraser, reconstruction};
+/// use burn_distill::Objective;
+/// use burn_distill::loss::{FactorTransfer, Paraphraser, reconstruction};
 ///
 /// # fn main() -> burn_distill::Result<()> {
 /// let device = Device::flex().autodiff();
@@ -84,8 +85,8 @@ impl Translator {
 /// }
 /// assert!(errors[19] < errors[0]);
 ///
-/// let loss = FactorTransferConfig::new("block2", "block4").init()?;
-/// let loss = loss.with_paraphraser(&paraphraser);
+/// let loss = FactorTransfer::new("block2", "block4").with_paraphraser(&paraphraser);
+/// Objective::new().with(loss, 1.0).validate()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -151,7 +152,7 @@ impl Paraphraser {
     }
 
     /// [`factor`](Self::factor) on the device of the maps.
-    pub(crate) fn factor_at_its_place(&self, maps: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn factor_on_device(&self, maps: Tensor<4>) -> Tensor<4> {
         let device = maps.device();
         match self.devices().contains(&device) {
             true => self.factor(maps),

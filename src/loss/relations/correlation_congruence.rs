@@ -1,16 +1,22 @@
-use burn::tensor::{Bool, Device, Tensor};
+//! Kernels between the samples of a batch.
+
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
+use crate::loss::relations::relative::relative;
 use crate::ops::features::{Samples, length, unit, vectors};
 use crate::ops::maps::at_one_size;
+use crate::ops::vectors::or_one;
 
-/// What counts as the correlation of samples.
+/// What the correlation of samples is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -65,7 +71,7 @@ pub enum CorrelationReduction {
 ///
 /// L(f_s, f_t) = (1/(N−1)) Σ_i Σ_d |s_i − t_i|_d |s_{i+1} − t_{i+1}|_d      Adjacent
 ///
-/// x_i   feature of sample i, flattened, at length 1 if normalised      N   samples that count
+/// x_i   feature of sample i, flattened, at length 1 if normalised      N   valid samples
 /// s, t   the x of student and teacher      d   elements      γ, P   factor and order
 /// ```
 ///
@@ -74,6 +80,9 @@ pub enum CorrelationReduction {
 /// normalised, which depends on the order of the samples and compares no matrices: `reduction` has
 /// no say in it. For `Adjacent`, feature maps of different height or width are first brought to the
 /// smaller of the two by adaptive average pooling; else they are flattened as they are.
+///
+/// As a term with weights each pair has the product of its samples', in `Frobenius` of their
+/// `w · Σw / Σw²`, which are 1 where all are equal.
 ///
 /// # Shapes
 ///
@@ -102,8 +111,7 @@ pub enum CorrelationReduction {
 /// let student = Tensor::<2>::from_floats([[2.0], [3.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
 /// let reduction = CorrelationReduction::MeanSquare;
-/// let (s, t) = (student.into(), teacher.into());
-/// let loss = correlation_congruence(s, t, Correlation::Bilinear, true, reduction);
+/// let loss = correlation_congruence(student, teacher, Correlation::Bilinear, true, reduction);
 /// // [[1, 1], [1, 1]] against [[1, 0], [0, 1]]: two of four differ by 1.
 /// assert!((loss.into_scalar::<f32>() - 0.5).abs() < 1e-6);
 /// ```
@@ -113,42 +121,50 @@ pub enum CorrelationReduction {
 /// Peng et al.: Correlation Congruence for Knowledge Distillation, 2019, arXiv:1904.01802.
 #[must_use]
 pub fn correlation_congruence(
-    student: Feature,
-    teacher: Feature,
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
     correlation: Correlation,
     normalize: bool,
     reduction: CorrelationReduction,
 ) -> Tensor<1> {
+    let (student, teacher) = (student.into(), teacher.into());
     let (student, teacher) = match correlation {
         Correlation::Adjacent => at_one_size(student, teacher),
         _ => (student, teacher),
     };
-    among(student, teacher, None, correlation, normalize, reduction)
+    let comparison = Comparison {
+        correlation,
+        normalize,
+        reduction,
+    };
+    comparison.among(student, teacher, None)
 }
 
-fn among(
-    student: Feature,
-    teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
+/// How two features are compared.
+struct Comparison {
     correlation: Correlation,
     normalize: bool,
     reduction: CorrelationReduction,
-) -> Tensor<1> {
-    let (student, teacher, samples) = vectors(student, teacher, mask);
-    let (student, teacher) = match normalize {
-        true => (unit(student, 1), unit(teacher, 1)),
-        false => (student, teacher),
-    };
-    let of = |vectors: Tensor<2>| -> Tensor<2> {
-        let products = vectors.clone().matmul(vectors.transpose());
-        match correlation {
-            Correlation::Gaussian { gamma, order } => taylor(products, gamma, order),
-            _ => products,
+}
+
+impl Comparison {
+    fn among(&self, student: Feature, teacher: Feature, weights: Option<&Weights>) -> Tensor<1> {
+        let (student, teacher, samples) = vectors(student, teacher, weights);
+        let (student, teacher) = match self.normalize {
+            true => (unit(student, 1), unit(teacher, 1)),
+            false => (student, teacher),
+        };
+        let of = |vectors: Tensor<2>| -> Tensor<2> {
+            let products = vectors.clone().matmul(vectors.transpose());
+            match self.correlation {
+                Correlation::Gaussian { gamma, order } => taylor(products, gamma, order),
+                _ => products,
+            }
+        };
+        match self.correlation {
+            Correlation::Adjacent => adjacent(student, teacher, &samples),
+            _ => reduced(of(student) - of(teacher), self.reduction, &samples),
         }
-    };
-    match correlation {
-        Correlation::Adjacent => adjacent(student, teacher, &samples),
-        _ => reduced(of(student) - of(teacher), reduction, &samples),
     }
 }
 
@@ -166,8 +182,13 @@ fn reduced(difference: Tensor<2>, reduction: CorrelationReduction, samples: &Sam
     match reduction {
         CorrelationReduction::MeanSquare => samples.mean(difference.square()),
         CorrelationReduction::Frobenius => {
-            let elements: Tensor<1> = samples.keep(difference).flatten(0, 1);
-            samples.per_tuple(length(elements, 0), 2)
+            let difference = samples.keep(difference);
+            let Some(weights) = relative(samples, &difference) else {
+                return samples.per_tuple(length(difference.flatten(0, 1), 0), 2);
+            };
+            let root = weights.clone().sqrt();
+            let rooted = difference * root.clone().unsqueeze_dim(0) * root.unsqueeze_dim(1);
+            length(rooted.flatten(0, 1), 0) / or_one(weights.sum().square())
         }
     }
 }
@@ -179,46 +200,49 @@ fn adjacent(student: Tensor<2>, teacher: Tensor<2>, samples: &Samples) -> Tensor
         "student and teacher features have one shape"
     );
     let error = (student - teacher).abs();
-    let next = samples.next(&error).matmul(error.clone());
-    let pairs = (samples.count(&error) - 1.0).clamp_min(1.0);
-    (error * next).sum() / pairs
+    let next = samples.weighted(samples.next(&error));
+    let pairs = or_one(next.clone().sum());
+    (error.clone() * next.matmul(error)).sum() / pairs
 }
 
-/// Config of [`CorrelationCongruence`].
+/// Correlation congruence as a term of an objective; see [`correlation_congruence`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
-/// | `correlation` | `gaussian`, `gamma` 0.4, `order` 2 | `gaussian`, `bilinear`, `adjacent` | what counts as correlation |
+/// | `correlation` | `gaussian`, `gamma` 0.4, `order` 2 | `gaussian`, `bilinear`, `adjacent` | what correlation is |
 /// | `normalize` | true | | whether features are brought to length 1 first |
 /// | `reduction` | `mean_square` | `mean_square`, `frobenius` | how matrices are compared; not with `adjacent` |
 ///
-/// With `adjacent`, where the widths differ, a [`Projector`] from the student's to the teacher's is
+/// With `adjacent`, where the widths differ, a projector from the student's to the teacher's is
 /// inserted and trained with the student.
+///
+/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch. The
+/// next sample of `Adjacent` is the next valid one.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Correlation, CorrelationCongruenceConfig, CorrelationReduction};
+/// use burn_distill::loss::{Correlation, CorrelationCongruence, CorrelationReduction, Loss};
 ///
 /// // What torchdistill computes.
-/// let config = CorrelationCongruenceConfig::new("hidden", "hidden")
+/// let loss = CorrelationCongruence::new("hidden", "hidden")
 ///     .with_correlation(Correlation::Bilinear)
 ///     .with_normalize(false)
 ///     .with_reduction(CorrelationReduction::Frobenius);
-/// assert!(config.init().is_ok());
-/// assert!(config.with_correlation(Correlation::Adjacent).init().is_err());
+/// assert!(loss.validate().is_ok());
+/// assert!(loss.with_correlation(Correlation::Adjacent).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct CorrelationCongruenceConfig {
+pub struct CorrelationCongruence {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
     pub teacher: String,
-    /// What counts as the correlation of samples.
+    /// What the correlation of samples is.
     #[serde(default)]
     pub correlation: Correlation,
     /// Whether features are brought to length 1 first.
@@ -233,7 +257,7 @@ fn default_normalize() -> bool {
     true
 }
 
-impl CorrelationCongruenceConfig {
+impl CorrelationCongruence {
     /// The paper's correlations in the teacher's feature of one name for the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -245,7 +269,7 @@ impl CorrelationCongruenceConfig {
         }
     }
 
-    /// Sets what counts as the correlation of samples.
+    /// Sets what the correlation of samples is.
     #[must_use]
     pub fn with_correlation(mut self, correlation: Correlation) -> Self {
         self.correlation = correlation;
@@ -266,13 +290,25 @@ impl CorrelationCongruenceConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty, `gamma` is not a number greater than 0,
-    /// `order` is 0, or `adjacent` correlations, which have no matrix, are given a reduction of one.
-    pub fn init(&self) -> Result<CorrelationCongruence> {
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("correlation_congruence", &self.student, &self.teacher)
+    }
+
+    fn is_adjacent(&self) -> bool {
+        self.correlation == Correlation::Adjacent
+    }
+}
+
+impl Loss for CorrelationCongruence {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
         match self.correlation {
             Correlation::Gaussian { gamma, .. } if !(gamma.is_finite() && gamma > 0.0) => {
                 return Err(Error::invalid(
@@ -288,6 +324,7 @@ impl CorrelationCongruenceConfig {
                     "a whole number of at least 1",
                 ));
             }
+            // There is no matrix to reduce.
             Correlation::Adjacent if self.reduction != CorrelationReduction::default() => {
                 return Err(Error::invalid(
                     "correlation_congruence.reduction",
@@ -297,40 +334,7 @@ impl CorrelationCongruenceConfig {
             }
             _ => {}
         }
-        Ok(CorrelationCongruence {
-            pair: FeaturePair::new("correlation_congruence", &self.student, &self.teacher)?,
-            correlation: self.correlation,
-            normalize: self.normalize,
-            reduction: self.reduction,
-        })
-    }
-}
-
-/// Correlation congruence as a term of an objective; see [`correlation_congruence`] for the formula.
-///
-/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch. The
-/// next sample of `Adjacent` is the next that counts.
-#[derive(Debug, Clone)]
-pub struct CorrelationCongruence {
-    pair: FeaturePair,
-    correlation: Correlation,
-    normalize: bool,
-    reduction: CorrelationReduction,
-}
-
-impl CorrelationCongruence {
-    fn is_adjacent(&self) -> bool {
-        self.correlation == Correlation::Adjacent
-    }
-}
-
-impl Loss for CorrelationCongruence {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+        self.pair().validate("correlation_congruence")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
@@ -338,30 +342,28 @@ impl Loss for CorrelationCongruence {
             true => Common::AllButWidth,
             false => Common::Samples,
         };
-        self.pair.check(context, common)
+        self.pair().check(context, common)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
         if !self.is_adjacent() {
             return None;
         }
-        let (student, teacher) = self.pair.features(context);
-        Projector::between(&student, &teacher, device).map(Parts::from)
+        let (student, teacher) = self.pair().features(context);
+        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let (student, teacher) = match self.is_adjacent() {
-            true => self.pair.alike(context),
-            false => self.pair.features(context),
+            true => self.pair().aligned(context),
+            false => self.pair().features(context),
         };
-        among(
-            student,
-            teacher,
-            context.mask,
-            self.correlation,
-            self.normalize,
-            self.reduction,
-        )
+        let comparison = Comparison {
+            correlation: self.correlation,
+            normalize: self.normalize,
+            reduction: self.reduction,
+        };
+        comparison.among(student, teacher, context.weights())
     }
 }
 

@@ -1,15 +1,21 @@
+//! Contrastive representation distillation.
+
 use burn::tensor::activation::{relu, sigmoid};
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::{Error, Result, Side};
-use crate::loss::features::pair::{FeaturePair, check_mask};
-use crate::loss::modules::Parts;
-use crate::loss::modules::contrast::{Contrast, CrdMemory, places};
-use crate::loss::{Loss, LossContext};
-use crate::ops::vectors::{mask_rows, mean_rows};
+use crate::loss::context::LossContext;
+use crate::loss::features::pair::{Common, FeaturePair};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
+use crate::loss::modules::contrast::{Contrast, CrdMemory, index_tensor};
+use crate::loss::value::LossValue;
+use crate::ops::features::vectors;
+use crate::ops::vectors::{mean_rows, or_one};
 use crate::ops::{Rows, single, with_gradient};
+use crate::schedule::Schedule;
 
 /// Contrastive representation distillation: the student's embedding of a sample shall be close to
 /// the teacher's embedding of that sample and far from those of others.
@@ -24,21 +30,22 @@ use crate::ops::{Rows, single, with_gradient};
 ///
 /// ℓ(f; m) = −ln( o_0 / (o_0 + c) ) − Σ_k ln( c / (o_k + c) ),   o_k = exp(⟨m_k, f⟩ / τ) / Z
 ///
-/// f_s, f_t   embeddings of student and teacher, unit vectors      N   samples of the batch
+/// f_s, f_t   embeddings of student and teacher, unit vectors      N   samples, weighted if there are
+///                                                                     weights
 /// m_s, m_t   memories of both; m_0 of the sample itself, m_1 … m_K of others
 /// M   samples in memory      c = K / M      τ   temperature      Z   normaliser, a constant
 /// ```
 ///
 /// RepDistiller and mdistiller compute the same; as there, 1e-7 is added to the `c` of each
-/// denominator. Without normalisers in `memory`, Z is estimated from the batch. The value is not 0
-/// where student and teacher agree.
+/// denominator. Without normalisers in `memory`, Z is estimated from all rows of the batch. The value
+/// is not 0 where student and teacher agree.
 ///
 /// # Shapes
 ///
 /// - student, teacher: `[N, D]`, rows of norm 1
 /// - memory: `[M, D]` each
-/// - candidates: `[N, K + 1]`, places in the memories, each sample's own first
-/// - output: `[1]`
+/// - candidates: `[N, K + 1]`, rows of the memories, each sample's own first
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -61,8 +68,8 @@ use crate::ops::{Rows, single, with_gradient};
 /// let candidates = Tensor::<2, Int>::from_ints([[0, 1], [1, 0]], &device);
 ///
 /// let (student, teacher) = (embeddings.clone(), embeddings);
-/// let right = crd(student.clone(), teacher.clone(), &memory, candidates.clone(), 0.1);
-/// let swapped = crd(student.clone(), teacher.clone(), &memory, candidates.flip([1]), 0.1);
+/// let right = crd(student.clone(), teacher.clone(), &memory, candidates.clone(), 0.1).mean();
+/// let swapped = crd(student.clone(), teacher.clone(), &memory, candidates.flip([1]), 0.1).mean();
 /// assert!(right.into_scalar::<f32>() < swapped.into_scalar::<f32>());
 ///
 /// // After the step, the memories move towards the new embeddings of the batch.
@@ -73,37 +80,20 @@ use crate::ops::{Rows, single, with_gradient};
 /// # References
 ///
 /// Tian, Krishnan, Isola: Contrastive Representation Distillation, 2019, arXiv:1910.10699, section 3.
-#[must_use]
 pub fn crd(
     student: Tensor<2>,
     teacher: Tensor<2>,
     memory: &CrdMemory,
     candidates: Tensor<2, Int>,
     temperature: f64,
-) -> Tensor<1> {
-    crd_no_reduction(student, teacher, memory, candidates, temperature).mean()
-}
-
-/// [`crd`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes do not fit or there is no other candidate than the sample itself.
-#[must_use]
-pub fn crd_no_reduction(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    memory: &CrdMemory,
-    candidates: Tensor<2, Int>,
-    temperature: f64,
-) -> Tensor<1> {
+) -> LossValue {
     let [samples, _] = memory.student.dims();
     let scores = Scores::new(&student, &teacher, memory, &candidates, temperature);
     let normalisers = match &memory.normalisers {
         Some(normalisers) => normalisers.clone(),
         None => scores.normalisers(samples, None),
     };
-    scores.values(normalisers, samples, None)
+    LossValue::composed(scores.values(normalisers, samples, None))
 }
 
 /// The normalisers that one batch gives, `[2]`, to be kept for those that follow: `ln Z` for the
@@ -146,25 +136,27 @@ impl Scores {
         }
     }
 
-    /// `ln Z` of both sides, `[2]`.
-    fn normalisers(&self, samples: usize, mask: Option<&Tensor<1, Bool>>) -> Tensor<1> {
+    /// `ln Z` of both sides, `[2]`, where the mean is weighted.
+    fn normalisers(&self, samples: usize, weights: Option<&Tensor<1>>) -> Tensor<1> {
         let side = |scores: &Tensor<2>| {
             let scores = scores.clone().without_autodiff();
             let [rows, candidates] = scores.dims();
             let highest = scores.clone().max_dim(1);
             let sums = (scores - highest.clone()).exp().sum_dim(1).log() + highest;
-            // The logarithm of each row's sum; those of rows that count are added up.
+            // The logarithm of each row's sum; those of valid rows are added up.
             let sums: Tensor<1> = sums.squeeze_dim(1);
             let ratio = (samples as f64 / candidates as f64).ln();
             let total = |sums: Tensor<1>| {
                 let highest = sums.clone().max();
                 (sums - highest.clone()).exp().sum().log() + highest
             };
-            match mask {
-                Some(mask) => {
-                    let sums = sums.mask_fill(mask.clone().bool_not(), -1e30);
-                    let count = mask.clone().int().sum().float().cast(sums.dtype());
-                    total(sums) - count.clamp_min(1.0).log() + ratio
+            match weights {
+                Some(weights) => {
+                    let weights = weights.clone().cast(sums.dtype());
+                    let ignored = weights.clone().equal_elem(0.0);
+                    let weighted = sums + weights.clone().mask_fill(ignored.clone(), 1.0).log();
+                    let sum = or_one(weights.sum());
+                    total(weighted.mask_fill(ignored, -1e30)) - sum.log() + ratio
                 }
                 None => total(sums) - (rows as f64).ln() + ratio,
             }
@@ -219,15 +211,15 @@ fn contrast(
         negatives > 0,
         "there is at least one candidate beside the sample itself"
     );
-    let share = negatives as f64 / samples as f64;
-    let bound = share + 1e-7;
+    let noise = negatives as f64 / samples as f64;
+    let bound = noise + 1e-7;
 
     let plain = scores.clone().without_autodiff();
     let sign = Tensor::<2>::ones([1, candidates], &plain.device()).cast(plain.dtype());
     let sign = sign.slice_fill([0..1, 0..1], -1.0);
     let t = (plain - normaliser.unsqueeze_dim(1) - bound.ln()) * sign.clone();
     let addends = relu(t.clone()) + (-t.clone().abs()).exp().log1p();
-    let constant = negatives as f64 * (share / bound).ln();
+    let constant = negatives as f64 * (noise / bound).ln();
     let rows = Rows {
         value: addends.sum_dim(1).squeeze_dim::<1>(1) - constant,
         gradient: sigmoid(t) * sign,
@@ -235,7 +227,7 @@ fn contrast(
     with_gradient(rows, &scores, mask)
 }
 
-/// Config of [`Crd`].
+/// Contrastive distillation as a term of an objective; see [`crd`](fn@crd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -243,22 +235,34 @@ fn contrast(
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives; of any rank, flattened |
 /// | `width` | 128 | at least 1 | `D`, the width of the embeddings |
 /// | `negatives` | 16384 | at least 1 | `K`, other samples per sample; at most all others are drawn |
-/// | `temperature` | 0.07 | greater than 0 | `τ`, which products of embeddings are divided by |
-/// | `momentum` | 0.5 | [0, 1) | share of the old entry in a new one of the memory |
+/// | `temperature` | 0.07 | greater than 0, may follow a [`Schedule`] | `τ`, which products of embeddings are divided by |
+/// | `momentum` | 0.5 | [0, 1) | fraction of the old entry in a new one of the memory |
+///
+/// Its [modules](Loss::modules) are a linear embedding of each side and the memories: random rows at
+/// first, checkpointed, changed by training steps alone, which are those whose student is on an
+/// autodiff device. Z is estimated by the first of these and kept.
+///
+/// Negatives are drawn uniformly among all other samples, with replacement, by the device's own
+/// generator: nothing has to be read back from a device or sent there, and since every epoch of a
+/// training seeds that generator, a training that resumes draws what an undisturbed one draws.
+///
+/// Outside training the samples are not those in memory: then the other side's embedding of the
+/// same sample stands in for the one in memory, and negatives come from the whole memory. Several
+/// devices share the memories and update them in no fixed order.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::CrdConfig;
+/// use burn_distill::loss::{Crd, Loss};
 ///
-/// let config = CrdConfig::new("pooled", "pooled").with_negatives(4096);
-/// assert_eq!((config.width, config.temperature), (128, 0.07));
-/// assert!(config.init().is_ok());
+/// let loss = Crd::new("pooled", "pooled").with_negatives(4096);
+/// assert_eq!((loss.width, loss.momentum), (128, 0.5));
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct CrdConfig {
+pub struct Crd {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -271,8 +275,8 @@ pub struct CrdConfig {
     pub negatives: usize,
     /// Products of embeddings are divided by it.
     #[serde(default = "temperature")]
-    pub temperature: f64,
-    /// The share of the old entry in a new one of the memory.
+    pub temperature: Schedule,
+    /// The fraction of the old entry in a new one of the memory.
     #[serde(default = "momentum")]
     pub momentum: f64,
 }
@@ -285,15 +289,15 @@ fn negatives() -> usize {
     16384
 }
 
-fn temperature() -> f64 {
-    0.07
+fn temperature() -> Schedule {
+    0.07.into()
 }
 
 fn momentum() -> f64 {
     0.5
 }
 
-impl CrdConfig {
+impl Crd {
     /// Contrasts the student's feature of one name with the teacher's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -322,74 +326,23 @@ impl CrdConfig {
 
     /// Sets what products of embeddings are divided by.
     #[must_use]
-    pub fn with_temperature(mut self, temperature: f64) -> Self {
-        self.temperature = temperature;
+    pub fn with_temperature(mut self, temperature: impl Into<Schedule>) -> Self {
+        self.temperature = temperature.into();
         self
     }
 
-    /// Sets the share of the old entry in a new one of the memory.
+    /// Sets the fraction of the old entry in a new one of the memory.
     #[must_use]
     pub fn with_momentum(mut self, momentum: f64) -> Self {
         self.momentum = momentum;
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] for the first value out of range. Whether the models have such
-    /// features shows only when they run, in the check before training.
-    pub fn init(&self) -> Result<Crd> {
-        let pair = FeaturePair::new("crd", &self.student, &self.teacher)?;
-        for (name, value) in [("width", self.width), ("negatives", self.negatives)] {
-            if value == 0 {
-                let expected = "a whole number of at least 1";
-                return Err(Error::invalid(format!("crd.{name}"), value, expected));
-            }
-        }
-        if !(self.temperature.is_finite() && self.temperature > 0.0) {
-            let (value, expected) = (self.temperature, "a number greater than 0");
-            return Err(Error::invalid("crd.temperature", value, expected));
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            let expected = "a number in [0, 1)";
-            return Err(Error::invalid("crd.momentum", self.momentum, expected));
-        }
-        Ok(Crd {
-            pair,
-            width: self.width,
-            negatives: self.negatives,
-            temperature: self.temperature,
-            momentum: self.momentum,
-        })
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("crd", &self.student, &self.teacher)
     }
-}
 
-/// Contrastive distillation as a term of an objective; see [`crd`](fn@crd) for the formula.
-///
-/// Its [parts](Loss::parts) are a linear embedding of each side and the memories: random rows at
-/// first, checkpointed, changed by training steps alone, which are those whose student is on an
-/// autodiff device. Z is estimated by the first of these and kept.
-///
-/// Negatives are drawn uniformly among all other samples, with replacement, by the device's own
-/// generator: nothing has to be read back from a device or sent there, and since every epoch of a
-/// training seeds that generator, a training that resumes draws what an undisturbed one draws.
-///
-/// Outside training the samples are not those in memory: then the other side's embedding of the
-/// same sample takes the place of the remembered one, and negatives come from all that is
-/// remembered. Several devices share the memories and update them in no fixed order.
-#[derive(Debug, Clone)]
-pub struct Crd {
-    pair: FeaturePair,
-    width: usize,
-    negatives: usize,
-    temperature: f64,
-    momentum: f64,
-}
-
-impl Crd {
-    /// Random places in a memory of this many samples, `[N, K]`, none of them a sample's own.
+    /// Random rows of a memory, `[N, K]`, none of them a sample's own.
     fn draw(
         &self,
         own: Option<&Tensor<1, Int>>,
@@ -412,107 +365,124 @@ impl Crd {
             None => drawn,
         }
     }
-}
 
-/// One vector per sample, `[N, D]`.
-fn flat(feature: Feature) -> Tensor<2> {
-    match feature {
-        Feature::Rank2(x) => x,
-        Feature::Rank3(x) => x.flatten(1, 2),
-        Feature::Rank4(x) => x.flatten(1, 3),
-    }
-}
-
-impl Loss for Crd {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
-    }
-
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        let term = self.name();
-        let (student, teacher) = self.pair.find(context)?;
-        let (s, t) = (student.shape(), teacher.shape());
-        if s[0] != t[0] {
-            return Err(self.pair.mismatch(s, t));
-        }
-        if context.indices.is_empty() || context.samples == 0 {
-            return Err(Error::MissingIndices { term });
-        }
-        if context.indices.len() != s[0] {
-            let expected = "a row for each sample of the batch";
-            return Err(self.pair.unsuited(Side::Student, s, expected));
-        }
-        if context.samples < 2 {
-            return Err(Error::invalid(
-                format!("the number of samples for term {term:?}"),
-                context.samples,
-                "at least 2, to contrast one with another",
-            ));
-        }
-        check_mask(context, s[0], 1)
-    }
-
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        let width = |feature: &Feature| feature.shape()[1..].iter().product();
-        let (student, teacher) = (width(&student), width(&teacher));
-        Some(Contrast::new(student, teacher, self.width, context.samples, device).into())
-    }
-
-    /// # Panics
-    ///
-    /// Panics without the parts that [`parts`](Loss::parts) makes.
-    fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let Some(Parts::Contrast(parts)) = context.parts else {
-            panic!("contrastive distillation needs the parts that it asked for");
-        };
-        let (student, teacher) = self.pair.features(context);
-        let clean = |feature: Tensor<2>| match context.mask {
-            Some(mask) => mask_rows(feature, &mask.clone().bool_not()),
-            None => feature,
-        };
-        let teacher = clean(flat(teacher)).without_autodiff();
-        let (student, teacher) = parts.embed(clean(flat(student)), teacher);
-
-        let is_training = context.student.logits.is_autodiff();
-        let _turn = is_training.then(|| parts.turn());
-        let memory = parts.read(&student.device());
-        let ([samples, _], [rows, _]) = (memory.student.dims(), student.dims());
-        let own = is_training.then(|| places(context.indices, &memory.student.device()));
+    /// The scores of a batch against the memories. Without indices, the samples are not in there.
+    fn scores(
+        &self,
+        student: &Tensor<2>,
+        teacher: &Tensor<2>,
+        memory: &CrdMemory,
+        indices: Option<&[usize]>,
+        temperature: f64,
+    ) -> Scores {
+        let [rows, _] = student.dims();
+        let own = indices.map(|indices| index_tensor(indices, &memory.student.device()));
         let negatives = self.draw(own.as_ref(), rows, &memory.student);
-        let scores = match own {
+        match own {
             Some(own) => {
                 let candidates = Tensor::cat(vec![own.unsqueeze_dim(1), negatives], 1);
-                Scores::new(&student, &teacher, &memory, &candidates, self.temperature)
+                Scores::new(student, teacher, memory, &candidates, temperature)
             }
             None => {
-                let own = (student.clone() * teacher.clone()).sum_dim(1) / self.temperature;
-                let other = Scores::new(&student, &teacher, &memory, &negatives, self.temperature);
+                let own = (student.clone() * teacher.clone()).sum_dim(1) / temperature;
+                let other = Scores::new(student, teacher, memory, &negatives, temperature);
                 Scores {
                     student: Tensor::cat(vec![own.clone(), other.student], 1),
                     teacher: Tensor::cat(vec![own, other.teacher], 1),
                 }
             }
-        };
-        let estimate = scores.normalisers(samples, context.mask);
-        let normalisers = parts.normalisers_or(estimate);
-        let values = scores.values(normalisers.clone(), samples, context.mask);
+        }
+    }
+}
+
+impl Loss for Crd {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs().with_indices()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("crd")?;
+        for (name, value) in [("width", self.width), ("negatives", self.negatives)] {
+            if value == 0 {
+                let expected = "a whole number of at least 1";
+                return Err(Error::invalid(format!("crd.{name}"), value, expected));
+            }
+        }
+        self.temperature.check_positive("crd.temperature")?;
+        match (0.0..1.0).contains(&self.momentum) {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "crd.momentum",
+                self.momentum,
+                "a number in [0, 1)",
+            )),
+        }
+    }
+
+    fn check(&self, context: &LossContext<'_>) -> Result<()> {
+        self.pair().check(context, Common::Samples)?;
+        let (student, _) = self.pair().find(context)?;
+        let shape = student.shape();
+        if context.indices.len() != shape[0] {
+            let expected = "a row for each sample of the batch";
+            return Err(self.pair().shape_error(Side::Student, shape, expected));
+        }
+        if context.samples < 2 {
+            return Err(Error::invalid(
+                format!("the number of samples for term {:?}", self.name()),
+                context.samples,
+                "at least 2, to contrast one with another",
+            ));
+        }
+        Ok(())
+    }
+
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        let width = |feature: &Feature| feature.shape()[1..].iter().product();
+        let (student, teacher) = (width(&student), width(&teacher));
+        let contrast = Contrast::new(student, teacher, self.width, context.samples, device);
+        Some(LossModules::new(contrast))
+    }
+
+    /// # Panics
+    ///
+    /// Panics without the modules that [`modules`](Loss::modules) makes.
+    fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
+        let modules = context
+            .modules
+            .expect("contrastive distillation has modules");
+        let contrast: &Contrast = modules.get();
+        let (student, teacher) = self.pair().features(context);
+        let (student, teacher, samples) = vectors(student, teacher, context.weights());
+        let weights = samples.weights();
+        let mask = weights.map(|weights| weights.clone().equal_elem(0.0).bool_not());
+
+        let is_training = student.is_autodiff();
+        let (student, teacher) = contrast.embed(student, teacher);
+        let _turn = is_training.then(|| contrast.turn());
+        let memory = contrast.read(&student.device());
+        let [total, _] = memory.student.dims();
+        let temperature = self.temperature.at(context.progress);
+        let indices = is_training.then_some(context.indices);
+        let scores = self.scores(&student, &teacher, &memory, indices, temperature);
+        let normalisers = contrast.normalisers_or(scores.normalisers(total, weights));
+        let values = scores.values(normalisers.clone(), total, mask.as_ref());
         if is_training {
-            let memory = memory.with_normalisers(normalisers);
-            let moved = memory.moved(
+            let moved = memory.with_normalisers(normalisers).moved(
                 context.indices,
-                context.mask,
+                mask.as_ref(),
                 student,
                 teacher,
                 self.momentum,
             );
-            parts.write(moved, context.mask);
+            contrast.write(moved, mask.as_ref());
         }
-        mean_rows(values, context.mask)
+        mean_rows(values, weights)
     }
 }
 

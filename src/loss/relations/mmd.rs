@@ -1,12 +1,16 @@
-use burn::tensor::{Bool, Device, Tensor};
+//! The distribution of features in a batch.
+
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::Result;
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
 use crate::ops::features::vectors;
 use crate::ops::kernel::{Kernel, discrepancy};
 use crate::ops::maps::at_one_size;
@@ -26,8 +30,9 @@ use crate::ops::maps::at_one_size;
 /// ```
 ///
 /// The square of the discrepancy, in its biased estimate, which is never below 0 but for rounding.
-/// The means run over the samples that count, pairs of a sample with itself included. What
-/// TextBrewer calls `mmd` is another thing, a squared error between inner products of tokens.
+/// The means run over the valid samples, pairs of a sample with itself included; with weights a pair
+/// has the product of its samples'. What TextBrewer calls `mmd` is another thing, a squared error
+/// between inner products of tokens.
 /// Feature maps of different height or width are first brought to the smaller of the two by adaptive
 /// average pooling.
 ///
@@ -54,7 +59,7 @@ use crate::ops::maps::at_one_size;
 /// let student = Tensor::<2>::from_floats([[1.0], [3.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[4.0], [2.0]], &device);
 /// // To the linear kernel only the means count, 2 and 3.
-/// let loss = mmd(student.into(), teacher.into(), Kernel::Linear);
+/// let loss = mmd(student, teacher, Kernel::Linear);
 /// assert!((loss.into_scalar::<f32>() - 1.0).abs() < 1e-5);
 /// ```
 ///
@@ -64,18 +69,18 @@ use crate::ops::maps::at_one_size;
 /// Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017, arXiv:1707.01219,
 /// for its use in distillation and for `σ²`.
 #[must_use]
-pub fn mmd(student: Feature, teacher: Feature, kernel: Kernel) -> Tensor<1> {
-    let (student, teacher) = at_one_size(student, teacher);
+pub fn mmd(student: impl Into<Feature>, teacher: impl Into<Feature>, kernel: Kernel) -> Tensor<1> {
+    let (student, teacher) = at_one_size(student.into(), teacher.into());
     among(student, teacher, None, kernel)
 }
 
 fn among(
     student: Feature,
     teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
+    weights: Option<&Weights>,
     kernel: Kernel,
 ) -> Tensor<1> {
-    let (student, teacher, samples) = vectors(student, teacher, mask);
+    let (student, teacher, samples) = vectors(student, teacher, weights);
     assert_eq!(
         student.dims(),
         teacher.dims(),
@@ -88,7 +93,7 @@ fn among(
     })
 }
 
-/// Config of [`Mmd`].
+/// Maximum mean discrepancy as a term of an objective; see [`mmd`](fn@mmd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -96,22 +101,23 @@ fn among(
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `kernel` | `gaussian` | a [`Kernel`] | how vectors are compared |
 ///
-/// Where the widths differ, a [`Projector`] from the student's to the teacher's is inserted and
-/// trained with the student.
+/// Where the widths differ, a projector from the student's to the teacher's is inserted and
+/// trained with the student. A mask of tokens leaves tokens out of the features, and samples without
+/// any out of the sets.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Kernel, MmdConfig};
+/// use burn_distill::loss::{Kernel, Loss, Mmd};
 ///
 /// let kernel = Kernel::Polynomial { degree: 3, offset: 1.0 };
-/// let config = MmdConfig::new("hidden", "hidden").with_kernel(kernel);
-/// assert!(config.init().is_ok());
+/// let loss = Mmd::new("hidden", "hidden").with_kernel(kernel);
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct MmdConfig {
+pub struct Mmd {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -125,7 +131,7 @@ fn default_kernel() -> Kernel {
     Kernel::Gaussian
 }
 
-impl MmdConfig {
+impl Mmd {
     /// The distribution of the teacher's feature of one name for the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -142,51 +148,37 @@ impl MmdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty or a number of
-    /// the kernel is out of range.
-    pub fn init(&self) -> Result<Mmd> {
-        self.kernel.check("mmd.kernel")?;
-        Ok(Mmd {
-            pair: FeaturePair::new("mmd", &self.student, &self.teacher)?,
-            kernel: self.kernel,
-        })
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("mmd", &self.student, &self.teacher)
     }
-}
-
-/// Maximum mean discrepancy as a term of an objective; see [`mmd`](fn@mmd) for the formula.
-///
-/// A mask of tokens leaves tokens out of the features, and samples without any out of the sets.
-#[derive(Debug, Clone)]
-pub struct Mmd {
-    pair: FeaturePair,
-    kernel: Kernel,
 }
 
 impl Loss for Mmd {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.kernel.check("mmd.kernel")?;
+        self.pair().validate("mmd")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::AllButWidth)
+        self.pair().check(context, Common::AllButWidth)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        Projector::between(&student, &teacher, device).map(Parts::from)
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.alike(context);
-        among(student, teacher, context.mask, self.kernel)
+        let (student, teacher) = self.pair().aligned(context);
+        among(student, teacher, context.weights(), self.kernel)
     }
 }
 

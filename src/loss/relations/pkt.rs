@@ -1,18 +1,23 @@
-use burn::tensor::{Bool, Tensor};
+//! Neighbourhoods within a batch.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::{Loss, LossContext};
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::relations::relative::relative;
 use crate::ops::features::{Samples, length, vectors};
 
 /// Probabilistic knowledge transfer: the divergence between the neighbourhoods within a batch.
 ///
 /// Every sample has a probability of being the neighbour of another, from the cosine between their
 /// features; the student learns these probabilities. Only they are compared, so widths, ranks and
-/// sizes may differ and nothing is trained along. It was made for retrieval and metric learning,
-/// where neighbourhoods are what counts.
+/// sizes may differ and no auxiliary module is needed. It was made for retrieval and metric learning,
+/// where neighbourhoods are what matters.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N²) Σ_ij p_ij log( (p_ij + ε) / (q_ij + ε) )
@@ -20,8 +25,11 @@ use crate::ops::features::{Samples, length, vectors};
 /// p_ij = k_ij / Σ_l k_il,   k_ij = (1 + cos(f_i, f_j)) / 2      q_ij   the student's p_ij
 ///
 /// cos(x, y) = ⟨x, y⟩ / ((‖x‖ + ε)(‖y‖ + ε))      f_i   feature of sample i, flattened
-/// ε   against division by zero                   N   samples that count
+/// ε   against division by zero                   N   valid samples
 /// ```
+///
+/// As a term with weights the mean over pairs has the weights `w_i·w_j`, and `Σ_l` sums with the
+/// weights `w · Σw / Σw²`, which are 1 where all are equal.
 ///
 /// A sample is its own neighbour too, and the mean is over all `N²` pairs. The paper sums and leaves
 /// the mean open; the authors' code, RepDistiller, mdistiller and torchdistill compute what is
@@ -52,7 +60,7 @@ use crate::ops::features::{Samples, length, vectors};
 /// // Opposite to the teacher, so p = [1, 0]; alike to the student, so q = [1/2, 1/2].
 /// let student = Tensor::<2>::from_floats([[1.0], [1.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[1.0], [-1.0]], &device);
-/// let loss = pkt(student.into(), teacher.into(), 1e-7);
+/// let loss = pkt(student, teacher, 1e-7);
 /// // Two rows of ln 2, over 2².
 /// assert!((loss.into_scalar::<f32>() - 2f32.ln() / 2.0).abs() < 1e-5);
 /// ```
@@ -62,24 +70,19 @@ use crate::ops::features::{Samples, length, vectors};
 /// Passalis, Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer, 2018,
 /// arXiv:1803.10837.
 #[must_use]
-pub fn pkt(student: Feature, teacher: Feature, eps: f64) -> Tensor<1> {
-    among(student, teacher, None, eps)
+pub fn pkt(student: impl Into<Feature>, teacher: impl Into<Feature>, eps: f64) -> Tensor<1> {
+    among(student.into(), teacher.into(), None, eps)
 }
 
-fn among(
-    student: Feature,
-    teacher: Feature,
-    mask: Option<&Tensor<1, Bool>>,
-    eps: f64,
-) -> Tensor<1> {
-    let (student, teacher, samples) = vectors(student, teacher, mask);
+fn among(student: Feature, teacher: Feature, weights: Option<&Weights>, eps: f64) -> Tensor<1> {
+    let (student, teacher, samples) = vectors(student, teacher, weights);
     let q = neighbours(student, &samples, eps);
     let p = neighbours(teacher, &samples, eps);
     let ratio = (p.clone() + eps) / (q + eps);
     samples.mean(p * ratio.log())
 }
 
-/// The probability of each sample that counts to be the neighbour of another, `[N, N]`.
+/// The probability of each valid sample to be the neighbour of another, `[N, N]`.
 fn neighbours(vectors: Tensor<2>, samples: &Samples, eps: f64) -> Tensor<2> {
     let length = length(vectors.clone(), 1);
     let zero = length.clone().equal_elem(0.0).expand(vectors.shape());
@@ -88,12 +91,15 @@ fn neighbours(vectors: Tensor<2>, samples: &Samples, eps: f64) -> Tensor<2> {
     let cosine = direction.clone().matmul(direction.transpose());
     // Rounding puts the cosine of opposite vectors below -1, and its probability below 0.
     let closeness = samples.keep(((cosine + 1.0) / 2.0).clamp_min(0.0));
-    let sum = closeness.clone().sum_dim(1);
-    // 0/0 in the row of a sample that does not count, which no mean takes in.
-    closeness / sum
+    let sum = match relative(samples, &closeness) {
+        Some(weights) => closeness.clone() * weights.unsqueeze_dim::<2>(0),
+        None => closeness.clone(),
+    };
+    // 0/0 in the row of a sample of weight zero, which no mean takes in.
+    closeness / sum.sum_dim(1)
 }
 
-/// Config of [`Pkt`].
+/// Probabilistic knowledge transfer as a term of an objective; see [`pkt`](fn@pkt) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -101,19 +107,21 @@ fn neighbours(vectors: Tensor<2>, samples: &Samples, eps: f64) -> Tensor<2> {
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `eps` | 1e-7 | greater than 0 | keeps lengths and probabilities away from zero |
 ///
+/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch.
+///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::PktConfig;
+/// use burn_distill::loss::{Loss, Pkt};
 ///
-/// let config = PktConfig::new("hidden", "hidden");
-/// assert_eq!(config.eps, 1e-7);
-/// assert!(config.with_eps(0.0).init().is_err());
+/// let loss = Pkt::new("hidden", "hidden");
+/// assert_eq!(loss.eps, 1e-7);
+/// assert!(loss.with_eps(0.0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct PktConfig {
+pub struct Pkt {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -127,7 +135,7 @@ fn default_eps() -> f64 {
     1e-7
 }
 
-impl PktConfig {
+impl Pkt {
     /// The neighbourhoods in the teacher's feature of one name for the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -144,12 +152,21 @@ impl PktConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty or `eps` is not a number greater than 0.
-    pub fn init(&self) -> Result<Pkt> {
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("pkt", &self.student, &self.teacher)
+    }
+}
+
+impl Loss for Pkt {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return Err(Error::invalid(
                 "pkt.eps",
@@ -157,38 +174,16 @@ impl PktConfig {
                 "a number greater than 0",
             ));
         }
-        Ok(Pkt {
-            pair: FeaturePair::new("pkt", &self.student, &self.teacher)?,
-            eps: self.eps,
-        })
-    }
-}
-
-/// Probabilistic knowledge transfer as a term of an objective; see [`pkt`](fn@pkt) for the formula.
-///
-/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch.
-#[derive(Debug, Clone)]
-pub struct Pkt {
-    pair: FeaturePair,
-    eps: f64,
-}
-
-impl Loss for Pkt {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+        self.pair().validate("pkt")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::Samples)
+        self.pair().check(context, Common::Samples)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
-        among(student, teacher, context.mask, self.eps)
+        let (student, teacher) = self.pair().features(context);
+        among(student, teacher, context.weights(), self.eps)
     }
 }
 

@@ -1,12 +1,17 @@
+//! Distances and angles within a batch.
+
 use burn::nn::loss::SmoothL1LossConfig;
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::from_bool;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::{Loss, LossContext};
+use crate::loss::loss::{Loss, Needs};
 use crate::ops::features::{Samples, vectors};
+use crate::ops::vectors::or_one;
 
 /// The least squared distance: samples that are nearer coincide.
 const LEAST: f64 = 1e-12;
@@ -15,7 +20,7 @@ const LEAST: f64 = 1e-12;
 /// looks at pairs.
 ///
 /// The student learns how far apart the teacher's embedding puts two samples, up to a scale. Widths,
-/// ranks and sizes may differ and nothing is trained along. Best on embeddings, one vector per
+/// ranks and sizes may differ and no auxiliary module is needed. Best on embeddings, one vector per
 /// sample; feature maps are flattened as they are and should be pooled first, since the differences
 /// between all pairs are `N²·D` numbers on each side.
 ///
@@ -23,7 +28,7 @@ const LEAST: f64 = 1e-12;
 /// L(f_s, f_t) = (1/N²) Σ_ij h(δ_ij, δ'_ij),   δ_ij = ‖f_i − f_j‖ / μ
 ///
 /// δ, δ'   relative distances of student and teacher      f_i   feature of sample i, flattened
-/// μ   mean distance of two samples of the batch          N   samples that count
+/// μ   mean distance of two samples of the batch          N   valid samples
 /// h(x, y) = (x − y)²/2, or |x − y| − 1/2 from 1 on
 /// ```
 ///
@@ -55,7 +60,7 @@ const LEAST: f64 = 1e-12;
 /// // Distances 1, 1, 2 of mean 4/3 for the student, 2, 1, 1 of the same mean for the teacher.
 /// let student = Tensor::<2>::from_floats([[0.0], [1.0], [2.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[0.0], [2.0], [1.0]], &device);
-/// let loss = rkd_distance(student.into(), teacher.into(), false);
+/// let loss = rkd_distance(student, teacher, false);
 /// // Four of nine pairs differ by 3/4.
 /// assert!((loss.into_scalar::<f32>() - 0.125).abs() < 1e-6);
 /// ```
@@ -64,8 +69,12 @@ const LEAST: f64 = 1e-12;
 ///
 /// Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, arXiv:1904.05068.
 #[must_use]
-pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor<1> {
-    let (student, teacher, samples) = vectors(student, teacher, None);
+pub fn rkd_distance(
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
+    squared: bool,
+) -> Tensor<1> {
+    let (student, teacher, samples) = vectors(student.into(), teacher.into(), None);
     compare_distances(&Pairs::of(student), &Pairs::of(teacher), &samples, squared)
 }
 
@@ -73,8 +82,8 @@ pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor
 /// three samples at a time.
 ///
 /// The student learns the shape of the teacher's embedding, up to a rotation, a shift and a scale.
-/// It asks for more than distances do. Widths, ranks and sizes may differ and nothing is trained
-/// along. It costs `N²·D` and `N³` numbers on each side, so embeddings or pooled maps fit best.
+/// It asks for more than distances do. Widths, ranks and sizes may differ and no auxiliary module is
+/// needed. It costs `N²·D` and `N³` numbers on each side, so embeddings or pooled maps fit best.
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N³) Σ_ijk h(ψ_ijk, ψ'_ijk)
@@ -82,7 +91,7 @@ pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor
 /// ψ_ijk = ⟨e_ij, e_ik⟩,   e_ij = (f_j − f_i) / ‖f_j − f_i‖
 ///
 /// ψ, ψ'   cosines of student and teacher      f_i   feature of sample i, flattened
-/// N   samples that count                      h(x, y) = (x − y)²/2, or |x − y| − 1/2 from 1 on
+/// N   valid samples                           h(x, y) = (x − y)²/2, or |x − y| − 1/2 from 1 on
 /// ```
 ///
 /// The sum runs over all triples, those with one sample twice included. The authors' code,
@@ -112,7 +121,7 @@ pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor
 /// // A right angle at the first sample against a straight line: cosines 0, √½, √½ and -1, 1, 1.
 /// let student = Tensor::<2>::from_floats([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[0.0], [1.0], [-1.0]], &device);
-/// let loss = rkd_angle(student.into(), teacher.into());
+/// let loss = rkd_angle(student, teacher);
 /// // Each is there twice among 27 triples.
 /// let expected = 2.0 * (0.5 + (1.0 - 0.5f32.sqrt()).powi(2)) / 27.0;
 /// assert!((loss.into_scalar::<f32>() - expected).abs() < 1e-6);
@@ -122,8 +131,8 @@ pub fn rkd_distance(student: Feature, teacher: Feature, squared: bool) -> Tensor
 ///
 /// Park, Kim, Lu, Cho: Relational Knowledge Distillation, 2019, arXiv:1904.05068.
 #[must_use]
-pub fn rkd_angle(student: Feature, teacher: Feature) -> Tensor<1> {
-    let (student, teacher, samples) = vectors(student, teacher, None);
+pub fn rkd_angle(student: impl Into<Feature>, teacher: impl Into<Feature>) -> Tensor<1> {
+    let (student, teacher, samples) = vectors(student.into(), teacher.into(), None);
     compare_angles(&Pairs::of(student), &Pairs::of(teacher), &samples)
 }
 
@@ -175,13 +184,13 @@ impl Pairs {
             true => (self.square.clone(), LEAST),
             false => (self.square.clone().sqrt(), LEAST.sqrt()),
         };
-        let same = Tensor::<2, Bool>::diag_mask(distance.dims(), 0, &self.coincide.device());
+        let device = self.coincide.device();
+        let apart = Tensor::<2, Bool>::diag_mask(distance.dims(), 0, &device);
         let distance = distance.mask_fill(self.coincide.clone(), least);
-        let distance = samples.keep(distance.mask_fill(same.bool_not(), 0.0));
+        let distance = samples.keep(distance.mask_fill(apart.clone().bool_not(), 0.0));
 
-        let count = samples.count(&distance);
-        let pairs = (count.clone() * (count - 1.0)).clamp_min(1.0);
-        let mean = distance.clone().sum() / pairs;
+        let pairs = samples.weighted(from_bool(apart).cast(distance.dtype()));
+        let mean = samples.weighted(distance.clone()).sum() / or_one(pairs.sum());
         let no_pair = mean.clone().equal_elem(0.0);
         distance / mean.mask_fill(no_pair, 1.0).unsqueeze_dim::<2>(0)
     }
@@ -197,7 +206,8 @@ impl Pairs {
     }
 }
 
-/// Config of [`Rkd`].
+/// Relational knowledge distillation as a term of an objective: the weighted sum of
+/// [`rkd_distance`] and [`rkd_angle`].
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -210,19 +220,22 @@ impl Pairs {
 /// At least one of the weights is greater than 0. The defaults are those of RepDistiller and
 /// mdistiller.
 ///
+/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch. With
+/// weights all means, that of `μ` included, weight a pair or a triple by the product of its samples'.
+///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::RkdConfig;
+/// use burn_distill::loss::{Loss, Rkd};
 ///
-/// let config = RkdConfig::new("embedding", "embedding").with_angle_weight(0.0);
-/// assert!(config.init().is_ok());
-/// assert!(config.with_distance_weight(0.0).init().is_err());
+/// let loss = Rkd::new("embedding", "embedding").with_angle_weight(0.0);
+/// assert!(loss.validate().is_ok());
+/// assert!(loss.with_distance_weight(0.0).validate().is_err());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct RkdConfig {
+pub struct Rkd {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -246,7 +259,7 @@ fn default_angle_weight() -> f64 {
     50.0
 }
 
-impl RkdConfig {
+impl Rkd {
     /// The relations in the teacher's feature of one name for the student's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -279,13 +292,21 @@ impl RkdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty, a weight is not a number of at least 0, or
-    /// both weights are 0.
-    pub fn init(&self) -> Result<Rkd> {
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("rkd", &self.student, &self.teacher)
+    }
+}
+
+impl Loss for Rkd {
+    fn name(&self) -> String {
+        self.pair().name()
+    }
+
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
         let weights = [
             ("rkd.distance_weight", self.distance_weight),
             ("rkd.angle_weight", self.angle_weight),
@@ -302,43 +323,16 @@ impl RkdConfig {
                 "a number greater than 0 where rkd.distance_weight is 0",
             ));
         }
-        Ok(Rkd {
-            pair: FeaturePair::new("rkd", &self.student, &self.teacher)?,
-            distance_weight: self.distance_weight,
-            angle_weight: self.angle_weight,
-            squared: self.squared,
-        })
-    }
-}
-
-/// Relational knowledge distillation as a term of an objective: the weighted sum of
-/// [`rkd_distance`] and [`rkd_angle`].
-///
-/// A mask of tokens leaves tokens out of the features, and samples without any out of the batch.
-#[derive(Debug, Clone)]
-pub struct Rkd {
-    pair: FeaturePair,
-    distance_weight: f64,
-    angle_weight: f64,
-    squared: bool,
-}
-
-impl Loss for Rkd {
-    fn name(&self) -> String {
-        self.pair.name()
-    }
-
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+        self.pair().validate("rkd")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check(context, Common::Samples)
+        self.pair().check(context, Common::Samples)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
-        let (student, teacher, samples) = vectors(student, teacher, context.mask);
+        let (student, teacher) = self.pair().features(context);
+        let (student, teacher, samples) = vectors(student, teacher, context.weights());
         let (student, teacher) = (Pairs::of(student), Pairs::of(teacher));
         let distances = (self.distance_weight > 0.0).then(|| {
             compare_distances(&student, &teacher, &samples, self.squared) * self.distance_weight

@@ -1,11 +1,15 @@
+//! Attention maps of transformers.
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, Side};
-use crate::loss::features::pair::{FeaturePair, check_mask};
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::token_mask;
+use crate::data::targets::Weights;
+use crate::error::Result;
+use crate::loss::context::LossContext;
+use crate::loss::features::pair::FeaturePair;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
 use crate::ops::maps::expect_maps;
 use crate::ops::vectors::mean_rows;
 use crate::ops::{divergence, single, with_gradient};
@@ -64,16 +68,16 @@ pub enum AttentionHeads {
 /// ```
 ///
 /// `Mse` is what TinyBERT and, without a mask, TextBrewer compute; `Kl` is MiniLM's and MobileBERT's.
-/// As a term with a mask of tokens, a token that does not count is left out both as a query and as
-/// a key: errors are averaged, and probabilities normalised, over the keys that count, and the mean
-/// is over the queries that count.
+/// As a term with weights of tokens these weight queries and keys: errors are averaged, and
+/// probabilities normalised, `p_j = w_j p_j / Σ w p`, over keys of weight `w_j`, and the mean is the
+/// weighted one over queries. A masked token is left out as both.
 ///
 /// Probabilities below 1e-12 are taken as 1e-12.
 ///
 /// # Shapes
 ///
 /// - student, teacher: `[N, H, T, T]`, queries before keys
-/// - output: `[1]`
+/// - output: one value per sample, `[N]`, and their mean, `[1]`
 ///
 /// # Gradient
 ///
@@ -95,7 +99,7 @@ pub enum AttentionHeads {
 /// let teacher = Tensor::<4>::from_floats([[[[1.0, 0.0], [0.5, 0.5]]]], &device);
 ///
 /// let distance = AttentionDistance::Kl(AttentionInput::Probabilities);
-/// let loss = attention_map(student, teacher, distance, AttentionHeads::Each);
+/// let loss = attention_map(student, teacher, distance, AttentionHeads::Each).mean();
 /// // The first query gives ln 2, the second 0.
 /// assert!((loss.into_scalar::<f32>() - 2f32.ln() / 2.0).abs() < 1e-6);
 /// ```
@@ -106,31 +110,16 @@ pub enum AttentionHeads {
 /// arXiv:1909.10351, eq. 7. Wang et al.: MiniLM: Deep Self-Attention Distillation for Task-Agnostic
 /// Compression of Pre-Trained Transformers, 2020, arXiv:2002.10957, section 3.1. Sun et al.:
 /// MobileBERT: a Compact Task-Agnostic BERT for Resource-Limited Devices, 2020, arXiv:2004.02984, section 3.4.
-#[must_use]
 pub fn attention_map(
     student: Tensor<4>,
     teacher: Tensor<4>,
     distance: AttentionDistance,
     heads: AttentionHeads,
-) -> Tensor<1> {
-    attention_map_no_reduction(student, teacher, distance, heads).mean()
-}
-
-/// [`attention_map`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ, the number of heads excepted for [`AttentionHeads::Mean`].
-#[must_use]
-pub fn attention_map_no_reduction(
-    student: Tensor<4>,
-    teacher: Tensor<4>,
-    distance: AttentionDistance,
-    heads: AttentionHeads,
-) -> Tensor<1> {
+) -> LossValue {
     let [samples, _, queries, _] = student.dims();
     let rows = per_query(student, teacher, distance, heads, None);
-    rows.reshape([samples, queries]).mean_dim(1).squeeze_dim(1)
+    let rows = rows.reshape([samples, queries]);
+    LossValue::composed(rows.mean_dim(1).squeeze_dim(1))
 }
 
 /// Stands for a key that gets no attention. Finite, since a row of nothing else must not give NaN.
@@ -138,18 +127,17 @@ const NO_SCORE: f64 = -1e30;
 /// The least probability: the logarithm of zero has no gradient.
 const LEAST: f64 = 1e-12;
 
-/// One value per query, `[N · T]`; zero for queries that do not count.
+/// One value per query, `[N · T]`; zero for queries of weight zero.
 fn per_query(
     student: Tensor<4>,
     teacher: Tensor<4>,
     distance: AttentionDistance,
     heads: AttentionHeads,
-    mask: Option<&Tensor<1, Bool>>,
+    tokens: Option<&Tokens>,
 ) -> Tensor<1> {
     let (student, teacher) = (single(student), single(teacher));
-    let ignored = mask.map(|mask| Ignored::new(mask, &student));
-    let clean = |map: Tensor<4>| match &ignored {
-        Some(ignored) => map.clone().mask_fill(ignored.pairs(map.dims()), 0.0),
+    let clean = |map: Tensor<4>| match tokens {
+        Some(tokens) => map.clone().mask_fill(tokens.ignored_pairs(map.dims()), 0.0),
         None => map,
     };
     let (student, teacher) = (clean(student), clean(teacher.without_autodiff()));
@@ -158,20 +146,16 @@ fn per_query(
             let (student, teacher) = (pooled(student, heads), pooled(teacher, heads));
             assert_one_shape(&student, &teacher);
             let difference = student - teacher;
-            let squares = (difference.clone() * difference).sum_dim(3);
-            let keys = squares.dims()[2];
-            let errors = match &ignored {
-                Some(ignored) => {
-                    let count = ignored.keys_that_count().cast(squares.dtype());
-                    squares / count
-                }
-                None => squares / keys as f64,
+            let squares = difference.clone() * difference;
+            let errors = match tokens {
+                Some(tokens) => tokens.mean_over_keys(squares),
+                None => squares.mean_dim(3),
             };
             errors.mean_dim(1).flatten(0, 3)
         }
         AttentionDistance::Kl(input) => {
-            let student = logits(student, input, heads, ignored.as_ref());
-            let teacher = logits(teacher, input, heads, ignored.as_ref());
+            let student = logits(student, input, heads, tokens);
+            let teacher = logits(teacher, input, heads, tokens);
             assert_one_shape(&student, &teacher);
             let [samples, heads, queries, _] = student.dims();
             let student: Tensor<2> = student.flatten(0, 2);
@@ -200,64 +184,85 @@ fn pooled(map: Tensor<4>, heads: AttentionHeads) -> Tensor<4> {
     }
 }
 
-/// Logits whose softmax is the attention over the keys that count.
+/// Logits whose softmax is the attention over the keys, as these are weighted.
 fn logits(
     map: Tensor<4>,
     input: AttentionInput,
     heads: AttentionHeads,
-    ignored: Option<&Ignored>,
+    tokens: Option<&Tokens>,
 ) -> Tensor<4> {
-    let without_keys = |map: Tensor<4>| match ignored {
-        Some(ignored) => map.clone().mask_fill(ignored.keys(map.dims()), NO_SCORE),
+    let weighted = |map: Tensor<4>| match tokens {
+        Some(tokens) => tokens.without_keys(map + tokens.log_keys()),
         None => map,
     };
     let log = |map: Tensor<4>| map.clamp_min(LEAST).log();
     match (input, heads) {
-        (AttentionInput::Scores, AttentionHeads::Each) => without_keys(map),
-        (AttentionInput::Probabilities, AttentionHeads::Each) => without_keys(log(map)),
+        (AttentionInput::Scores, AttentionHeads::Each) => weighted(map),
+        (AttentionInput::Probabilities, AttentionHeads::Each) => weighted(log(map)),
         (AttentionInput::Scores, AttentionHeads::Mean) => {
-            let probabilities = softmax(without_keys(map), 3);
-            without_keys(log(probabilities.mean_dim(1)))
+            let mean = log(softmax(weighted(map), 3).mean_dim(1));
+            match tokens {
+                Some(tokens) => tokens.without_keys(mean),
+                None => mean,
+            }
         }
-        (AttentionInput::Probabilities, AttentionHeads::Mean) => without_keys(log(map.mean_dim(1))),
+        (AttentionInput::Probabilities, AttentionHeads::Mean) => weighted(log(map.mean_dim(1))),
     }
 }
 
-/// The tokens that do not count.
-struct Ignored {
-    /// `[N, T]`
-    tokens: Tensor<2, Bool>,
+/// The weights of the tokens of a map, as queries and as keys.
+struct Tokens {
+    /// `[N · queries]`
+    queries: Tensor<1>,
+    /// `[N, 1, 1, keys]`
+    keys: Tensor<4>,
 }
 
-impl Ignored {
-    /// From a mask of all tokens, `[N · T]`.
-    fn new(mask: &Tensor<1, Bool>, map: &Tensor<4>) -> Self {
-        let [samples, _, tokens, _] = map.dims();
+impl Tokens {
+    /// For maps `[N, H, queries, keys]`.
+    fn new(weights: &Weights, [samples, _, queries, keys]: [usize; 4]) -> Self {
+        let of_keys = weights.by_token(samples, keys);
         Self {
-            tokens: mask.clone().bool_not().reshape([samples, tokens]),
+            queries: weights.by_token(samples, queries),
+            keys: of_keys.reshape([samples, 1, 1, keys]),
         }
     }
 
-    fn keys(&self, shape: [usize; 4]) -> Tensor<4, Bool> {
-        let [samples, _, _, tokens] = shape;
-        let keys = self.tokens.clone().reshape([samples, 1, 1, tokens]);
-        keys.expand(shape)
+    fn ignored_keys(&self) -> Tensor<4, Bool> {
+        self.keys.clone().equal_elem(0.0)
     }
 
-    fn pairs(&self, shape: [usize; 4]) -> Tensor<4, Bool> {
-        let [samples, _, tokens, _] = shape;
-        let queries = self.tokens.clone().reshape([samples, 1, tokens, 1]);
-        queries.expand(shape).bool_or(self.keys(shape))
+    /// Where the query or the key has weight zero.
+    fn ignored_pairs(&self, shape: [usize; 4]) -> Tensor<4, Bool> {
+        let [samples, _, queries, _] = shape;
+        let ignored = self.queries.clone().equal_elem(0.0);
+        let ignored: Tensor<4, Bool> = ignored.reshape([samples, 1, queries, 1]);
+        let keys = self.ignored_keys().expand(shape);
+        ignored.expand(shape).bool_or(keys)
     }
 
-    /// `[N, 1, 1, 1]`, at least 1.
-    fn keys_that_count(&self) -> Tensor<4> {
-        let count = self.tokens.clone().bool_not().int().sum_dim(1).float();
-        count.clamp_min(1.0).unsqueeze_dims(&[2, 3])
+    /// No attention to keys of weight zero.
+    fn without_keys(&self, map: Tensor<4>) -> Tensor<4> {
+        let ignored = self.ignored_keys().expand(map.dims());
+        map.mask_fill(ignored, NO_SCORE)
+    }
+
+    /// The logarithm of the weights of the keys, 0 where these are zero.
+    fn log_keys(&self) -> Tensor<4> {
+        self.keys.clone().mask_fill(self.ignored_keys(), 1.0).log()
+    }
+
+    /// The weighted mean over keys, `[N, H, queries, 1]`.
+    fn mean_over_keys(&self, values: Tensor<4>) -> Tensor<4> {
+        let keys = self.keys.clone().cast(values.dtype());
+        let sum = keys.clone().sum_dim(3);
+        let none = sum.clone().equal_elem(0.0);
+        (values * keys).sum_dim(3) / sum.mask_fill(none, 1.0)
     }
 }
 
-/// Config of [`AttentionMap`].
+/// Attention maps as a term of an objective; see [`attention_map`](fn@attention_map) for the
+/// formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -269,16 +274,16 @@ impl Ignored {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{AttentionDistance, AttentionInput, AttentionMapConfig};
+/// use burn_distill::loss::{AttentionDistance, AttentionInput, AttentionMap};
 ///
-/// let config = AttentionMapConfig::new("attention3", "attention12")
-///     .with_distance(AttentionDistance::Kl(AttentionInput::Scores));
-/// assert!(config.init().is_ok());
+/// let distance = AttentionDistance::Kl(AttentionInput::Scores);
+/// let loss = AttentionMap::new("attention3", "attention12").with_distance(distance);
+/// assert_eq!(loss.distance, distance);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct AttentionMapConfig {
+pub struct AttentionMap {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -291,7 +296,7 @@ pub struct AttentionMapConfig {
     pub heads: AttentionHeads,
 }
 
-impl AttentionMapConfig {
+impl AttentionMap {
     /// Compares the student's attention map of one name with the teacher's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -316,61 +321,44 @@ impl AttentionMapConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
-    /// models have such features shows only when they run, in the check before training.
-    pub fn init(&self) -> Result<AttentionMap> {
-        Ok(AttentionMap {
-            pair: FeaturePair::new("attention_map", &self.student, &self.teacher)?,
-            distance: self.distance,
-            heads: self.heads,
-        })
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("attention_map", &self.student, &self.teacher)
     }
-}
-
-/// Attention maps as a term of an objective; see [`attention_map`](fn@attention_map) for the
-/// formula.
-#[derive(Debug, Clone)]
-pub struct AttentionMap {
-    pair: FeaturePair,
-    distance: AttentionDistance,
-    heads: AttentionHeads,
 }
 
 impl Loss for AttentionMap {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("attention_map")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair.check_ranks(context, &[4], "[N, heads, T, T]")?;
-        let (student, teacher) = self.pair.find(context)?;
+        let pair = self.pair();
+        pair.check_ranks(context, &[4], "[N, heads, T, T]")?;
+        let (student, teacher) = pair.find(context)?;
         let (s, t) = (student.shape(), teacher.shape());
         let heads_fit = s[1] == t[1] || self.heads == AttentionHeads::Mean;
-        if s[0] != t[0] || s[2..] != t[2..] || !heads_fit {
-            return Err(self.pair.mismatch(s, t));
+        match s[0] == t[0] && s[2..] == t[2..] && heads_fit {
+            true => Ok(()),
+            false => Err(pair.mismatch(s, t)),
         }
-        if s[2] != s[3] && context.mask.is_some() {
-            let expected = "as many queries as keys, since there is a mask";
-            return Err(self.pair.unsuited(Side::Student, s, expected));
-        }
-        check_mask(context, s[0], s[2])
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
+        let (student, teacher) = self.pair().features(context);
         let (student, teacher) = (expect_maps(&student), expect_maps(&teacher));
-        let [samples, _, tokens, _] = student.dims();
-        let mask = token_mask(context.mask, samples, tokens);
-        let rows = per_query(student, teacher, self.distance, self.heads, mask.as_ref());
-        mean_rows(rows, mask.as_ref())
+        let weights = context.weights();
+        let tokens = weights.map(|weights| Tokens::new(weights, student.dims()));
+        let tokens = tokens.as_ref();
+        let rows = per_query(student, teacher, self.distance, self.heads, tokens);
+        mean_rows(rows, tokens.map(|tokens| &tokens.queries))
     }
 }
 

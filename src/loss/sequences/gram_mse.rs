@@ -1,34 +1,42 @@
-use burn::tensor::{Bool, Tensor};
+//! Inner products of tokens.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::{Loss, LossContext};
+use crate::loss::loss::{Loss, Needs};
 use crate::ops::features::masked;
+use crate::ops::vectors::or_one;
 
 /// Gram matching: squared error between the inner products of the tokens of two layers.
 ///
 /// The inner products of every token of one layer with every token of another say how the layers
 /// build on each other, or, for one layer given twice, how alike its tokens are. Only they are
-/// compared, so widths may differ and nothing is trained along. For transformers.
+/// compared, so widths may differ and no auxiliary module is needed. For transformers.
 ///
 /// ```text
 /// L(s, t) = (1/Σ_n T_n²) Σ_n Σ_ij (G(s)_nij − G(t)_nij)²,   G(x)_nij = ⟨x⁰_ni, x¹_nj⟩ / D
 ///
 /// s, t   pairs of layers x⁰, x¹ of student and teacher      D   width of the layers of one side
-/// i, j   tokens of sample n that count                      T_n   how many these are
+/// i, j   valid tokens of sample n                           T_n   how many these are
 /// ```
 ///
+/// With weights of tokens a pair has the product of both, `w_ni·w_nj`, with weights of samples that of
+/// its sample, and the value is `Σ w·(…)² / Σ w`.
+///
 /// TextBrewer computes this and calls it `mmd` among its losses and `nst` among its presets, though
-/// it is no maximum mean discrepancy between sets. Each side needs two layers where other losses
-/// take one, so it has a config of its own.
+/// it is not a maximum mean discrepancy between sets. Each side needs two layers where other losses
+/// take one.
 ///
 /// # Shapes
 ///
 /// - student, teacher: two tensors each, all `[N, T, D]`, the two of one side alike; `D` may differ
 ///   between the sides
-/// - mask: `[N, T]`, `true` for each token that counts
+/// - weights: of tokens, `[N, T]`, or of samples, `[N]`; a mask is weights of 0 and 1
 /// - output: `[1]`
 ///
 /// # Gradient
@@ -62,10 +70,9 @@ use crate::ops::features::masked;
 pub fn gram_mse(
     student: [Tensor<3>; 2],
     teacher: [Tensor<3>; 2],
-    mask: Option<&Tensor<2, Bool>>,
+    weights: Option<&Weights>,
 ) -> Tensor<1> {
-    let by_token = mask.map(|mask| mask.clone().flatten::<1>(0, 1));
-    let zeroed = |x: Tensor<3>| match masked(x.into(), by_token.as_ref()) {
+    let zeroed = |x: Tensor<3>| match masked(x.into(), weights) {
         Feature::Rank3(x) => x,
         _ => unreachable!("masking keeps the rank"),
     };
@@ -85,17 +92,24 @@ pub fn gram_mse(
         "student and teacher have one number of samples and of tokens"
     );
     let square = (student - teacher).square();
-    match mask {
-        None => square.mean(),
-        Some(mask) => {
-            let tokens = mask.clone().int().sum_dim(1).float().cast(square.dtype());
-            // Pairs with a token that does not count are 0 on both sides.
-            square.sum() / tokens.square().sum().clamp_min(1.0)
-        }
-    }
+    let Some(weights) = weights else {
+        return square.mean();
+    };
+    let pairs = pair_weights(weights, square.dims()).cast(square.dtype());
+    (square * pairs.clone()).sum() / or_one(pairs.sum())
 }
 
-/// Config of [`GramMse`].
+/// The weight of each pair of tokens, `[N, T, T]`.
+fn pair_weights(weights: &Weights, [samples, tokens, others]: [usize; 3]) -> Tensor<3> {
+    if weights.rows() != samples * tokens || tokens == 1 {
+        let by_sample = weights.by_sample(samples).reshape([samples, 1, 1]);
+        return by_sample.expand([samples, tokens, others]);
+    }
+    let by_token = weights.by_token(samples, tokens);
+    by_token.clone().reshape([samples, tokens, 1]) * by_token.reshape([samples, 1, others])
+}
+
+/// Gram matching as a term of an objective; see [`gram_mse`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -105,22 +119,22 @@ pub fn gram_mse(
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::GramMseConfig;
+/// use burn_distill::loss::{GramMse, Loss};
 ///
-/// let config = GramMseConfig::new(["layer0", "layer1"], ["layer0", "layer3"]);
-/// assert!(config.init().is_ok());
+/// let loss = GramMse::new(["layer0", "layer1"], ["layer0", "layer3"]);
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct GramMseConfig {
+pub struct GramMse {
     /// The student's two features.
     pub student: [String; 2],
     /// The teacher's two features.
     pub teacher: [String; 2],
 }
 
-impl GramMseConfig {
+impl GramMse {
     /// The inner products between two features of the teacher for those between two of the student.
     /// The same name twice is one layer with itself.
     pub fn new(student: [impl Into<String>; 2], teacher: [impl Into<String>; 2]) -> Self {
@@ -130,31 +144,14 @@ impl GramMseConfig {
         }
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if a name is empty.
-    pub fn init(&self) -> Result<GramMse> {
+    fn pairs(&self) -> [FeaturePair; 2] {
         let pair = |i: usize| FeaturePair::new("gram_mse", &self.student[i], &self.teacher[i]);
-        let (first, second) = (pair(0)?, pair(1)?);
-        let term = first.name();
-        Ok(GramMse {
-            pairs: [first, second.of_term(term)],
-        })
+        [pair(0), pair(1).named(self.name())]
     }
-}
 
-/// Gram matching as a term of an objective; see [`gram_mse`] for the formula.
-#[derive(Debug, Clone)]
-pub struct GramMse {
-    pairs: [FeaturePair; 2],
-}
-
-impl GramMse {
     /// Both layers of the student, then both of the teacher.
     fn layers(&self, context: &LossContext<'_>) -> [[Tensor<3>; 2]; 2] {
-        let [(s0, t0), (s1, t1)] = self.pairs.each_ref().map(|pair| pair.features(context));
+        let [(s0, t0), (s1, t1)] = self.pairs().map(|pair| pair.features(context));
         [[s0, s1], [t0, t1]].map(|side| {
             side.map(|feature| match feature {
                 Feature::Rank3(x) => x,
@@ -166,15 +163,23 @@ impl GramMse {
 
 impl Loss for GramMse {
     fn name(&self) -> String {
-        self.pairs[0].name()
+        format!("gram_mse_{}", self.student[0])
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.pairs.iter().map(FeaturePair::names).collect()
+    fn needs(&self) -> Needs {
+        let pairs = self.student.iter().zip(&self.teacher);
+        pairs.fold(Needs::teacher(), |needs, (student, teacher)| {
+            needs.with_features(student, teacher)
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        let mut pairs = self.pairs().into_iter();
+        pairs.try_for_each(|pair| pair.validate("gram_mse"))
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        for pair in &self.pairs {
+        for pair in self.pairs() {
             pair.check_ranks(context, &[3], "[N, T, D]")?;
             pair.check(context, Common::AllButWidth)?;
         }
@@ -193,12 +198,7 @@ impl Loss for GramMse {
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let [student, teacher] = self.layers(context);
-        let [samples, tokens, _] = student[0].dims();
-        let mask = context.mask.map(|mask| match mask.dims()[0] == samples {
-            true => mask.clone().unsqueeze_dim::<2>(1).expand([samples, tokens]),
-            false => mask.clone().reshape([samples, tokens]),
-        });
-        gram_mse(student, teacher, mask.as_ref())
+        gram_mse(student, teacher, context.weights())
     }
 }
 

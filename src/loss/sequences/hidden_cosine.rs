@@ -1,14 +1,18 @@
+//! The direction of hidden states.
+
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
 use crate::error::Result;
+use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::modules::Parts;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
-use crate::loss::{Loss, LossContext};
-use crate::ops::features::token_mask;
-use crate::ops::vectors::{mask_rows, mean_rows};
+use crate::loss::value::LossValue;
+use crate::ops::features::masked;
+use crate::ops::vectors::mean_rows;
 
 /// What keeps the cosine of a zero vector finite.
 ///
@@ -39,13 +43,13 @@ pub enum CosineNorm {
 /// h_s, h_t   hidden states of student and teacher      N   samples      T   tokens
 /// ```
 ///
-/// DistilBERT and TextBrewer compute `Added`, DistillKit computes `Clamped`. As a term with a mask of
-/// tokens, the mean is over the tokens that count.
+/// DistilBERT and TextBrewer compute `Added`, DistillKit computes `Clamped`. As a term with weights of
+/// tokens, the mean is a weighted one over tokens.
 ///
 /// # Shapes
 ///
 /// - student, teacher: both `[N, T, D]` or both `[N, D]`
-/// - output: `[1]`, from 0 to 2
+/// - output: one value per sample, `[N]`, and their mean, `[1]`, from 0 to 2
 ///
 /// # Gradient
 ///
@@ -65,34 +69,24 @@ pub enum CosineNorm {
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[3.0, 4.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[10.0, 0.0]], &device);
-/// let loss = hidden_cosine(student.into(), teacher.into(), CosineNorm::Added);
+/// let loss = hidden_cosine(student, teacher, CosineNorm::Added).mean();
 /// assert!((loss.into_scalar::<f32>() - 0.4).abs() < 1e-6); // 1 − 3/5
 /// ```
 ///
 /// # References
 ///
 /// Sanh et al.: DistilBERT, a distilled version of BERT, 2019, arXiv:1910.01108, section 2.
-#[must_use]
-pub fn hidden_cosine(student: Feature, teacher: Feature, norm: CosineNorm) -> Tensor<1> {
-    hidden_cosine_no_reduction(student, teacher, norm).mean()
-}
-
-/// [`hidden_cosine`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if the shapes differ, or for feature maps `[N, C, H, W]`.
-#[must_use]
-pub fn hidden_cosine_no_reduction(
-    student: Feature,
-    teacher: Feature,
+pub fn hidden_cosine(
+    student: impl Into<Feature>,
+    teacher: impl Into<Feature>,
     norm: CosineNorm,
-) -> Tensor<1> {
+) -> LossValue {
+    let (student, teacher): (Feature, Feature) = (student.into(), teacher.into());
     let samples = student.shape()[0];
     let (student, teacher) = (states(student), states(teacher));
-    let tokens = student.dims()[0] / samples;
-    let rows = distance(student, teacher, norm);
-    rows.reshape([samples, tokens]).mean_dim(1).squeeze_dim(1)
+    let tokens = student.dims()[0] / samples.max(1);
+    let rows = distance(student, teacher, norm).reshape([samples, tokens]);
+    LossValue::composed(rows.mean_dim(1).squeeze_dim(1))
 }
 
 /// One hidden state per row, `[N · T, D]`.
@@ -127,7 +121,8 @@ fn distance(student: Tensor<2>, teacher: Tensor<2>, norm: CosineNorm) -> Tensor<
     1.0 - cosine
 }
 
-/// Config of [`HiddenCosine`].
+/// Cosine distance of hidden states as a term of an objective; see
+/// [`hidden_cosine`](fn@hidden_cosine) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -135,21 +130,21 @@ fn distance(student: Tensor<2>, teacher: Tensor<2>, norm: CosineNorm) -> Tensor<
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `norm` | `added` | `added`, `clamped` | what keeps the cosine of a zero vector finite |
 ///
-/// Where the widths differ, a linear [`Projector`] from the student's to the teacher's is inserted
+/// Where the widths differ, a linear projector from the student's to the teacher's is inserted
 /// and trained with the student.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{CosineNorm, HiddenCosineConfig};
+/// use burn_distill::loss::{CosineNorm, HiddenCosine};
 ///
-/// let config = HiddenCosineConfig::new("layer3", "layer6").with_norm(CosineNorm::Clamped);
-/// assert!(config.init().is_ok());
+/// let loss = HiddenCosine::new("layer3", "layer6").with_norm(CosineNorm::Clamped);
+/// assert_eq!(loss.norm, CosineNorm::Clamped);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct HiddenCosineConfig {
+pub struct HiddenCosine {
     /// The student's feature.
     pub student: String,
     /// The teacher's feature.
@@ -159,7 +154,7 @@ pub struct HiddenCosineConfig {
     pub norm: CosineNorm,
 }
 
-impl HiddenCosineConfig {
+impl HiddenCosine {
     /// The cosine distance of the student's feature of one name to the teacher's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self {
@@ -176,62 +171,45 @@ impl HiddenCosineConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) if a name is empty. Whether the
-    /// models have such features shows only when they run, in the check before training.
-    pub fn init(&self) -> Result<HiddenCosine> {
-        Ok(HiddenCosine {
-            pair: FeaturePair::new("hidden_cosine", &self.student, &self.teacher)?,
-            norm: self.norm,
-        })
+    fn pair(&self) -> FeaturePair {
+        FeaturePair::new("hidden_cosine", &self.student, &self.teacher)
     }
-}
-
-/// Cosine distance of hidden states as a term of an objective; see
-/// [`hidden_cosine`](fn@hidden_cosine) for the formula.
-#[derive(Debug, Clone)]
-pub struct HiddenCosine {
-    pair: FeaturePair,
-    norm: CosineNorm,
 }
 
 impl Loss for HiddenCosine {
     fn name(&self) -> String {
-        self.pair.name()
+        self.pair().name()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        vec![self.pair.names()]
+    fn needs(&self) -> Needs {
+        self.pair().needs()
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.pair().validate("hidden_cosine")
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pair
-            .check_ranks(context, &[2, 3], "[N, D] or [N, T, D]")?;
-        self.pair.check(context, Common::AllButWidth)
+        let pair = self.pair();
+        pair.check_ranks(context, &[2, 3], "[N, D] or [N, T, D]")?;
+        pair.check(context, Common::AllButWidth)
     }
 
-    fn parts(&self, context: &LossContext<'_>, device: &Device) -> Option<Parts> {
-        let (student, teacher) = self.pair.features(context);
-        Projector::between(&student, &teacher, device).map(Parts::from)
+    fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.pair().features(context);
+        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let (student, teacher) = self.pair.features(context);
+        let (student, teacher) = self.pair().aligned(context);
         let samples = student.shape()[0];
-        let (mut student, mut teacher) = (states(student), states(teacher));
-        let mask = token_mask(context.mask, samples, student.dims()[0] / samples);
-        if let Some(mask) = &mask {
-            let ignored = mask.clone().bool_not();
-            (student, teacher) = (mask_rows(student, &ignored), mask_rows(teacher, &ignored));
-        }
-        let student = match context.parts {
-            Some(Parts::Projector(projector)) => states(projector.forward(student.into())),
-            _ => student,
-        };
-        mean_rows(distance(student, teacher, self.norm), mask.as_ref())
+        let teacher = states(masked(teacher, context.weights()));
+        let tokens = teacher.dims()[0] / samples.max(1);
+        let weights = context.weights().map(|w| w.by_token(samples, tokens));
+        mean_rows(
+            distance(states(student), teacher, self.norm),
+            weights.as_ref(),
+        )
     }
 }
 

@@ -1,10 +1,15 @@
-use burn::tensor::{Bool, Tensor};
+//! The direction of first tokens, over several layers.
+
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Weights;
 use crate::error::{Error, Result};
-use crate::loss::features::pair::{FeaturePair, check_mask};
-use crate::loss::{Loss, LossContext};
+use crate::loss::context::LossContext;
+use crate::loss::features::pair::FeaturePair;
+use crate::loss::loss::{Loss, Needs};
+use crate::loss::value::LossValue;
 use crate::ops::vectors::{mask_rows, mean_rows, unit};
 
 /// Patient distillation: squared distance between the normalised \[CLS\] states of one layer of
@@ -18,16 +23,17 @@ use crate::ops::vectors::{mask_rows, mean_rows, unit};
 /// ```text
 /// L(h_s, h_t) = (1/N) Σ_n ‖ h_s/‖h_s‖ − h_t/‖h_t‖ ‖²
 ///
-/// h_s, h_t   states of the first token in student and teacher      N   samples that count
+/// h_s, h_t   states of the first token in student and teacher
+/// N   samples, weighted if there are weights
 /// ```
 ///
 /// TextBrewer computes the same, and NaN for a zero vector, which here stays zero. [`PatientKd`]
-/// sums over its pairs of layers, as the paper does.
+/// sums over its pairs of layers, as the paper does; a sample has the weight of its first token.
 ///
 /// # Shapes
 ///
 /// - student, teacher: `[N, T, D]`, of which token 0 is compared, or `[N, D]`
-/// - output: `[1]`, from 0 to 4
+/// - output: one value per sample, `[N]`, and their mean, `[1]`, from 0 to 4
 ///
 /// # Gradient
 ///
@@ -45,10 +51,10 @@ use crate::ops::vectors::{mask_rows, mean_rows, unit};
 /// use burn_distill::loss::patient_kd;
 ///
 /// let device = Device::flex();
-/// // The second token does not count.
+/// // The second token is not looked at.
 /// let student = Tensor::<3>::from_floats([[[3.0, 4.0], [7.0, 7.0]]], &device);
 /// let teacher = Tensor::<2>::from_floats([[5.0, 0.0]], &device);
-/// let loss = patient_kd(student.into(), teacher.into());
+/// let loss = patient_kd(student, teacher).mean();
 /// assert!((loss.into_scalar::<f32>() - 0.8).abs() < 1e-6); // (3/5 − 1)² + (4/5)²
 /// ```
 ///
@@ -56,19 +62,8 @@ use crate::ops::vectors::{mask_rows, mean_rows, unit};
 ///
 /// Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, 2019,
 /// arXiv:1908.09355, eq. 7.
-#[must_use]
-pub fn patient_kd(student: Feature, teacher: Feature) -> Tensor<1> {
-    patient_kd_no_reduction(student, teacher).mean()
-}
-
-/// [`patient_kd`] with one value per sample, `[N]`, instead of their mean.
-///
-/// # Panics
-///
-/// Panics if samples or widths differ, or for feature maps `[N, C, H, W]`.
-#[must_use]
-pub fn patient_kd_no_reduction(student: Feature, teacher: Feature) -> Tensor<1> {
-    distance(first(student), first(teacher))
+pub fn patient_kd(student: impl Into<Feature>, teacher: impl Into<Feature>) -> LossValue {
+    LossValue::composed(distance(first(student.into()), first(teacher.into())))
 }
 
 /// The state of the first token, `[N, D]`.
@@ -93,7 +88,8 @@ fn distance(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 /// The name of the term, whatever its features.
 const NAME: &str = "patient_kd";
 
-/// Config of [`PatientKd`].
+/// Patient distillation as a term of an objective, the sum over its pairs; see
+/// [`patient_kd`](fn@patient_kd) for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
@@ -102,22 +98,22 @@ const NAME: &str = "patient_kd";
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::PatientKdConfig;
+/// use burn_distill::loss::{Loss, PatientKd};
 ///
 /// // Every other layer of a teacher of six.
-/// let config = PatientKdConfig::new("layer1", "layer2").with_pair("layer2", "layer4");
-/// assert_eq!(config.pairs.len(), 2);
-/// assert!(config.init().is_ok());
+/// let loss = PatientKd::new("layer1", "layer2").with_pair("layer2", "layer4");
+/// assert_eq!(loss.pairs.len(), 2);
+/// assert!(loss.validate().is_ok());
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
-pub struct PatientKdConfig {
+pub struct PatientKd {
     /// The features that are compared, the student's first.
     pub pairs: Vec<(String, String)>,
 }
 
-impl PatientKdConfig {
+impl PatientKd {
     /// Compares the student's feature of one name with the teacher's of another.
     pub fn new(student: impl Into<String>, teacher: impl Into<String>) -> Self {
         Self { pairs: Vec::new() }.with_pair(student, teacher)
@@ -130,34 +126,10 @@ impl PatientKdConfig {
         self
     }
 
-    /// Checks the values.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidParameter`] if there is no pair or a name is empty. Whether the models have
-    /// such features shows only when they run, in the check before training.
-    pub fn init(&self) -> Result<PatientKd> {
-        if self.pairs.is_empty() {
-            return Err(Error::invalid(
-                "patient_kd.pairs",
-                "[]",
-                "at least one pair of features",
-            ));
-        }
-        let pair = |(student, teacher): &(String, String)| {
-            Ok(FeaturePair::new(NAME, student, teacher)?.of_term(NAME))
-        };
-        Ok(PatientKd {
-            pairs: self.pairs.iter().map(pair).collect::<Result<_>>()?,
-        })
+    fn feature_pairs(&self) -> impl Iterator<Item = FeaturePair> {
+        let pairs = self.pairs.iter();
+        pairs.map(|(student, teacher)| FeaturePair::new(NAME, student, teacher).named(NAME))
     }
-}
-
-/// Patient distillation as a term of an objective, the sum over its pairs; see
-/// [`patient_kd`](fn@patient_kd) for the formula.
-#[derive(Debug, Clone)]
-pub struct PatientKd {
-    pairs: Vec<FeaturePair>,
 }
 
 impl Loss for PatientKd {
@@ -165,32 +137,48 @@ impl Loss for PatientKd {
         NAME.into()
     }
 
-    fn feature_pairs(&self) -> Vec<(String, String)> {
-        self.pairs.iter().map(FeaturePair::names).collect()
+    fn needs(&self) -> Needs {
+        let pairs = self.pairs.iter();
+        pairs.fold(Needs::teacher(), |needs, (student, teacher)| {
+            needs.with_features(student, teacher)
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.pairs.is_empty() {
+            return Err(Error::invalid(
+                "patient_kd.pairs",
+                "[]",
+                "at least one pair of features",
+            ));
+        }
+        self.feature_pairs()
+            .try_for_each(|pair| pair.validate(NAME))
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        self.pairs.iter().try_for_each(|pair| {
+        self.feature_pairs().try_for_each(|pair| {
             pair.check_ranks(context, &[2, 3], "[N, D] or [N, T, D]")?;
             let (student, teacher) = pair.find(context)?;
             let (s, t) = (student.shape(), teacher.shape());
-            if s[0] != t[0] || s.last() != t.last() {
-                return Err(pair.mismatch(s, t));
+            match s[0] == t[0] && s.last() == t.last() {
+                true => Ok(()),
+                false => Err(pair.mismatch(s, t)),
             }
-            check_mask(context, s[0], s[1..s.len() - 1].iter().product())
         })
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
-        let values = self.pairs.iter().map(|pair| {
+        let values = self.feature_pairs().map(|pair| {
             let (student, teacher) = pair.features(context);
             let (mut student, mut teacher) = (first(student), first(teacher));
-            let mask = context.mask.map(|mask| of_samples(mask, student.dims()[0]));
-            if let Some(mask) = &mask {
-                let ignored = mask.clone().bool_not();
+            let weights = context.weights();
+            let weights = weights.map(|weights| of_first(weights, student.dims()[0]));
+            if let Some(weights) = &weights {
+                let ignored = weights.clone().equal_elem(0.0);
                 (student, teacher) = (mask_rows(student, &ignored), mask_rows(teacher, &ignored));
             }
-            mean_rows(distance(student, teacher), mask.as_ref())
+            mean_rows(distance(student, teacher), weights.as_ref())
         });
         values
             .reduce(|sum, value| sum + value)
@@ -198,11 +186,12 @@ impl Loss for PatientKd {
     }
 }
 
-/// A sample counts where its first token does.
-fn of_samples(mask: &Tensor<1, Bool>, samples: usize) -> Tensor<1, Bool> {
-    let tokens = mask.dims()[0] / samples;
-    let mask = mask.clone().reshape([samples, tokens]);
-    mask.narrow(1, 0, 1).squeeze_dim(1)
+/// The weight of each sample: that of its first row.
+fn of_first(weights: &Weights, samples: usize) -> Tensor<1> {
+    let rows = weights.values().clone();
+    let per_sample = weights.rows() / samples.max(1);
+    let rows: Tensor<2> = rows.reshape([samples, per_sample]);
+    rows.narrow(1, 0, 1).squeeze_dim(1)
 }
 
 #[cfg(test)]

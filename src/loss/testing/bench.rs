@@ -6,12 +6,15 @@ use std::slice::from_ref;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Tensor, TensorData};
 
-use crate::data::outputs::{Feature, Outputs};
+use crate::data::feature::Feature;
+use crate::data::outputs::Outputs;
+use crate::data::targets::{Targets, Weights};
 use crate::error::Result;
-use crate::loss::modules::Parts;
+use crate::loss::context::LossContext;
+use crate::loss::loss::Loss;
+use crate::loss::modules::LossModules;
 pub(crate) use crate::loss::testing::config::{assert_config, from_json as read};
 pub(crate) use crate::loss::testing::numbers::{close_by_largest as assert_close, values};
-use crate::loss::{Loss, LossContext};
 
 pub(crate) fn vectors(shape: [usize; 2], seed: usize) -> Feature {
     tensor(values(shape.iter().product(), seed), shape).into()
@@ -87,19 +90,28 @@ pub(crate) fn gradient(feature: &Feature, gradients: &Gradients) -> Option<Vec<f
     Some(data.iter().collect())
 }
 
-/// Outputs with the features `f0`, `f1` and so on, and logits of so many rows that mean nothing.
-pub(crate) fn outputs(features: &[Feature], rows: usize) -> Outputs {
-    let empty = Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex()));
+/// Outputs with the features `f0`, `f1` and so on, and no head.
+pub(crate) fn outputs(features: &[Feature]) -> Outputs {
     let named = features.iter().enumerate();
-    named.fold(empty, |outputs, (i, x)| {
+    named.fold(Outputs::features_only(), |outputs, (i, x)| {
         outputs.with_feature(format!("f{i}"), x.clone())
     })
 }
 
-/// A loss, with the parts that it asked for between the features of a batch.
+/// A mask of samples or tokens.
+pub(crate) fn mask(valid: &[bool]) -> Weights {
+    Tensor::<1, Bool>::from_data(valid, &Device::flex()).into()
+}
+
+/// Weights with these axes.
+pub(crate) fn weights<const D: usize>(values: &[f32], axes: [usize; D]) -> Weights {
+    tensor(values.to_vec(), axes).into()
+}
+
+/// A loss, with the modules that it asked for between the features of a batch.
 pub(crate) struct Bench<'a> {
     loss: &'a dyn Loss,
-    pub parts: Option<Parts>,
+    pub modules: Option<LossModules>,
 }
 
 /// What one step gave.
@@ -110,56 +122,81 @@ pub(crate) struct Step {
     pub student: Vec<Vec<f32>>,
     /// For each feature of the teacher, if it had any.
     pub teacher: Vec<Option<Vec<f32>>>,
-    /// For each parameter of the parts, if it had any.
-    pub parts: Vec<Option<Vec<f32>>>,
+    /// For each parameter of the modules, if it had any.
+    pub modules: Vec<Option<Vec<f32>>>,
 }
 
 impl Step {
     pub fn is_finite(&self) -> bool {
-        let parts = self.parts.iter().flatten();
-        let mut gradients = self.student.iter().chain(parts).flatten();
+        let modules = self.modules.iter().flatten();
+        let mut gradients = self.student.iter().chain(modules).flatten();
         self.value.is_finite() && gradients.all(|g| g.is_finite())
+    }
+
+    /// That value and gradients of the student are zero.
+    #[track_caller]
+    pub fn assert_zero(&self, tolerance: f32) {
+        let gradients = self.student.iter().flatten();
+        let largest = gradients.fold(self.value.abs(), |x, g| x.max(g.abs()));
+        assert!(largest <= tolerance, "{self:?}");
     }
 }
 
+/// One step between one feature of each side, with modules made for it.
+pub(crate) fn one_step(loss: &dyn Loss, student: &Feature, teacher: &Feature) -> Step {
+    let (student, teacher) = (from_ref(student), from_ref(teacher));
+    Bench::new(loss, student, teacher).step(student, teacher, None)
+}
+
 impl<'a> Bench<'a> {
-    /// Makes the parts, always the same ones for the same shapes.
+    /// Makes the modules, always the same ones for the same shapes.
     pub fn new(loss: &'a dyn Loss, student: &[Feature], teacher: &[Feature]) -> Self {
-        let rows = student[0].shape()[0];
-        let (student, teacher) = (outputs(student, rows), outputs(teacher, rows));
+        let (student, teacher) = (outputs(student), outputs(teacher));
         let context = LossContext::new(&student, &teacher);
         loss.check(&context).expect("features that fit the loss");
-        let parts = loss.parts(&context, &Device::flex().autodiff());
+        let modules = loss.modules(&context, &Device::flex().autodiff());
         Self {
             loss,
-            parts: parts.map(filled),
+            modules: modules.map(filled),
         }
     }
 
-    /// One step forward and backward, where `mask` says which rows count.
-    pub fn step(&self, student: &[Feature], teacher: &[Feature], mask: Option<&[bool]>) -> Step {
-        // Parts with a state of their own start anew with every step.
-        let parts = self.parts.clone().map(|parts| parts.valid().train());
-        let rows = mask.map_or(student[0].shape()[0], <[bool]>::len);
+    /// One step forward and backward, where `valid` says which rows are.
+    pub fn step(&self, student: &[Feature], teacher: &[Feature], valid: Option<&[bool]>) -> Step {
+        self.weighted_step(student, teacher, valid.map(mask))
+    }
+
+    /// One step forward and backward.
+    pub fn weighted_step(
+        &self,
+        student: &[Feature],
+        teacher: &[Feature],
+        weights: Option<Weights>,
+    ) -> Step {
+        // Modules with a state of their own start anew with every step.
+        let modules = self.modules.clone().map(|modules| modules.valid().train());
         let student: Vec<Feature> = student.iter().map(leaf).collect();
         let teacher: Vec<Feature> = teacher.iter().map(leaf).collect();
-        let (ours, theirs) = (outputs(&student, rows), outputs(&teacher, rows));
-        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
-        let mut context = LossContext::new(&ours, &theirs);
-        context.parts = parts.as_ref();
-        context.mask = mask.as_ref();
+        let (ours, theirs) = (outputs(&student), outputs(&teacher));
+        let mut targets = Targets::new();
+        if let Some(weights) = weights {
+            targets = targets.with_weights(weights);
+        }
+        let mut context = LossContext::new(&ours, &theirs).with_targets(&targets);
+        context.modules = modules.as_ref();
         self.loss
             .check(&context)
             .expect("features that fit the loss");
 
         let value = self.loss.forward(&context);
+        assert_eq!(value.dims(), [1]);
         let gradients = value.backward();
         let mut seen = Seen {
             gradients: &gradients,
             found: Vec::new(),
         };
-        if let Some(parts) = &parts {
-            parts.visit(&mut seen);
+        if let Some(modules) = &modules {
+            modules.visit(&mut seen);
         }
         let zeros = |x: &Feature| vec![0.0; x.shape().iter().product()];
         let of = |x: &Feature| gradient(x, &gradients);
@@ -170,14 +207,14 @@ impl<'a> Bench<'a> {
                 .map(|x| of(x).unwrap_or_else(|| zeros(x)))
                 .collect(),
             teacher: teacher.iter().map(of).collect(),
-            parts: seen.found,
+            modules: seen.found,
         }
     }
 }
 
-/// The parts with weights that do not depend on a random number.
-pub(crate) fn filled(parts: Parts) -> Parts {
-    parts.map(&mut Fill(0))
+/// The modules with weights that do not depend on a random number.
+pub(crate) fn filled(modules: LossModules) -> LossModules {
+    modules.map(&mut Fill(0))
 }
 
 struct Fill(usize);
@@ -214,7 +251,7 @@ impl ModuleVisitor for Seen<'_> {
     }
 }
 
-/// That samples which do not count contribute nothing, whatever they hold: one that holds NaN is
+/// That samples of weight 0 contribute nothing, whatever they hold: one that holds NaN is
 /// appended and masked, and nothing changes.
 pub(crate) fn assert_masked_samples_do_not_count(
     loss: &dyn Loss,
@@ -243,7 +280,7 @@ pub(crate) fn assert_masked_samples_do_not_count(
         assert_close(&masked[..short.len()], short, 1e-4);
         assert!(masked[short.len()..].iter().all(|g| *g == 0.0));
     }
-    for (masked, short) in masked.parts.iter().zip(&short.parts) {
+    for (masked, short) in masked.modules.iter().zip(&short.modules) {
         let (masked, short) = (
             masked.as_ref().expect("trained"),
             short.as_ref().expect("trained"),
@@ -292,7 +329,7 @@ pub(crate) fn assert_masked_tokens_do_not_count(loss: &dyn Loss, widths: [usize;
 }
 
 /// That the teacher gets no gradient, the student one for every feature, and every parameter of the
-/// parts one.
+/// modules one.
 pub(crate) fn assert_gradient_goes_to_the_student_alone(
     loss: &dyn Loss,
     student: &[Feature],
@@ -305,7 +342,7 @@ pub(crate) fn assert_gradient_goes_to_the_student_alone(
         step.teacher
     );
     assert!(step.student.iter().all(|g| g.iter().any(|g| *g != 0.0)));
-    assert!(step.parts.iter().all(Option::is_some));
+    assert!(step.modules.iter().all(Option::is_some));
 }
 
 /// That value and gradients are finite where the features are of the size of 10⁴, where the
@@ -332,24 +369,15 @@ pub(crate) fn assert_finite_at_extremes(loss: &dyn Loss, student: &[Feature], te
         let none = bench.step(&student, &teacher, Some(&nothing));
         assert!(
             none.is_finite() && none.value == 0.0,
-            "nothing counts: {none:?}"
+            "nothing is valid: {none:?}"
         );
     }
 }
 
 /// The message of the error that the check of a loss gives between these features.
-pub(crate) fn check_error(
-    loss: &dyn Loss,
-    student: &[Feature],
-    teacher: &[Feature],
-    mask: Option<&[bool]>,
-) -> String {
-    let rows = mask.map_or(student[0].shape()[0], <[bool]>::len);
-    let (student, teacher) = (outputs(student, rows), outputs(teacher, rows));
-    let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
-    let mut context = LossContext::new(&student, &teacher);
-    context.mask = mask.as_ref();
-    error(loss.check(&context))
+pub(crate) fn check_error(loss: &dyn Loss, student: &[Feature], teacher: &[Feature]) -> String {
+    let (student, teacher) = (outputs(student), outputs(teacher));
+    error(loss.check(&LossContext::new(&student, &teacher)))
 }
 
 pub(crate) fn error<T: std::fmt::Debug>(result: Result<T>) -> String {

@@ -1,9 +1,9 @@
-//! What every config has to hold.
+//! What the parameters of every loss have to hold.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::objective::LossConfig;
+use crate::loss::known::KnownLoss;
 
 /// A config survives JSON and TOML, and refuses a key that it does not know.
 #[track_caller]
@@ -28,11 +28,11 @@ where
 #[track_caller]
 pub fn assert_config<C>(name: &str, config: &C)
 where
-    C: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + Into<LossConfig>,
+    C: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone + Into<KnownLoss>,
 {
     round_trip(config);
     let by_name = serde_json::json!({ name: config });
-    let by_name: LossConfig = serde_json::from_value(by_name).expect("a loss of this name");
+    let by_name: KnownLoss = serde_json::from_value(by_name).expect("a loss of this name");
     assert_eq!(by_name, config.clone().into());
 }
 

@@ -1,14 +1,17 @@
 //! What the tests of losses on features share.
 
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, Device, Tensor};
 
-use crate::data::outputs::{Feature, Outputs};
-use crate::loss::modules::Parts;
-use crate::loss::testing::bench::filled;
-pub use crate::loss::testing::config::{from_json, round_trip};
+use crate::data::feature::Feature;
+use crate::data::outputs::Outputs;
+use crate::data::targets::{Targets, Weights};
+use crate::loss::context::LossContext;
+use crate::loss::loss::Loss;
+use crate::loss::modules::LossModules;
+pub use crate::loss::testing::config::{assert_config, from_json};
 pub use crate::loss::testing::numbers::close_by_size as close;
-use crate::loss::testing::numbers::{numbers, values};
-use crate::loss::{Loss, LossContext};
+use crate::loss::testing::numbers::{noise, numbers, values};
 
 /// The names of the two features in every test.
 pub const STUDENT: &str = "s";
@@ -47,6 +50,12 @@ impl Array {
     pub fn map(mut self, f: impl Fn(f32) -> f32) -> Self {
         self.data.iter_mut().for_each(|x| *x = f(*x));
         self
+    }
+
+    /// Other elements in the same shape.
+    pub fn with_data(&self, data: Vec<f32>) -> Self {
+        let shape = self.shape.clone();
+        Self { shape, data }
     }
 
     fn stride(&self) -> usize {
@@ -102,13 +111,17 @@ pub struct Found {
     pub gradient: Vec<f32>,
 }
 
-pub fn mask(counts: &[bool]) -> Tensor<1, Bool> {
-    Tensor::from_data(counts, &Device::flex())
+pub fn mask(valid: &[bool]) -> Weights {
+    Tensor::<1, Bool>::from_data(valid, &Device::flex()).into()
 }
 
-/// Outputs of `rows` rows that mean nothing, with one feature.
-pub fn outputs(rows: usize, name: &str, feature: impl Into<Feature>) -> Outputs {
-    Outputs::new(Tensor::<2>::zeros([rows, 2], &Device::flex())).with_feature(name, feature)
+pub fn weights(weights: &[f32]) -> Weights {
+    Tensor::<1>::from_floats(weights, &Device::flex()).into()
+}
+
+/// Outputs of one feature and nothing else.
+pub fn outputs(name: &str, feature: impl Into<Feature>) -> Outputs {
+    Outputs::features_only().with_feature(name, feature)
 }
 
 /// Runs a term. The teacher's feature wants a gradient, too, and must not get one.
@@ -116,24 +129,25 @@ pub fn run(loss: &dyn Loss, student: &Array, teacher: &Array) -> Found {
     run_with(loss, student, teacher, None, None)
 }
 
+/// [`run`] with weights.
+pub fn run_weighted(loss: &dyn Loss, student: &Array, teacher: &Array, w: Weights) -> Found {
+    run_with(loss, student, teacher, Some(w), None)
+}
+
 pub fn run_with(
     loss: &dyn Loss,
     student: &Array,
     teacher: &Array,
-    counts: Option<&[bool]>,
-    parts: Option<&Parts>,
+    weights: Option<Weights>,
+    modules: Option<&LossModules>,
 ) -> Found {
-    let rows = counts.map_or(student.shape[0], <[bool]>::len);
     let (student_leaf, student) = student.leaf();
     let (teacher_leaf, teacher) = teacher.leaf();
-    let (student, teacher) = (
-        outputs(rows, STUDENT, student),
-        outputs(rows, TEACHER, teacher),
-    );
-    let counts = counts.map(mask);
+    let (student, teacher) = (outputs(STUDENT, student), outputs(TEACHER, teacher));
+    let targets = weights.map(|weights| Targets::new().with_weights(weights));
     let mut context = LossContext::new(&student, &teacher);
-    context.mask = counts.as_ref();
-    context.parts = parts;
+    context.targets = targets.as_ref();
+    context.modules = modules;
     loss.check(&context).expect("a loss that fits its test");
     let value = loss.forward(&context);
     assert_eq!(value.dims(), [1]);
@@ -150,19 +164,47 @@ pub fn run_with(
 }
 
 /// What the check before training says.
-pub fn check(loss: &dyn Loss, student: &Array, teacher: &Array, rows: usize) -> String {
-    let student = outputs(rows, STUDENT, student.feature());
-    let teacher = outputs(rows, TEACHER, teacher.feature());
-    let all = mask(&vec![true; rows]);
-    let context = LossContext::new(&student, &teacher).with_mask(&all);
+pub fn check(loss: &dyn Loss, student: &Array, teacher: &Array) -> String {
+    let student = outputs(STUDENT, student.feature());
+    let teacher = outputs(TEACHER, teacher.feature());
+    let context = LossContext::new(&student, &teacher);
     loss.check(&context).expect_err("a mismatch").to_string()
 }
 
-pub fn parts(loss: &dyn Loss, student: &Array, teacher: &Array) -> Option<Parts> {
-    let student = outputs(student.shape[0], STUDENT, student.feature());
-    let teacher = outputs(teacher.shape[0], TEACHER, teacher.feature());
-    let parts = loss.parts(&LossContext::new(&student, &teacher), &device());
-    parts.map(filled)
+/// What is wrong with the parameters.
+pub fn refused(loss: &dyn Loss) -> String {
+    loss.validate().expect_err("a refusal").to_string()
+}
+
+/// The modules that the loss makes, always the same ones.
+pub fn modules(loss: &dyn Loss, student: &Array, teacher: &Array) -> Option<LossModules> {
+    let student = outputs(STUDENT, student.feature());
+    let teacher = outputs(TEACHER, teacher.feature());
+    let modules = loss.modules(&LossContext::new(&student, &teacher), &device());
+    modules.map(filled)
+}
+
+/// The modules with weights that do not depend on a random number.
+pub fn filled(modules: LossModules) -> LossModules {
+    modules.map(&mut Fill(0))
+}
+
+struct Fill(usize);
+
+impl ModuleMapper for Fill {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.0 += 1;
+        // Scales, shifts and statistics start as constants and stay as they are.
+        let start = numbers(param.val());
+        if start.iter().all(|x| *x == start[0]) {
+            return param;
+        }
+        let seed = self.0;
+        param.map(|old| {
+            let new = noise(old.dims(), seed);
+            Tensor::from_data(new, &old.device()).require_grad()
+        })
+    }
 }
 
 impl Found {
@@ -176,28 +218,58 @@ impl Found {
     }
 }
 
-/// Of five samples two do not count and hold NaN: value and gradient are those of the other three.
-pub fn masked_samples_do_not_count(loss: &dyn Loss, student: Array, teacher: Array) {
-    let parts = parts(loss, &student, &teacher);
+/// Of five samples two have no weight and hold NaN: value and gradient are those of the other three.
+pub fn masked_samples_are_left_out(loss: &dyn Loss, student: Array, teacher: Array) {
+    let modules = modules(loss, &student, &teacher);
     let kept = [0, 2, 4];
     let (s, t) = (student.samples(&kept), teacher.samples(&kept));
-    let among_kept = run_with(loss, &s, &t, None, parts.as_ref());
+    let among_kept = run_with(loss, &s, &t, None, modules.as_ref());
 
     let broken = |x: Array| x.with_sample(1, f32::NAN).with_sample(3, f32::NAN);
-    let counts = [true, false, true, false, true];
+    let valid = mask(&[true, false, true, false, true]);
     let (s, t) = (broken(student), broken(teacher));
-    let found = run_with(loss, &s, &t, Some(&counts), parts.as_ref());
+    let found = run_with(loss, &s, &t, Some(valid), modules.as_ref());
 
     close(&[found.value], &[among_kept.value], 1e-5);
-    let gradient = Array {
-        shape: s.shape.clone(),
-        data: found.gradient,
-    };
+    let gradient = s.with_data(found.gradient);
     close(&gradient.samples(&kept).data, &among_kept.gradient, 1e-5);
     assert!(gradient.samples(&[1, 3]).data.iter().all(|g| *g == 0.0));
     // The test says something only if there is something to compare.
     assert!(among_kept.value.abs() > 1e-4 && among_kept.gradient.iter().any(|g| g.abs() > 1e-4));
 
-    let none = run_with(loss, &s, &t, Some(&[false; 5]), parts.as_ref());
+    let none = run_with(loss, &s, &t, Some(mask(&[false; 5])), modules.as_ref());
     none.is_zero(0.0);
+}
+
+/// A sample of weight 3 is a sample that is there three times, value and gradient, and a factor of
+/// all weights changes nothing.
+///
+/// A loss whose value falls with the number of samples as `1/N^power` compares at `N` = (Σw)²/Σw².
+pub fn weights_are_repetitions(loss: &dyn Loss, student: &Array, teacher: &Array, power: i32) {
+    let repeated = [0, 0, 0, 1, 2, 2, 3];
+    let (s, t) = (student.samples(&repeated), teacher.samples(&repeated));
+    let expected = run(loss, &s, &t);
+    let factor = ((9.0 + 1.0 + 4.0 + 1.0) / 7.0f32).powi(power);
+    let copies = s.with_data(expected.gradient);
+    let sum = |copies: Array| copies.data.iter().map(|g| g * factor).collect::<Vec<_>>();
+    let by_sample = (0..4).flat_map(|sample| {
+        let at = (0..7).filter(|i| repeated[*i] == sample);
+        let copies = at.map(|i| sum(copies.samples(&[i])));
+        copies
+            .reduce(|a, b| a.iter().zip(&b).map(|(a, b)| a + b).collect())
+            .expect("every sample is there")
+    });
+    let gradient: Vec<f32> = by_sample.collect();
+    for scale in [1.0, 0.01, 50.0] {
+        let w = weights(&[3.0, 1.0, 2.0, 1.0].map(|w| w * scale));
+        let found = run_weighted(loss, student, teacher, w);
+        close(&[found.value], &[factor * expected.value], 1e-5);
+        close(&found.gradient, &gradient, 1e-5);
+    }
+    let plain = run(loss, student, teacher).value;
+    assert!(
+        (plain - factor * expected.value).abs() > 1e-4,
+        "{plain} {}",
+        expected.value
+    );
 }

@@ -1,22 +1,23 @@
 //! What the tests of losses on outputs share: a batch in plain numbers, and what every such loss
 //! has to hold.
 
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::data::batch::Targets;
 use crate::data::outputs::Outputs;
-use crate::error::Error;
-pub use crate::loss::testing::config::round_trip;
+use crate::data::targets::Targets;
+use crate::loss::context::LossContext;
+use crate::loss::loss::Loss;
+use crate::loss::term::IntoTerm;
 pub use crate::loss::testing::numbers::close as assert_close;
-use crate::loss::{Loss, LossContext};
+use crate::objective::Objective;
 
-/// Logits of both sides, labels, and which rows count.
+/// Logits of both sides, labels, and the weights of the rows.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub student: Vec<Vec<f64>>,
     pub teacher: Vec<Vec<f64>>,
     pub labels: Vec<i64>,
-    pub mask: Option<Vec<bool>>,
+    pub weights: Option<Vec<f64>>,
     pub progress: f64,
 }
 
@@ -37,7 +38,7 @@ impl Batch {
             student: student.map(Vec::from).to_vec(),
             teacher: teacher.map(Vec::from).to_vec(),
             labels: labels.to_vec(),
-            mask: None,
+            weights: None,
             progress: 0.0,
         }
     }
@@ -71,10 +72,10 @@ impl Batch {
             student: pick(&self.student),
             teacher: pick(&self.teacher),
             labels: order.iter().map(|&n| self.labels[n]).collect(),
-            mask: self
-                .mask
+            weights: self
+                .weights
                 .as_ref()
-                .map(|mask| order.iter().map(|&n| mask[n]).collect()),
+                .map(|weights| order.iter().map(|&n| weights[n]).collect()),
             progress: self.progress,
         }
     }
@@ -109,29 +110,29 @@ impl Batch {
     ) -> R {
         let device = Device::flex();
         let (student, teacher) = (Outputs::new(student), Outputs::new(teacher));
-        let targets = match self.labels.is_empty() {
-            true => Targets::None,
-            false => Targets::Classes(Tensor::<1, Int>::from_data(&self.labels[..], &device)),
-        };
-        let mask = self.mask.as_ref();
-        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(&mask[..], &device));
-        let mut context = LossContext::new(&student, &teacher).with_targets(&targets);
-        context = context.at(self.progress);
-        if let Some(mask) = &mask {
-            context = context.with_mask(mask);
+        let mut targets = Targets::new();
+        if !self.labels.is_empty() {
+            let labels = Tensor::<1, Int>::from_data(&self.labels[..], &device);
+            targets = targets.with_classes(labels);
         }
-        then(&context)
+        if let Some(weights) = &self.weights {
+            let weights = TensorData::new(weights.clone(), [weights.len()]);
+            let weights = Tensor::<1>::from_data(weights, (&device, DType::F32));
+            targets = targets.with_weights(weights);
+        }
+        let context = LossContext::new(&student, &teacher).with_targets(&targets);
+        then(&context.at(self.progress))
     }
 
-    /// What the loss says about the batch before training.
-    pub fn refused(&self, loss: &dyn Loss) -> String {
+    /// The error of an objective that is checked with the batch.
+    #[track_caller]
+    pub fn refused(&self, loss: &(impl IntoTerm + Clone)) -> String {
         let device = Device::flex();
         let student = tensor(&self.student, &device, DType::F32);
         let teacher = tensor(&self.teacher, &device, DType::F32);
-        let error: Error = self
-            .with_context(student, teacher, |context| loss.check(context))
-            .expect_err("a batch that does not fit");
-        error.to_string()
+        let objective = Objective::new().with(loss.clone(), 1);
+        let checked = self.with_context(student, teacher, |context| objective.check(context));
+        checked.expect_err("a batch that does not fit").to_string()
     }
 }
 
@@ -198,7 +199,7 @@ pub fn masked_rows_do_not_count(loss: &dyn Loss) {
             longer.student.insert(at, vec![student; 4]);
             longer.teacher.insert(at, vec![teacher; 4]);
             longer.labels.insert(at, -100);
-            longer.mask = Some((0..4).map(|n| n != at).collect());
+            longer.weights = Some((0..4).map(|n| f64::from(n != at)).collect());
             let mut found = longer.seen(loss);
             let masked: Vec<f64> = found.gradient.drain(4 * at..4 * at + 4).collect();
             assert_eq!(masked, [0.0; 4]);
@@ -206,7 +207,48 @@ pub fn masked_rows_do_not_count(loss: &dyn Loss) {
         }
     }
     let mut none = batch;
-    none.mask = Some(vec![false; 3]);
+    none.weights = Some(vec![0.0; 3]);
+    let found = none.seen(loss);
+    assert_eq!((found.value, found.gradient), (0.0, vec![0.0; 12]));
+}
+
+/// A row of weight 2 is a row that is there twice, and a factor of all weights changes nothing.
+pub fn weights_are_multiplicities(loss: &dyn Loss) {
+    let twice = Batch::example().rows(&[0, 1, 1, 2, 2, 2]);
+    let expected = twice.seen(loss);
+    for factor in [1.0, 0.25] {
+        let mut batch = Batch::example();
+        batch.weights = Some(vec![factor, 2.0 * factor, 3.0 * factor]);
+        let found = batch.seen(loss);
+        assert_close(&[found.value], &[expected.value], 1e-5);
+        for (row, copies) in [vec![0], vec![1, 2], vec![3, 4, 5]].into_iter().enumerate() {
+            for class in 0..4 {
+                let sum: f64 = copies
+                    .iter()
+                    .map(|n| expected.gradient[4 * n + class])
+                    .sum();
+                assert_close(&[found.gradient[4 * row + class]], &[sum], 1e-5);
+            }
+        }
+    }
+}
+
+/// A row without a label is a row that is not there, for a loss on labels.
+pub fn rows_without_a_label_do_not_count(loss: &dyn Loss) {
+    let expected = Batch::example().rows(&[0, 2]).seen(loss);
+    for label in [-1, -100] {
+        let mut batch = Batch::example();
+        batch.labels[1] = label;
+        for weights in [None, Some(vec![0.5; 3])] {
+            batch.weights = weights;
+            let mut found = batch.seen(loss);
+            let left_out: Vec<f64> = found.gradient.drain(4..8).collect();
+            assert_eq!(left_out, [0.0; 4]);
+            found.assert_close(&expected, 1e-6);
+        }
+    }
+    let mut none = Batch::example();
+    none.labels = vec![-1; 3];
     let found = none.seen(loss);
     assert_eq!((found.value, found.gradient), (0.0, vec![0.0; 12]));
 }
@@ -263,7 +305,7 @@ pub fn extremes_are_finite(loss: &dyn Loss) {
 }
 
 /// A class at −∞ on both sides is a class that is not there, wherever it is.
-pub fn ruled_out_classes_do_not_count(loss: &dyn Loss) {
+pub fn masked_classes_do_not_count(loss: &dyn Loss) {
     let batch = Batch::example();
     let expected = batch.seen(loss);
     for at in [1, 4] {

@@ -1,11 +1,14 @@
-use burn::tensor::Device;
+use burn::tensor::{Device, Int};
 
 use super::*;
-use crate::data::outputs::Feature;
+use crate::data::feature::Feature;
+use crate::data::targets::Targets;
 use crate::loss::sequences::attention_map::AttentionInput::{Probabilities, Scores};
-use crate::loss::testing::features::outputs;
+use crate::loss::testing::features::{
+    assert_config, close, from_json, mask, outputs, refused, weights,
+};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::LossConfig;
+use crate::objective::Objective;
 
 const DISTANCES: [AttentionDistance; 3] = [
     AttentionDistance::Mse,
@@ -14,12 +17,8 @@ const DISTANCES: [AttentionDistance; 3] = [
 ];
 
 fn loss(distance: AttentionDistance, heads: AttentionHeads) -> AttentionMap {
-    let config = AttentionMapConfig::new("s", "t");
-    config
-        .with_distance(distance)
-        .with_heads(heads)
-        .init()
-        .unwrap()
+    let loss = AttentionMap::new("s", "t");
+    loss.with_distance(distance).with_heads(heads)
 }
 
 /// One sample and one head of two tokens.
@@ -38,7 +37,7 @@ fn random(shape: [usize; 4], seed: usize, distance: AttentionDistance) -> Tensor
 }
 
 fn each(student: Tensor<4>, teacher: Tensor<4>, distance: AttentionDistance) -> Tensor<1> {
-    attention_map(student, teacher, distance, AttentionHeads::Each)
+    attention_map(student, teacher, distance, AttentionHeads::Each).mean()
 }
 
 #[test]
@@ -103,17 +102,6 @@ fn scores_and_their_probabilities_agree() {
 }
 
 #[test]
-fn zero_where_the_student_is_the_teacher() {
-    for distance in DISTANCES {
-        let student = random([2, 3, 4, 4], 1, distance);
-        let value = each(student.clone(), student.clone(), distance);
-        let gradients = value.backward();
-        assert_close(value, &[0.0], 0.0);
-        assert_close(student.grad(&gradients).unwrap(), &[0.0; 96], 0.0);
-    }
-}
-
-#[test]
 fn sharp_attention_tends_to_the_logarithm_of_one_probability() {
     let student = map([[0.2, 0.8], [0.6, 0.4]]);
     let teacher = map([[1.0, 0.0], [0.0, 1.0]]);
@@ -150,31 +138,9 @@ fn extremes_stay_finite() {
     }
 }
 
-#[test]
-fn a_constant_on_the_scores_of_a_query_changes_nothing() {
-    let distance = AttentionDistance::Kl(Scores);
-    let (student, teacher) = (
-        random([1, 2, 3, 3], 1, distance),
-        random([1, 2, 3, 3], 2, distance),
-    );
-    let shift = Tensor::<4>::from_data(noise([1, 2, 3, 1], 3), &Device::flex()) * 5.0;
-    let shifted = each(student.clone() + shift, teacher.clone(), distance);
-    assert_close(shifted, &numbers(each(student, teacher, distance)), 1e-6);
-}
-
-#[test]
-fn nothing_flows_into_the_teacher() {
-    for distance in DISTANCES {
-        let student = random([1, 2, 3, 3], 1, distance);
-        let teacher = random([1, 2, 3, 3], 2, distance);
-        let gradients = each(student, teacher.clone(), distance).backward();
-        assert!(teacher.grad(&gradients).is_none());
-    }
-}
-
 /// A masked last token is as if the map had been made without it, for queries and for keys.
 #[test]
-fn masked_tokens_count_neither_as_queries_nor_as_keys() {
+fn masked_tokens_are_left_out_as_queries_and_as_keys() {
     for distance in DISTANCES {
         let (student, teacher) = (
             random([1, 2, 3, 3], 1, distance),
@@ -194,9 +160,9 @@ fn masked_tokens_count_neither_as_queries_nor_as_keys() {
         let holes = hole.clone().reshape([1, 1, 3, 1]) + hole.reshape([1, 1, 1, 3]);
         let (student, teacher) = (student + holes.clone(), teacher + holes);
         let student = student.detach().require_grad();
-        let (s, t) = (outputs(3, "s", student.clone()), outputs(3, "t", teacher));
-        let mask = Tensor::<1, Bool>::from_data([true, true, false], &Device::flex());
-        let context = LossContext::new(&s, &t).with_mask(&mask);
+        let (s, t) = (outputs("s", student.clone()), outputs("t", teacher));
+        let valid = Targets::new().with_weights(mask(&[true, true, false]));
+        let context = LossContext::new(&s, &t).with_targets(&valid);
         let loss = loss(distance, AttentionHeads::Each);
         loss.check(&context).unwrap();
         let value = loss.forward(&context);
@@ -217,16 +183,12 @@ fn a_masked_sample_leaves_out_all_its_tokens() {
             random([2, 2, 3, 3], 1, distance),
             random([2, 2, 3, 3], 2, distance),
         );
-        let rows = attention_map_no_reduction(
-            student.clone(),
-            teacher.clone(),
-            distance,
-            AttentionHeads::Each,
-        );
-        let (s, t) = (outputs(2, "s", student), outputs(2, "t", teacher));
-        let mask = Tensor::<1, Bool>::from_data([false, true], &Device::flex());
-        let value = loss(distance, AttentionHeads::Each)
-            .forward(&LossContext::new(&s, &t).with_mask(&mask));
+        let each = AttentionHeads::Each;
+        let rows = attention_map(student.clone(), teacher.clone(), distance, each).per_row();
+        let (s, t) = (outputs("s", student), outputs("t", teacher));
+        let valid = Targets::new().with_weights(mask(&[false, true]));
+        let context = LossContext::new(&s, &t).with_targets(&valid);
+        let value = loss(distance, each).forward(&context);
         assert_close(value, &numbers(rows)[1..], 1e-6);
     }
 }
@@ -241,76 +203,119 @@ fn heads_of_different_number_are_averaged_on_request() {
     let student = Tensor::<4>::from_floats(student, &device);
     let teacher = Tensor::<4>::from_floats([[[[0.75, 0.25], [0.5, 0.5]]]], &device);
     for distance in [distance, AttentionDistance::Mse] {
-        let value = attention_map(student.clone(), teacher.clone(), distance, mean);
+        let value = attention_map(student.clone(), teacher.clone(), distance, mean).mean();
         assert_close(value, &[0.0], 1e-6);
     }
     // Of scores the probabilities are averaged.
     let scores = student.clamp_min(1e-12).log() + 3.0;
     let value = attention_map(scores, teacher.log(), AttentionDistance::Kl(Scores), mean);
-    assert_close(value, &[0.0], 1e-6);
+    assert_close(value.mean(), &[0.0], 1e-6);
+}
+
+/// A token of weight 2 is a token that is there twice, as a query and as a key.
+#[test]
+fn weights_of_tokens_are_repetitions() {
+    let twice = Tensor::<1, Int>::from_ints([0, 0, 1, 2], &Device::flex());
+    for heads in [AttentionHeads::Each, AttentionHeads::Mean] {
+        for distance in DISTANCES {
+            let (student, teacher) = (
+                random([2, 2, 3, 3], 1, distance),
+                random([2, 2, 3, 3], 2, distance),
+            );
+            let repeated = |x: &Tensor<4>| {
+                let x = x.clone().select(2, twice.clone()).select(3, twice.clone());
+                match distance {
+                    // Both copies have half of what there is for one.
+                    AttentionDistance::Kl(Probabilities) => x.clone() / x.sum_dim(3),
+                    _ => x,
+                }
+            };
+            // So that a mean over heads is one over equal distributions.
+            let (student, teacher) = match heads {
+                AttentionHeads::Each => (student, teacher),
+                AttentionHeads::Mean => [student, teacher]
+                    .map(|x| x.narrow(1, 0, 1).expand([2, 2, 3, 3]))
+                    .into(),
+            };
+            let (s, t) = (repeated(&student), repeated(&teacher));
+            let expected = numbers(attention_map(s, t, distance, heads).mean());
+            let (s, t) = (outputs("s", student), outputs("t", teacher));
+            for scale in [1.0, 0.1] {
+                let w = [2.0, 1.0, 1.0, 2.0, 1.0, 1.0].map(|w| w * scale);
+                let targets = Targets::new().with_weights(weights(&w));
+                let context = LossContext::new(&s, &t).with_targets(&targets);
+                assert_close(loss(distance, heads).forward(&context), &expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_reach_maps_between_two_sequences() {
+    let device = Device::flex();
+    let student = Tensor::<4>::from_data(noise([2, 1, 2, 3], 1), &device);
+    let teacher = Tensor::<4>::from_data(noise([2, 1, 2, 3], 2), &device);
+    let square: Tensor<3> = (student.clone() - teacher.clone()).square().squeeze_dim(1);
+    let per_query: Tensor<1> = square.mean_dim(2).flatten(0, 2);
+    let (s, t) = (outputs("s", student), outputs("t", teacher));
+    let found = |w: &[f32]| {
+        let targets = Targets::new().with_weights(weights(w));
+        let context = LossContext::new(&s, &t).with_targets(&targets);
+        numbers(loss(AttentionDistance::Mse, AttentionHeads::Each).forward(&context))
+    };
+    let q = numbers(per_query);
+    let by_query = (q[0] + 3.0 * q[1] + 0.5 * q[3]) / 4.5;
+    close(&found(&[1.0, 3.0, 0.0, 0.5]), &[by_query], 1e-6);
+    let by_sample = (q[0] + q[1] + 3.0 * (q[2] + q[3])) / 8.0;
+    close(&found(&[1.0, 3.0]), &[by_sample], 1e-6);
 }
 
 #[test]
 fn errors_say_what_does_not_fit() {
     let device = Device::flex();
-    let text = |student: Feature, teacher: Feature, heads: AttentionHeads, is_masked: bool| {
-        let (s, t) = (outputs(6, "s", student), outputs(6, "t", teacher));
-        let mask = Tensor::<1>::ones([6], &device).bool();
-        let mut context = LossContext::new(&s, &t);
-        context.mask = is_masked.then_some(&mask);
-        let checked = loss(AttentionDistance::Mse, heads).check(&context);
+    let text = |student: Feature, teacher: Feature, heads: AttentionHeads| {
+        let (s, t) = (outputs("s", student), outputs("t", teacher));
+        let checked = loss(AttentionDistance::Mse, heads).check(&LossContext::new(&s, &t));
         checked.map_err(|error| error.to_string())
     };
     let map = |shape: [usize; 4]| Feature::from(Tensor::<4>::zeros(shape, &device));
     let (each, mean) = (AttentionHeads::Each, AttentionHeads::Mean);
     assert_eq!(
-        text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), each, false).unwrap_err(),
+        text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), each).unwrap_err(),
         r#"term "attention_map_s": features "s" and "t" differ: student has [2, 4, 3, 3], teacher has [2, 12, 3, 3]"#
     );
-    assert!(text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), mean, true).is_ok());
-    assert!(text(map([2, 4, 3, 5]), map([2, 4, 3, 5]), each, false).is_ok());
-    assert_eq!(
-        text(map([2, 4, 3, 5]), map([2, 4, 3, 5]), each, true).unwrap_err(),
-        r#"term "attention_map_s": feature "s" of the student has shape [2, 4, 3, 5], expected as many queries as keys, since there is a mask"#
-    );
+    assert!(text(map([2, 4, 3, 3]), map([2, 12, 3, 3]), mean).is_ok());
+    assert!(text(map([2, 4, 3, 5]), map([2, 4, 3, 5]), each).is_ok());
     let rank3 = Feature::from(Tensor::<3>::zeros([2, 3, 3], &device));
     assert_eq!(
-        text(rank3, map([2, 4, 3, 3]), each, false).unwrap_err(),
+        text(rank3, map([2, 4, 3, 3]), each).unwrap_err(),
         r#"term "attention_map_s": feature "s" of the student has shape [2, 3, 3], expected [N, heads, T, T]"#
     );
 }
 
 #[test]
-fn the_config_is_checked_and_survives_a_round_trip() {
-    let config = AttentionMapConfig::new("s", "t");
+fn config_has_the_defaults_and_bounds() {
+    let config = AttentionMap::new("s", "t");
     assert_eq!(
         (config.distance, config.heads),
         (AttentionDistance::Mse, AttentionHeads::Each)
     );
-    let json = r#"{"attention_map":{"student":"s","teacher":"t","distance":{"kl":"scores"},"heads":"mean"}}"#;
-    let read: LossConfig = serde_json::from_str(json).unwrap();
+    let json = r#"{"student":"s","teacher":"t","distance":{"kl":"scores"},"heads":"mean"}"#;
+    let read: AttentionMap = from_json(json);
     let changed = config
         .with_distance(AttentionDistance::Kl(Scores))
         .with_heads(AttentionHeads::Mean);
-    assert_eq!(read, changed.into());
-    assert_eq!(serde_json::to_string(&read).unwrap(), json);
+    assert_eq!(read, changed);
+    assert_config("attention_map", &read);
     let toml = r#"
         [[terms]]
         loss = { attention_map = { student = "s", teacher = "t", distance = { kl = "probabilities" } } }
         [[terms]]
         loss = { attention_map = { student = "s", teacher = "t", distance = "mse" } }
     "#;
-    assert!(crate::objective::ObjectiveConfig::from_toml(toml).is_ok());
-
-    let unknown = r#"{"student":"s","teacher":"t","layers":2}"#;
-    let error = serde_json::from_str::<AttentionMapConfig>(unknown).unwrap_err();
-    assert!(
-        error.to_string().starts_with("unknown field `layers`"),
-        "{error}"
-    );
-    let error = AttentionMapConfig::new("", "t").init().unwrap_err();
+    assert!(Objective::from_toml(toml).is_ok());
     assert_eq!(
-        error.to_string(),
+        refused(&AttentionMap::new("", "t")),
         r#"attention_map.student is "", expected the name of a feature"#
     );
 }

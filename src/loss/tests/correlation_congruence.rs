@@ -1,8 +1,8 @@
 use super::*;
 use crate::loss::testing::features::*;
 
-fn config() -> CorrelationCongruenceConfig {
-    CorrelationCongruenceConfig::new(STUDENT, TEACHER)
+fn config() -> CorrelationCongruence {
+    CorrelationCongruence::new(STUDENT, TEACHER)
 }
 
 fn raw(correlation: Correlation, reduction: CorrelationReduction) -> CorrelationCongruence {
@@ -10,8 +10,6 @@ fn raw(correlation: Correlation, reduction: CorrelationReduction) -> Correlation
         .with_correlation(correlation)
         .with_normalize(false)
         .with_reduction(reduction)
-        .init()
-        .unwrap()
 }
 
 fn gaussian(gamma: f64, order: u32) -> Correlation {
@@ -21,7 +19,7 @@ fn gaussian(gamma: f64, order: u32) -> Correlation {
 /// The paper's, torchdistill's two and RepDistiller's.
 fn all() -> [CorrelationCongruence; 4] {
     [
-        config().init().unwrap(),
+        config(),
         raw(Correlation::default(), CorrelationReduction::Frobenius),
         raw(Correlation::Bilinear, CorrelationReduction::Frobenius),
         raw(Correlation::Adjacent, CorrelationReduction::MeanSquare),
@@ -47,7 +45,7 @@ fn matrices_by_hand() {
 
     // At length 1 both student's samples are 1: all inner products are 1, the teacher's across 0.
     // γ = 1/2, P = 2: K(1) = (1 + 1 + 1/2)/e, K(0) = 1/e.
-    let taylor = config().with_correlation(gaussian(0.5, 2)).init().unwrap();
+    let taylor = config().with_correlation(gaussian(0.5, 2));
     let difference = 1.5 / 1f32.exp();
     let found = run(&taylor, &student, &teacher);
     close(&[found.value], &[difference * difference / 2.0], 1e-6);
@@ -65,8 +63,8 @@ fn neighbours_by_hand() {
     close(&[found.value], &[4.0], 1e-6);
     close(&found.gradient, &[1.0, -2.0, 1.0], 1e-6);
     // Without the middle one, the others are next to each other.
-    let counts = [true, false, true];
-    let found = run_with(&loss, &student, &teacher, Some(&counts), None);
+    let valid = mask(&[true, false, true]);
+    let found = run_weighted(&loss, &student, &teacher, valid);
     close(&[found.value], &[3.0], 1e-6);
     close(&found.gradient, &[3.0, 0.0, 1.0], 1e-6);
 }
@@ -76,18 +74,10 @@ fn a_long_series_is_the_gaussian() {
     // ‖x − y‖² = 2 − 2·cos: with enough terms e^(−γ‖x − y‖²) at 60°, against 1 for equal samples.
     let student = Array::new([2, 2], &[2.0, 0.0, 0.5, 0.75f32.sqrt()]);
     let teacher = Array::new([2, 1], &[1.0, 1.0]);
-    let loss = config().with_correlation(gaussian(0.7, 20)).init().unwrap();
+    let loss = config().with_correlation(gaussian(0.7, 20));
     let difference = 1.0 - (-0.7f32).exp();
     let found = run(&loss, &student, &teacher).value;
     close(&[found], &[difference * difference / 2.0], 1e-6);
-}
-
-#[test]
-fn zero_where_student_is_teacher() {
-    let feature = Array::random([4, 3], 1);
-    for loss in all() {
-        run(&loss, &feature, &feature).is_zero(0.0);
-    }
 }
 
 #[test]
@@ -138,13 +128,13 @@ fn order_and_once_normalised_scale_do_not_matter_to_matrices() {
 fn masked_samples_are_out() {
     for loss in all() {
         let (s, t) = (Array::random([5, 3], 6), Array::random([5, 3], 7));
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
         // Neighbours are pooled and projected from 2 channels to 3.
         let (s, t) = (
             Array::random([5, 2, 4, 4], 8),
             Array::random([5, 3, 2, 2], 9),
         );
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
     }
 }
 
@@ -152,10 +142,10 @@ fn masked_samples_are_out() {
 fn only_neighbours_need_one_width() {
     let (s, t) = (Array::random([4, 3], 1), Array::random([4, 5], 2));
     let [paper, .., adjacent] = all();
-    assert!(parts(&paper, &s, &t).is_none());
-    let projector = parts(&adjacent, &s, &t).unwrap();
-    assert_eq!(projector.describe(), "linear 3 -> 5");
-    assert!(parts(&adjacent, &s, &s).is_none());
+    assert!(modules(&paper, &s, &t).is_none());
+    let projector = modules(&adjacent, &s, &t).unwrap();
+    assert_eq!(projector.get::<Projector>().describe(), "linear 3 -> 5");
+    assert!(modules(&adjacent, &s, &s).is_none());
 }
 
 #[test]
@@ -163,51 +153,61 @@ fn errors_say_what_is_wrong() {
     let [paper, .., adjacent] = all();
     let (s, t) = (Array::random([2, 3], 1), Array::random([3, 3], 1));
     assert_eq!(
-        check(&paper, &s, &t, 2),
+        check(&paper, &s, &t),
         "term \"correlation_congruence_s\": features \"s\" and \"t\" differ: student has [2, 3], \
          teacher has [3, 3]"
     );
     let t = Array::random([2, 3, 1], 1);
     assert_eq!(
-        check(&adjacent, &s, &t, 2),
+        check(&adjacent, &s, &t),
         "term \"correlation_congruence_s\": features \"s\" and \"t\" differ: student has [2, 3], \
          teacher has [2, 3, 1]"
     );
 }
 
 #[test]
+fn weights_weight() {
+    let (s, t) = (Array::random([4, 3], 11), Array::random([4, 3], 12));
+    let [paper, gaussian, bilinear, adjacent] = all();
+    weights_are_repetitions(&paper, &s, &t, 0);
+    weights_are_repetitions(&gaussian, &s, &t, 1);
+    weights_are_repetitions(&bilinear, &s, &t, 1);
+
+    let student = Array::new([3, 1], &[1.0, 2.0, 3.0]);
+    let teacher = Array::new([3, 1], &[0.0, 4.0, 0.0]);
+    // Errors 1, 2, 3: 1·2 of weight 2, 2·3 of weight 1.
+    let found = run_weighted(&adjacent, &student, &teacher, weights(&[1.0, 2.0, 0.5]));
+    close(&[found.value], &[10.0 / 3.0], 1e-6);
+}
+
+#[test]
 fn config_has_the_papers_defaults_and_bounds() {
-    let config: CorrelationCongruenceConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, CorrelationCongruenceConfig::new("s", "t"));
+    let config: CorrelationCongruence = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, CorrelationCongruence::new("s", "t"));
     assert_eq!(config.correlation, gaussian(0.4, 2));
     assert!(config.normalize);
     assert_eq!(config.reduction, CorrelationReduction::MeanSquare);
-    round_trip(&config.clone().with_correlation(gaussian(1.0, 3)));
-    round_trip(
-        &config
-            .clone()
-            .with_correlation(Correlation::Adjacent)
-            .with_normalize(false),
-    );
-
-    let error = |config: CorrelationCongruenceConfig| config.init().unwrap_err().to_string();
     let with = |correlation| config.clone().with_correlation(correlation);
-    assert!(with(gaussian(1e-9, 1)).init().is_ok());
+    let name = "correlation_congruence";
+    assert_config(name, &with(gaussian(1.0, 3)));
+    assert_config(name, &with(Correlation::Adjacent).with_normalize(false));
+
+    assert!(with(gaussian(1e-9, 1)).validate().is_ok());
     assert_eq!(
-        error(with(gaussian(0.0, 2))),
+        refused(&with(gaussian(0.0, 2))),
         "correlation_congruence.correlation.gamma is 0, expected a number greater than 0"
     );
     assert_eq!(
-        error(with(gaussian(0.4, 0))),
+        refused(&with(gaussian(0.4, 0))),
         "correlation_congruence.correlation.order is 0, expected a whole number of at least 1"
     );
     assert_eq!(
-        error(with(Correlation::Adjacent).with_reduction(CorrelationReduction::Frobenius)),
+        refused(&with(Correlation::Adjacent).with_reduction(CorrelationReduction::Frobenius)),
         "correlation_congruence.reduction is frobenius, expected its default where correlation is \
          adjacent"
     );
     assert_eq!(
-        error(CorrelationCongruenceConfig::new("", "t")),
+        refused(&CorrelationCongruence::new("", "t")),
         "correlation_congruence.student is \"\", expected the name of a feature"
     );
 }

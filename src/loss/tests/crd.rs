@@ -1,10 +1,12 @@
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 
 use super::*;
 use crate::data::outputs::Outputs;
-use crate::loss::testing::features::outputs;
+use crate::data::targets::{Targets, Weights};
+use crate::loss::testing::features::{
+    assert_config, close, from_json, mask, outputs, refused, weights,
+};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::LossConfig;
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
     Tensor::from_floats(rows, &Device::flex().autodiff()).require_grad()
@@ -30,17 +32,17 @@ fn corner() -> CrdMemory {
 fn value_and_gradient_by_hand() {
     let (student, teacher) = (vectors([[1.0, 0.0]]), vectors([[0.0, 1.0]]));
     let both = candidates([[0, 1]]);
-    let value = crd(student.clone(), teacher.clone(), &corner(), both, 1.0);
+    let value = crd(student.clone(), teacher.clone(), &corner(), both, 1.0).mean();
     let gradients = value.backward();
     // The student's scores are e and 1, the teacher's 1 and e; c = 1/2.
     let e = 1f64.exp();
     let student_side = -(e / (e + 0.5)).ln() - (0.5f64 / 1.5).ln();
     let teacher_side = -(1.0f64 / 1.5).ln() - (0.5 / (e + 0.5)).ln();
     assert_close(value, &[(student_side + teacher_side) as f32], 1e-5);
-    let share = |o: f64| (o / (o + 0.5)) as f32;
-    let expected = [share(e) - 1.0, share(1.0)];
+    let quotient = |o: f64| (o / (o + 0.5)) as f32;
+    let expected = [quotient(e) - 1.0, quotient(1.0)];
     assert_close(student.grad(&gradients).unwrap(), &expected, 1e-6);
-    let expected = [share(1.0) - 1.0, share(e)];
+    let expected = [quotient(1.0) - 1.0, quotient(e)];
     assert_close(teacher.grad(&gradients).unwrap(), &expected, 1e-6);
 }
 
@@ -50,7 +52,7 @@ fn value_and_gradient_by_hand() {
 fn a_high_temperature_forgets_the_embeddings() {
     let memory = CrdMemory::new(random([50, 4], 1), random([50, 4], 2));
     let picked = candidates([[3, 7, 9, 11], [4, 40, 3, 3]]);
-    let value = crd(random([2, 4], 3), random([2, 4], 4), &memory, picked, 1e4);
+    let value = crd(random([2, 4], 3), random([2, 4], 4), &memory, picked, 1e4).mean();
     let side = 4f32.ln() + 3.0 * (4f32 / 3.0).ln();
     // The 1e-7 beside c is 2e-6 of it.
     assert_close(value, &[2.0 * side], 3e-5);
@@ -66,7 +68,7 @@ fn a_low_temperature_stays_finite() {
             memory.normalisers = None;
         }
         let both = candidates([[0, 1], [1, 0]]);
-        let rows = crd_no_reduction(student.clone(), teacher.clone(), &memory, both, 1e-3);
+        let rows = crd(student.clone(), teacher.clone(), &memory, both, 1e-3).per_row();
         let gradients = rows.clone().mean().backward();
         let gradient = numbers(student.grad(&gradients).unwrap());
         let rows = numbers(rows);
@@ -90,7 +92,7 @@ fn a_rotation_of_everything_changes_nothing() {
             [4, 0, 1],
             [5, 1, 1],
         ]);
-        crd(student, teacher, &CrdMemory::new(ours, theirs), picked, 0.1)
+        crd(student, teacher, &CrdMemory::new(ours, theirs), picked, 0.1).mean()
     };
     let turn = Tensor::<2>::from_floats([[0.6, 0.8], [-0.8, 0.6]], &Device::flex());
     let turned = all.clone().map(|x| x.matmul(turn.clone()));
@@ -105,7 +107,7 @@ fn the_sides_are_not_mixed_up() {
     let value = |student: &Tensor<2>, teacher: &Tensor<2>, ours: &Tensor<2>, theirs: &Tensor<2>| {
         let picked = candidates([[0, 1, 2], [1, 0, 2], [2, 3, 0], [3, 1, 2]]);
         let memory = CrdMemory::new(ours.clone(), theirs.clone());
-        numbers(crd(student.clone(), teacher.clone(), &memory, picked, 0.5))[0]
+        numbers(crd(student.clone(), teacher.clone(), &memory, picked, 0.5).mean())[0]
     };
     let right = value(&student, &teacher, &ours, &theirs);
     assert!((right - value(&teacher, &student, &theirs, &ours)).abs() < 1e-5);
@@ -125,7 +127,7 @@ fn both_ways_to_the_products_agree() {
 #[test]
 fn a_memory_moves_towards_what_it_is_given() {
     let new = vectors([[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]]);
-    // Sample 0 is there twice: its last row counts, and the first is forgotten.
+    // Sample 0 is there twice: its last row is taken, and the first is forgotten.
     let memory = corner().updated(&[0, 1, 0], new.clone(), new, 0.25);
     // unit(0.25 · [1, 0] + 0.75 · [−1, 0]), unit(0.25 · [0, 1] + 0.75 · [1, 0])
     let length = 10f32.sqrt();
@@ -136,15 +138,15 @@ fn a_memory_moves_towards_what_it_is_given() {
 
 #[test]
 fn negatives_are_all_others_and_never_the_sample_itself() {
-    let loss = CrdConfig::new("s", "t").with_negatives(200).init().unwrap();
+    let loss = Crd::new("s", "t").with_negatives(200);
     let device = Device::flex();
     let memory = Tensor::<2>::zeros([4, 2], &device);
     // At most as many as there are others.
-    let few = loss.draw(Some(&places(&[0, 3], &device)), 2, &memory);
+    let few = loss.draw(Some(&index_tensor(&[0, 3], &device)), 2, &memory);
     assert_eq!(few.dims(), [2, 3]);
 
     let own: Vec<usize> = (0..400).map(|i| i % 4).collect();
-    let drawn = loss.draw(Some(&places(&own, &device)), 400, &memory);
+    let drawn = loss.draw(Some(&index_tensor(&own, &device)), 400, &memory);
     let mut counts = [[0; 4]; 4];
     for (i, index) in drawn.into_data().iter::<i64>().enumerate() {
         counts[own[i / 3]][index as usize] += 1;
@@ -163,51 +165,62 @@ fn negatives_are_all_others_and_never_the_sample_itself() {
 /// Two samples in all, so that the only negative is the other one and nothing is left to chance.
 struct Pair {
     loss: Crd,
-    parts: Parts,
+    modules: LossModules,
+    indices: Vec<usize>,
     student: Outputs,
     teacher: Outputs,
+    targets: Targets,
     features: [Tensor<2>; 2],
 }
 
+const TEACHER: [[f32; 2]; 2] = [[0.5, 2.0], [1.0, -1.0]];
+
 impl Pair {
     fn new(rows: [[f32; 2]; 2]) -> Self {
-        let loss = CrdConfig::new("s", "t").with_width(3).init().unwrap();
-        let features = [vectors(rows), vectors([[0.5, 2.0], [1.0, -1.0]])];
+        Self::of(rows, TEACHER, &[0, 1])
+    }
+
+    /// Rows of one or both samples, as often as their indices say.
+    fn of<const N: usize>(rows: [[f32; 2]; N], teacher: [[f32; 2]; N], at: &[usize]) -> Self {
+        let loss = Crd::new("s", "t").with_width(3);
+        let features = [vectors(rows), vectors(teacher)];
         let [student, teacher] = features.clone();
-        let rows = |x: &Tensor<2>| Outputs::new(x.clone()).with_feature("s", x.clone());
-        let (student, teacher) = (rows(&student), outputs(2, "t", teacher));
-        let context = LossContext::new(&student, &teacher).with_indices(&[0, 1], 2);
+        let (student, teacher) = (outputs("s", student), outputs("t", teacher));
+        let context = LossContext::new(&student, &teacher).with_indices(at, 2);
         loss.check(&context).unwrap();
-        let parts = loss.parts(&context, &Device::flex()).unwrap().train();
+        let modules = loss.modules(&context, &Device::flex()).unwrap().train();
         Self {
             loss,
-            parts,
+            modules,
+            indices: at.to_vec(),
             student,
             teacher,
+            targets: Targets::new(),
             features,
         }
     }
 
-    /// Other features with copies of the same parts.
-    fn with(&self, rows: [[f32; 2]; 2]) -> Self {
+    /// The same with copies of the modules of another.
+    fn like(self, other: &Self) -> Self {
         // A clone would share its memories.
-        let parts = self.parts.valid().train();
-        Self {
-            parts,
-            ..Self::new(rows)
-        }
+        let modules = other.modules.valid().train();
+        Self { modules, ..self }
+    }
+
+    fn weighted(mut self, weights: impl Into<Weights>) -> Self {
+        self.targets = Targets::new().with_weights(weights);
+        self
     }
 
     fn context(&self) -> LossContext<'_> {
-        let context = LossContext::new(&self.student, &self.teacher);
-        context.with_parts(&self.parts).with_indices(&[0, 1], 2)
+        LossContext::new(&self.student, &self.teacher)
+            .with_targets(&self.targets)
+            .with_modules(&self.modules)
+            .with_indices(&self.indices, 2)
     }
 
     fn contrast(&self) -> &Contrast {
-        let Parts::Contrast(contrast) = &self.parts else {
-            panic!("contrastive distillation has parts of its own")
-        };
-        contrast
+        self.modules.get()
     }
 
     fn memory(&self) -> CrdMemory {
@@ -222,7 +235,7 @@ impl Pair {
 }
 
 #[test]
-fn a_training_step_computes_the_function_and_remembers() {
+fn a_training_step_computes_the_function_and_updates_the_memories() {
     let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]);
     let [student, teacher] = pair.features.clone();
     let (student, teacher) = pair.contrast().embed(student, teacher);
@@ -234,7 +247,8 @@ fn a_training_step_computes_the_function_and_remembers() {
         &memory,
         both.clone(),
         0.07,
-    );
+    )
+    .mean();
     let z = crd_normalisers(student.clone(), teacher.clone(), &memory, both, 0.07);
     let updated = memory.updated(&[0, 1], student, teacher, 0.5);
     assert_eq!(pair.normalisers(), [7.0, 7.0]);
@@ -263,33 +277,28 @@ fn both_embeddings_learn_and_the_teacher_does_not() {
             .all(|g| *g != 0.0)
     );
     assert!(teacher.grad(&gradients).is_none());
-    let gradients = burn::optim::GradientsParams::from_grads(gradients, &pair.parts);
+    let gradients = burn::optim::GradientsParams::from_grads(gradients, &pair.modules);
     // The weights and biases of two embeddings; no memory.
     assert_eq!(gradients.len(), 4);
 }
 
 #[test]
-fn validation_remembers_nothing_and_takes_the_other_side_as_the_positive() {
+fn validation_updates_nothing_and_takes_the_other_side_as_the_positive() {
     let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]);
     let _ = pair.loss.forward(&pair.context());
     let (memory, kept) = (pair.memory(), pair.normalisers());
 
     // One sample that is not in memory, under an index that is.
     let device = Device::flex();
-    let parts = pair.parts.valid();
+    let modules = pair.modules.valid();
     let feature = Tensor::<2>::from_floats([[-1.0, 1.0]], &device);
-    let (s, t) = (
-        outputs(1, "s", feature.clone()),
-        outputs(1, "t", feature.clone()),
-    );
+    let (s, t) = (outputs("s", feature.clone()), outputs("t", feature.clone()));
     let context = LossContext::new(&s, &t)
-        .with_parts(&parts)
+        .with_modules(&modules)
         .with_indices(&[0], 1000);
     let found = numbers(pair.loss.forward(&context));
 
-    let Parts::Contrast(contrast) = &parts else {
-        panic!("the same parts")
-    };
+    let contrast: &Contrast = modules.get();
     let (student, teacher) = contrast.embed(feature.clone(), feature);
     // The one negative is either of two.
     let possible = [0, 1].map(|negative| {
@@ -314,16 +323,12 @@ fn validation_remembers_nothing_and_takes_the_other_side_as_the_positive() {
 }
 
 #[test]
-fn masked_samples_do_not_count_and_are_not_remembered() {
-    let device = Device::flex();
+fn masked_samples_are_left_out_and_not_stored() {
     let untrained = Pair::new([[0.0; 2]; 2]);
-    let step = |rows, mask: [bool; 2]| {
-        let pair = untrained.with(rows);
+    let step = |rows, valid: [bool; 2]| {
+        let pair = Pair::new(rows).like(&untrained).weighted(mask(&valid));
         let before = pair.memory();
-        let mask = Tensor::<1, Bool>::from_data(mask, &device);
-        let context = pair.context().with_mask(&mask);
-        pair.loss.check(&context).unwrap();
-        let value = pair.loss.forward(&context);
+        let value = pair.loss.forward(&pair.context());
         let gradients = value.backward();
         let gradient = numbers(pair.features[0].grad(&gradients).unwrap());
         (
@@ -334,9 +339,9 @@ fn masked_samples_do_not_count_and_are_not_remembered() {
             pair.normalisers(),
         )
     };
-    let mask = [true, false];
-    let (value, gradient, before, after, z) = step([[1.0, 2.0], [3.0, -1.0]], mask);
-    let hole = step([[1.0, 2.0], [f32::NAN, f32::INFINITY]], mask);
+    let valid = [true, false];
+    let (value, gradient, before, after, z) = step([[1.0, 2.0], [3.0, -1.0]], valid);
+    let hole = step([[1.0, 2.0], [f32::NAN, f32::INFINITY]], valid);
     assert_eq!((value, &gradient, &z), (hole.0, &hole.1, &hole.4));
     assert!(value.is_finite() && gradient[..2].iter().all(|g| *g != 0.0));
     assert_eq!(gradient[2..], [0.0, 0.0]);
@@ -345,25 +350,87 @@ fn masked_samples_do_not_count_and_are_not_remembered() {
     assert_ne!(rows(&before)[..3], rows(&after)[..3]);
     assert_eq!(rows(&hole.3), rows(&after));
 
-    // A batch of which nothing counts is 0 and leaves no trace.
+    // A batch without a valid sample is 0 and leaves no trace.
     let (value, gradient, before, after, z) = step([[1.0, 2.0], [3.0, -1.0]], [false; 2]);
     assert_eq!((value, gradient, z), (0.0, vec![0.0; 4], vec![7.0, 7.0]));
     assert_eq!(rows(&before), rows(&after));
 }
 
+/// A sample of weight 2 is a sample that is there twice: in the value, and in Z.
+#[test]
+fn weights_are_repetitions() {
+    let ([a, b], [c, d]) = ([[1.0, 2.0], [3.0, -1.0]], TEACHER);
+    let untrained = Pair::new([[0.0; 2]; 2]);
+    let step = |pair: Pair| {
+        let pair = pair.like(&untrained);
+        let value = numbers(pair.loss.forward(&pair.context()))[0];
+        (value, pair.normalisers(), numbers(pair.memory().student))
+    };
+    let repeated = step(Pair::of([a, a, b], [c, c, d], &[0, 0, 1]));
+    for w in [[2.0, 1.0], [0.5, 0.25]] {
+        let found = step(Pair::new([a, b]).weighted(weights(&w)));
+        close(&[found.0], &[repeated.0], 1e-5);
+        close(&found.1, &repeated.1, 1e-5);
+        close(&found.2, &repeated.2, 1e-6);
+    }
+    let plain = step(Pair::new([a, b]));
+    assert!((plain.0 - repeated.0).abs() > 1e-3);
+}
+
+#[test]
+fn the_temperature_follows_its_schedule() {
+    let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]);
+    let value = |loss: &Crd, progress| {
+        let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]).like(&pair);
+        numbers(loss.forward(&pair.context().at(progress)))
+    };
+    let falling = Crd::new("s", "t").with_temperature(Schedule::linear(1.0, 0.1));
+    let constant = |temperature: f64| Crd::new("s", "t").with_temperature(temperature);
+    assert_eq!(value(&falling, 0.0), value(&constant(1.0), 0.0));
+    close(&value(&falling, 1.0), &value(&constant(0.1), 0.5), 1e-6);
+}
+
+/// What a checkpoint writes and reads goes through a visit and a map: memories and Z are there.
+#[test]
+fn memories_are_part_of_a_checkpoint() {
+    struct Shapes(Vec<Vec<usize>>);
+    impl ModuleVisitor for Shapes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().dims().to_vec());
+        }
+    }
+    struct Sevens;
+    impl ModuleMapper for Sevens {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|x| x.full_like(7.0))
+        }
+    }
+    let mut pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]);
+    let _ = pair.loss.forward(&pair.context());
+    let mut shapes = Shapes(Vec::new());
+    pair.modules.visit(&mut shapes);
+    // Weight and bias of each side, both memories, and both Z with whether they are known.
+    let expected: [&[usize]; 7] = [&[2, 3], &[3], &[2, 3], &[3], &[2, 3], &[2, 3], &[3]];
+    assert_eq!(shapes.0, expected);
+
+    pair.modules = pair.modules.map(&mut Sevens);
+    let memory = pair.memory();
+    assert_eq!(numbers(memory.student), [7.0; 6]);
+    assert_eq!(numbers(memory.teacher), [7.0; 6]);
+    let known = Tensor::zeros([2], &Device::flex());
+    assert_eq!(numbers(pair.contrast().normalisers_or(known)), [7.0; 2]);
+}
+
 #[test]
 fn errors_say_what_does_not_fit() {
     let device = Device::flex();
-    let loss = CrdConfig::new("s", "t").init().unwrap();
-    let s = outputs(2, "s", Tensor::<2>::zeros([2, 3], &device));
-    let t = outputs(2, "t", Tensor::<4>::zeros([2, 4, 2, 2], &device));
+    let loss = Crd::new("s", "t");
+    let s = outputs("s", Tensor::<2>::zeros([2, 3], &device));
+    let t = outputs("t", Tensor::<4>::zeros([2, 4, 2, 2], &device));
     let text = |context: LossContext<'_>| loss.check(&context).unwrap_err().to_string();
     let context = || LossContext::new(&s, &t);
     assert!(loss.check(&context().with_indices(&[4, 7], 10)).is_ok());
-    assert_eq!(
-        text(context()),
-        r#"term "crd_s" needs the place of each sample in its dataset, which the batches do not carry"#
-    );
+    assert!(loss.needs().indices);
     assert_eq!(
         text(context().with_indices(&[0], 10)),
         r#"term "crd_s": feature "s" of the student has shape [2, 3], expected a row for each sample of the batch"#
@@ -372,70 +439,53 @@ fn errors_say_what_does_not_fit() {
         text(context().with_indices(&[0, 0], 1)),
         r#"the number of samples for term "crd_s" is 1, expected at least 2, to contrast one with another"#
     );
-    let mask = Tensor::<1>::ones([6], &device).bool();
-    assert_eq!(
-        text(context().with_indices(&[0, 1], 2).with_mask(&mask)),
-        "a masked feature has 2 rows, the student's logits have 6"
-    );
-    let t = outputs(3, "t", Tensor::<2>::zeros([3, 4], &device));
+    let t = outputs("t", Tensor::<2>::zeros([3, 4], &device));
     assert_eq!(
         text(LossContext::new(&s, &t)),
         r#"term "crd_s": features "s" and "t" differ: student has [2, 3], teacher has [3, 4]"#
     );
-    let parts = loss
-        .parts(&context().with_indices(&[0, 1], 10), &device)
-        .unwrap();
-    assert_eq!(
-        parts.describe(),
-        "linear 3 and 16 -> 128, memories of 10 samples"
+    let modules = loss.modules(&context().with_indices(&[0, 1], 10), &device);
+    let contrast = modules.unwrap().get::<Contrast>().clone();
+    let memory = contrast.read(&device);
+    assert_eq!(memory.student.dims(), [10, 128]);
+    let both = contrast.embed(
+        Tensor::zeros([1, 3], &device),
+        Tensor::zeros([1, 16], &device),
     );
+    assert_eq!((both.0.dims(), both.1.dims()), ([1, 128], [1, 128]));
 }
 
 #[test]
-fn the_config_is_checked_and_survives_a_round_trip() {
-    let config = CrdConfig::new("s", "t");
-    let json = r#"{"crd":{"student":"s","teacher":"t","width":128,"negatives":16384,"temperature":0.07,"momentum":0.5}}"#;
-    assert_eq!(
-        serde_json::to_string(&LossConfig::from(config.clone())).unwrap(),
-        json
-    );
-    assert_eq!(
-        serde_json::from_str::<LossConfig>(json).unwrap(),
-        config.clone().into()
-    );
-    let short = r#"{"student":"s","teacher":"t"}"#;
-    assert_eq!(serde_json::from_str::<CrdConfig>(short).unwrap(), config);
-    let unknown = r#"{"student":"s","teacher":"t","nce_k":2}"#;
-    let error = serde_json::from_str::<CrdConfig>(unknown).unwrap_err();
-    assert!(
-        error.to_string().starts_with("unknown field `nce_k`"),
-        "{error}"
-    );
+fn config_has_the_defaults_and_bounds() {
+    let config = Crd::new("s", "t");
+    let json = r#"{"student":"s","teacher":"t","width":128,"negatives":16384,"temperature":0.07,"momentum":0.5}"#;
+    assert_eq!(serde_json::to_string(&config).unwrap(), json);
+    assert_eq!(from_json::<Crd>(r#"{"student":"s","teacher":"t"}"#), config);
+    assert_config("crd", &config);
 
-    let error = |config: CrdConfig| config.init().unwrap_err().to_string();
     assert_eq!(
-        error(CrdConfig::new("", "t")),
+        refused(&Crd::new("", "t")),
         r#"crd.student is "", expected the name of a feature"#
     );
     assert_eq!(
-        error(config.clone().with_width(0)),
+        refused(&config.clone().with_width(0)),
         "crd.width is 0, expected a whole number of at least 1"
     );
     assert_eq!(
-        error(config.clone().with_negatives(0)),
+        refused(&config.clone().with_negatives(0)),
         "crd.negatives is 0, expected a whole number of at least 1"
     );
     for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert_eq!(
-            error(config.clone().with_temperature(temperature)),
+            refused(&config.clone().with_temperature(temperature)),
             format!("crd.temperature is {temperature}, expected a number greater than 0")
         );
     }
     for momentum in [-0.1, 1.0, f64::NAN] {
         assert_eq!(
-            error(config.clone().with_momentum(momentum)),
+            refused(&config.clone().with_momentum(momentum)),
             format!("crd.momentum is {momentum}, expected a number in [0, 1)")
         );
     }
-    assert!(config.with_momentum(0.0).init().is_ok());
+    assert!(config.with_momentum(0.0).validate().is_ok());
 }

@@ -3,8 +3,7 @@ use crate::loss::testing::logits::{self, Batch};
 use crate::loss::testing::numbers::close as assert_close;
 
 fn loss(temperature: f64, beta: f64, gamma: f64) -> Dist {
-    let config = DistConfig::new(temperature);
-    config.with_beta(beta).with_gamma(gamma).init().unwrap()
+    Dist::new(temperature).with_beta(beta).with_gamma(gamma)
 }
 
 fn log(probabilities: [f64; 3]) -> [f64; 3] {
@@ -30,7 +29,7 @@ fn value_by_hand() {
 fn gradient_is_the_slope() {
     let mut batch = Batch::example();
     logits::gradient_is_the_slope(&loss(2.0, 1.0, 0.5), &batch);
-    batch.mask = Some(vec![true, false, true]);
+    batch.weights = Some(vec![1.0, 0.0, 1.0]);
     logits::gradient_is_the_slope(&loss(1.0, 0.5, 1.0), &batch);
 }
 
@@ -56,7 +55,7 @@ fn a_single_row_has_no_relations_between_samples() {
     assert_eq!((seen.value, seen.gradient), (4.0, vec![0.0; 4]));
     // The same where the others are masked.
     let mut batch = Batch::example();
-    batch.mask = Some(vec![false, true, false]);
+    batch.weights = Some(vec![0.0, 1.0, 0.0]);
     let seen = batch.seen(&loss(2.0, 0.0, 1.0));
     assert_eq!((seen.value, seen.gradient), (4.0, vec![0.0; 12]));
 }
@@ -89,12 +88,8 @@ fn extremes_are_finite() {
     for temperature in [0.5, 1.0, 4.0, 100.0] {
         logits::extremes_are_finite(&loss(temperature, 1.0, 1.0));
     }
-    let ruled_out = [0.5, f64::NEG_INFINITY, 1.0, 0.0];
-    let batch = Batch::new(
-        [ruled_out; 2],
-        [[0.0, f64::NEG_INFINITY, 0.0, 3.0]; 2],
-        [0, 0],
-    );
+    let masked = [0.5, f64::NEG_INFINITY, 1.0, 0.0];
+    let batch = Batch::new([masked; 2], [[0.0, f64::NEG_INFINITY, 0.0, 3.0]; 2], [0, 0]);
     batch.seen(&loss(1.0, 1.0, 1.0)).assert_finite();
     // A student whose last layer is zero, and a teacher that cannot tell either.
     let (zeros, uneven) = ([0.0; 4], [1.0, 2.0, 3.0, 4.0]);
@@ -105,12 +100,9 @@ fn extremes_are_finite() {
 }
 
 #[test]
-fn rows_levels_and_masks() {
-    let loss = loss(2.0, 1.0, 0.5);
-    logits::rows_can_be_permuted(&loss);
-    logits::level_does_not_matter(&loss);
-    logits::masked_rows_do_not_count(&loss);
-    logits::teacher_has_no_gradient(&loss);
+fn weights_are_those_of_both_relations() {
+    logits::weights_are_multiplicities(&loss(2.0, 1.0, 0.0));
+    logits::weights_are_multiplicities(&loss(2.0, 0.0, 1.0));
 }
 
 #[test]
@@ -130,7 +122,7 @@ fn the_function_is_the_loss() {
 #[test]
 fn temperature_follows_its_schedule() {
     // By hand: halfway from 2 to 6 is 4.
-    let scheduled = DistConfig::new(Schedule::linear(2.0, 6.0)).init().unwrap();
+    let scheduled = Dist::new(Schedule::linear(2.0, 6.0));
     let batch = Batch::example().at(0.5);
     batch
         .seen(&scheduled)
@@ -144,7 +136,7 @@ fn what_does_not_fit_is_named() {
     batch.teacher.pop();
     assert_eq!(
         batch.refused(&loss),
-        "term \"dist\": logits differ: student has [3, 4], teacher has [2, 4]"
+        "heads \"logits\" differ: student has [3, 4], teacher has [2, 4]"
     );
     assert_eq!(
         Batch::new([[1.0]], [[1.0]], [0]).refused(&loss),
@@ -154,30 +146,29 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn config_defaults_ranges_and_round_trip() {
-    let config = DistConfig::default();
+    let config = Dist::default();
     assert_eq!((config.beta, config.gamma), (1.0, 1.0));
     assert_eq!(config.temperature, 1.0.into());
-    assert_eq!(serde_json::from_str::<DistConfig>("{}").unwrap(), config);
-    logits::round_trip(&config.with_beta(2.0));
+    assert_eq!(serde_json::from_str::<Dist>("{}").unwrap(), config);
 
-    let error = |config: DistConfig| config.init().unwrap_err().to_string();
+    let error = |config: Dist| config.validate().unwrap_err().to_string();
     assert!(
-        DistConfig::new(0.5)
+        Dist::new(0.5)
             .with_beta(0.0)
             .with_gamma(0.0)
-            .init()
+            .validate()
             .is_ok()
     );
     assert_eq!(
-        error(DistConfig::new(0.0)),
+        error(Dist::new(0.0)),
         "dist.temperature is 0, expected a number greater than 0"
     );
     assert_eq!(
-        error(DistConfig::new(1.0).with_beta(-1.0)),
+        error(Dist::new(1.0).with_beta(-1.0)),
         "dist.beta is -1, expected a number of at least 0"
     );
     assert_eq!(
-        error(DistConfig::new(1.0).with_gamma(f64::INFINITY)),
+        error(Dist::new(1.0).with_gamma(f64::INFINITY)),
         "dist.gamma is inf, expected a number of at least 0"
     );
 }

@@ -3,8 +3,7 @@ use crate::loss::testing::logits::{self, Batch};
 use crate::loss::testing::numbers::close as assert_close;
 
 fn loss(temperature: f64, alpha: f64, beta: f64) -> Dkd {
-    let config = DkdConfig::new(temperature);
-    config.with_alpha(alpha).with_beta(beta).init().unwrap()
+    Dkd::new(temperature).with_alpha(alpha).with_beta(beta)
 }
 
 fn log(probabilities: [f64; 3]) -> [f64; 3] {
@@ -93,13 +92,10 @@ fn extremes_are_finite() {
 }
 
 #[test]
-fn rows_levels_and_masks() {
+fn masks_and_labels() {
     let loss = loss(4.0, 1.0, 8.0);
-    logits::rows_can_be_permuted(&loss);
-    logits::level_does_not_matter(&loss);
-    logits::masked_rows_do_not_count(&loss);
-    logits::teacher_has_no_gradient(&loss);
-    logits::ruled_out_classes_do_not_count(&loss);
+    logits::masked_classes_do_not_count(&loss);
+    logits::rows_without_a_label_do_not_count(&loss);
 }
 
 #[test]
@@ -118,16 +114,19 @@ fn the_mean_is_over_rows() {
     let teacher = Tensor::<2>::from_floats([[1.5, 0.0, -2.0], [0.0, 3.0, 1.0]], &device);
     let labels = Tensor::<1, Int>::from_ints([2, 1], &device);
     let args = (student, teacher, labels);
-    let rows = dkd_no_reduction(
+    let rows = dkd(
         args.0.clone(),
         args.1.clone(),
         args.2.clone(),
         4.0,
         1.0,
         8.0,
-    );
+    )
+    .per_row();
     let rows: Vec<f64> = rows.into_data().iter::<f64>().collect();
-    let mean = dkd(args.0, args.1, args.2, 4.0, 1.0, 8.0).into_data();
+    let mean = dkd(args.0, args.1, args.2, 4.0, 1.0, 8.0)
+        .mean()
+        .into_data();
     let mean: Vec<f64> = mean.iter::<f64>().collect();
     assert_eq!(rows.len(), 2);
     assert_close(&mean, &[(rows[0] + rows[1]) / 2.0], 1e-6);
@@ -140,7 +139,7 @@ fn what_does_not_fit_is_named() {
     batch.labels[1] = 4;
     assert_eq!(
         batch.refused(&loss),
-        "label 4 is out of range: the student has 4 classes (0 to 3)"
+        "label 4 of row 1 is out of range: the student has 4 classes (0 to 3)"
     );
     batch.labels.clear();
     assert_eq!(
@@ -150,7 +149,7 @@ fn what_does_not_fit_is_named() {
     batch.teacher.pop();
     assert_eq!(
         batch.refused(&loss),
-        "term \"dkd\": logits differ: student has [3, 4], teacher has [2, 4]"
+        "heads \"logits\" differ: student has [3, 4], teacher has [2, 4]"
     );
     assert_eq!(
         Batch::new([[1.0]], [[1.0]], [0]).refused(&loss),
@@ -160,34 +159,33 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn config_defaults_ranges_and_round_trip() {
-    let config = DkdConfig::default();
+    let config = Dkd::default();
     assert_eq!((config.alpha, config.beta), (1.0, 8.0));
     assert_eq!(config.temperature, 4.0.into());
-    assert_eq!(serde_json::from_str::<DkdConfig>("{}").unwrap(), config);
-    logits::round_trip(&config.with_beta(2.5));
+    assert_eq!(serde_json::from_str::<Dkd>("{}").unwrap(), config);
 
-    let error = |config: DkdConfig| config.init().unwrap_err().to_string();
+    let error = |config: Dkd| config.validate().unwrap_err().to_string();
     assert!(
-        DkdConfig::new(0.5)
+        Dkd::new(0.5)
             .with_alpha(0.0)
             .with_beta(0.0)
-            .init()
+            .validate()
             .is_ok()
     );
     assert_eq!(
-        error(DkdConfig::new(0.0)),
+        error(Dkd::new(0.0)),
         "dkd.temperature is 0, expected a number greater than 0"
     );
     assert_eq!(
-        error(DkdConfig::new(Schedule::linear(4.0, -1.0))),
+        error(Dkd::new(Schedule::linear(4.0, -1.0))),
         "dkd.temperature is -1, expected a number greater than 0"
     );
     assert_eq!(
-        error(DkdConfig::new(1.0).with_alpha(f64::INFINITY)),
+        error(Dkd::new(1.0).with_alpha(f64::INFINITY)),
         "dkd.alpha is inf, expected a number of at least 0"
     );
     assert_eq!(
-        error(DkdConfig::new(1.0).with_beta(f64::NAN)),
+        error(Dkd::new(1.0).with_beta(f64::NAN)),
         "dkd.beta is NaN, expected a number of at least 0"
     );
 }
@@ -195,9 +193,9 @@ fn config_defaults_ranges_and_round_trip() {
 #[test]
 fn temperature_follows_its_schedule() {
     // By hand: halfway from 2 to 6 is 4.
-    let scheduled = DkdConfig::new(Schedule::linear(2.0, 6.0)).init().unwrap();
+    let scheduled = Dkd::new(Schedule::linear(2.0, 6.0));
     let batch = Batch::example().at(0.5);
-    let fixed = DkdConfig::new(4.0).init().unwrap();
+    let fixed = Dkd::new(4.0);
     batch
         .seen(&scheduled)
         .assert_close(&batch.seen(&fixed), 1e-6);

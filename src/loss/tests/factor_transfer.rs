@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::*;
+use crate::loss::known::KnownLoss;
 use crate::loss::modules::translator::reconstruction;
 use crate::loss::testing::bench::*;
 use crate::ops::maps::expect_maps;
@@ -16,14 +17,13 @@ const FORMS: [FactorForm; 4] = [
 ];
 
 fn loss(form: FactorForm) -> FactorTransfer {
-    FactorTransferConfig::new("f0", "f0")
-        .with_form(form)
-        .init()
-        .unwrap()
+    FactorTransfer::new("f0", "f0").with_form(form)
 }
 
 fn value(student: &Feature, teacher: &Feature, form: FactorForm) -> f32 {
-    factor_transfer(student.clone(), teacher.clone(), form).into_scalar()
+    factor_transfer(student.clone(), teacher.clone(), form)
+        .mean()
+        .into_scalar()
 }
 
 #[test]
@@ -62,7 +62,9 @@ fn values_by_hand() {
 fn the_gradient_by_hand() {
     let student = leaf(&tensor(vec![6.0, 8.0], [1, 2]).into());
     let teacher = tensor(vec![0.0, 5.0], [1, 2]);
-    let gradients = factor_transfer(student.clone(), teacher.into(), FactorForm::FlatL1).backward();
+    let gradients = factor_transfer(student.clone(), teacher, FactorForm::FlatL1)
+        .mean()
+        .backward();
     // (g − u (u·g)) / ‖f‖ with g = (½, −½), u = (0.6, 0.8), u·g = −0.1, ‖f‖ = 10
     assert_close(
         &gradient(&student, &gradients).unwrap(),
@@ -80,7 +82,7 @@ fn nothing_where_the_directions_agree() {
         // Twice is exact in floating point, and so is the direction.
         assert!(value(&student, &twice, form) < 1e-6, "{form:?}");
         let student = leaf(&student);
-        let loss = factor_transfer(student.clone(), twice.clone(), form);
+        let loss = factor_transfer(student.clone(), twice.clone(), form).mean();
         let gradients = loss.backward();
         assert!(
             gradient(&student, &gradients)
@@ -115,7 +117,7 @@ fn channel_forms_take_any_number_of_channels() {
 fn a_factor_of_zeros_has_a_finite_gradient() {
     for form in FORMS {
         let student = leaf(&changed(&maps([2, 3, 2, 2], 1), |_, _| 0.0));
-        let value = factor_transfer(student.clone(), maps([2, 3, 2, 2], 2), form);
+        let value = factor_transfer(student.clone(), maps([2, 3, 2, 2], 2), form).mean();
         let gradients = value.backward();
         assert!(value.into_scalar::<f32>().is_finite());
         assert!(
@@ -129,23 +131,12 @@ fn a_factor_of_zeros_has_a_finite_gradient() {
 }
 
 #[test]
-fn finite_at_extremes() {
-    let (student, teacher) = (maps([2, 3, 4, 4], 1), maps([2, 4, 4, 4], 2));
-    for form in FORMS {
-        assert_finite_at_extremes(&loss(form), from_ref(&student), from_ref(&teacher));
-        let far = |seed| changed(&maps([1, 3, 2, 2], seed), |_, v| 1e4 * v);
-        assert!(value(&far(1), &far(2), form).is_finite());
-    }
-}
-
-#[test]
-fn the_teacher_gets_no_gradient() {
+fn the_teacher_of_a_paraphraser_gets_no_gradient() {
     let (student, teacher) = (maps([3, 3, 4, 4], 1), maps([3, 4, 2, 2], 2));
     for form in FORMS {
         let loss = loss(form);
-        assert_gradient_goes_to_the_student_alone(&loss, from_ref(&student), from_ref(&teacher));
         let paraphraser = Paraphraser::new(4, 0.5, &Device::flex().autodiff()).unwrap();
-        let loss = loss.with_paraphraser(&paraphraser);
+        let loss = loss.paraphrased(&paraphraser);
         assert_gradient_goes_to_the_student_alone(&loss, from_ref(&student), from_ref(&teacher));
     }
 }
@@ -156,7 +147,7 @@ fn masked_samples_do_not_count() {
     for form in FORMS {
         assert_masked_samples_do_not_count(&loss(form), from_ref(&student), from_ref(&teacher));
         let paraphraser = Paraphraser::new(4, 0.5, &Device::flex()).unwrap();
-        let loss = loss(form).with_paraphraser(&paraphraser);
+        let loss = loss(form).paraphrased(&paraphraser);
         assert_masked_samples_do_not_count(&loss, from_ref(&student), from_ref(&teacher));
     }
 }
@@ -177,27 +168,22 @@ fn a_paraphraser_narrows_and_comes_back() {
 fn the_translator_meets_the_paraphraser() {
     let (student, teacher) = ([maps([2, 3, 4, 4], 1)], [maps([2, 6, 4, 4], 2)]);
     let plain = loss(FactorForm::FlatL1);
-    let bench = Bench::new(&plain, &student, &teacher);
-    assert_eq!(
-        bench.parts.unwrap().describe(),
-        "translator of 3 conv 3x3 3 -> 6"
-    );
+    let widths = |loss: &dyn Loss| {
+        let modules = Bench::new(loss, &student, &teacher).modules.unwrap();
+        modules.get::<Translator>().widths()
+    };
+    assert_eq!(widths(&plain), [3, 6]);
     let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
-    let joined = plain.with_paraphraser(&paraphraser);
-    let bench = Bench::new(&joined, &student, &teacher);
-    assert_eq!(
-        bench.parts.unwrap().describe(),
-        "translator of 3 conv 3x3 3 -> 3"
-    );
+    assert_eq!(widths(&plain.paraphrased(&paraphraser)), [3, 3]);
 }
 
 #[test]
 fn a_paraphraser_stays_as_it_is() {
     let device = Device::flex().autodiff();
     let paraphraser = Paraphraser::new(6, 0.5, &device).unwrap();
-    let loss = loss(FactorForm::FlatL2).with_paraphraser(&paraphraser);
+    let loss = loss(FactorForm::FlatL2).paraphrased(&paraphraser);
     let teacher = expect_maps(&maps([2, 6, 4, 4], 2));
-    let factor = |x: &Tensor<4>| loss.factor(x.clone());
+    let factor = |x: &Tensor<4>| loss.paraphraser.factor_on_device(x.clone());
     let before = factor(&teacher);
     assert!(!before.is_autodiff());
     // It is out of training: a sample's factor does not depend on the rest of its batch.
@@ -236,20 +222,22 @@ fn the_reconstruction_is_measured_against_the_maps() {
 fn features_that_do_not_fit_are_refused() {
     let plain = loss(FactorForm::FlatL1);
     assert_eq!(
-        check_error(&plain, &[vectors([2, 3], 1)], &[vectors([2, 3], 1)], None),
+        check_error(&plain, &[vectors([2, 3], 1)], &[vectors([2, 3], 1)]),
         "term \"factor_transfer_f0\": feature \"f0\" of the student has shape [2, 3], expected feature maps [N, C, H, W]"
     );
     let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
-    let joined = plain.with_paraphraser(&paraphraser);
+    let joined = plain.paraphrased(&paraphraser);
     assert_eq!(
-        check_error(
-            &joined,
-            &[maps([2, 3, 4, 4], 1)],
-            &[maps([2, 4, 4, 4], 1)],
-            None
-        ),
+        check_error(&joined, &[maps([2, 3, 4, 4], 1)], &[maps([2, 4, 4, 4], 1)]),
         "term \"factor_transfer_f0\": the width of the paraphraser is 6, expected the width of the teacher's feature"
     );
+}
+
+#[test]
+fn a_config_file_holds_no_paraphraser() {
+    let paraphraser = Paraphraser::new(6, 0.5, &Device::flex()).unwrap();
+    let loss = FactorTransfer::new("a", "b").with_paraphraser(&paraphraser);
+    assert!(KnownLoss::of(&loss).is_none());
 }
 
 #[test]
@@ -280,14 +268,14 @@ fn two_widths_panic() {
 
 #[test]
 fn config() {
-    let config = FactorTransferConfig::new("a", "b");
+    let config = FactorTransfer::new("a", "b");
     assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
     assert_eq!(config.form, FactorForm::FlatL1);
     for form in FORMS {
         assert_config("factor_transfer", &config.clone().with_form(form));
     }
     assert_eq!(
-        error(FactorTransferConfig::new("", "b").init()),
+        error(FactorTransfer::new("", "b").validate()),
         "factor_transfer.student is \"\", expected the name of a feature"
     );
 }

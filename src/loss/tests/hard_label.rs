@@ -1,8 +1,10 @@
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::*;
-use crate::data::batch::Targets;
 use crate::data::outputs::Outputs;
+use crate::data::targets::Targets;
+use crate::loss::testing::logits;
+use crate::objective::Objective;
 
 fn tensor<const R: usize, const C: usize>(values: [[f32; C]; R]) -> Tensor<2> {
     Tensor::from_floats(values, &Device::flex())
@@ -27,7 +29,9 @@ fn agrees_with_burns_cross_entropy() {
             .init(&Device::flex())
             .forward(z.clone(), y.clone());
         let (ours, burns): (f32, f32) = (
-            hard_label(z.clone(), y.clone(), smoothing).into_scalar(),
+            hard_label(z.clone(), y.clone(), smoothing)
+                .mean()
+                .into_scalar(),
             burns.into_scalar(),
         );
         assert!((ours - burns).abs() < 1e-6, "{ours} and {burns}");
@@ -37,7 +41,7 @@ fn agrees_with_burns_cross_entropy() {
 #[test]
 fn the_gradient_is_the_closed_form() {
     let z = tensor([[0.0, 0.0], [1e4, -1e4]]).autodiff().require_grad();
-    let loss = hard_label(z.clone(), labels([0, 1]), 0.2);
+    let loss = hard_label(z.clone(), labels([0, 1]), 0.2).mean();
     let gradients = loss.backward();
     // softmax is [1/2, 1/2] and [1, 0]; the targets are [0.9, 0.1] and [0.1, 0.9]; two rows.
     let found: Vec<f32> = z
@@ -54,7 +58,7 @@ fn the_gradient_is_the_closed_form() {
 
 #[test]
 fn a_sure_and_right_student_has_no_loss() {
-    let loss = hard_label(tensor([[1e3, 0.0, 0.0]]), labels([0]), 0.0);
+    let loss = hard_label(tensor([[1e3, 0.0, 0.0]]), labels([0]), 0.0).mean();
     assert_eq!(loss.into_scalar::<f32>(), 0.0);
 }
 
@@ -64,11 +68,14 @@ fn masked_rows_may_carry_any_label() {
         .autodiff()
         .require_grad();
     let outputs = Outputs::new(leaf.clone());
-    let targets = Targets::Classes(labels([0, -100]));
     let mask = Tensor::<1, Bool>::from_data([true, false], &Device::flex());
-    let context = context(&outputs, &targets).with_mask(&mask);
-    let loss = HardLabelConfig::new().init().unwrap();
-    loss.check(&context).unwrap();
+    let targets = Targets::new()
+        .with_classes(labels([0, 255]))
+        .with_mask(mask);
+    let context = context(&outputs, &targets);
+    let loss = HardLabel::new();
+    let objective = Objective::new().with(loss.clone(), 1);
+    objective.check(&context).unwrap();
     let value = loss.forward(&context);
     let gradients = value.backward();
     assert!((value.into_scalar::<f32>() - 2f32.ln()).abs() < 1e-6);
@@ -80,44 +87,52 @@ fn masked_rows_may_carry_any_label() {
 }
 
 #[test]
+fn rows_without_a_label_are_left_out() {
+    logits::rows_without_a_label_do_not_count(&HardLabel::new());
+    logits::rows_without_a_label_do_not_count(&HardLabel::new().with_smoothing(0.1));
+    let z = tensor([[0.0, 0.0], [3.0, 1.0]]);
+    let value = hard_label(z.clone(), labels([1, -1]), 0.0);
+    let rows: Vec<f32> = value.clone().per_row().into_data().iter::<f32>().collect();
+    assert!(
+        (rows[0] - 2f32.ln()).abs() < 1e-6 && rows[1] == 0.0,
+        "{rows:?}"
+    );
+    assert!((value.mean().into_scalar::<f32>() - 2f32.ln()).abs() < 1e-6);
+}
+
+#[test]
 fn wrong_targets_are_named() {
     let outputs = Outputs::new(tensor([[0.0, 0.0], [0.0, 0.0]]));
-    let loss = HardLabelConfig::new().init().unwrap();
+    let loss = HardLabel::new();
     let error = |targets: Targets| {
-        let error = loss.check(&context(&outputs, &targets)).unwrap_err();
-        error.to_string()
+        let objective = Objective::new().with(loss.clone(), 1);
+        let error = objective.check(&context(&outputs, &targets));
+        error.unwrap_err().to_string()
     };
     assert_eq!(
-        error(Targets::None),
+        error(Targets::new()),
         "term \"hard_label\" needs class targets, the batches carry no targets"
     );
     assert_eq!(
-        error(Targets::Values(tensor([[0.0], [1.0]]))),
-        "term \"hard_label\" needs class targets, the batches carry real-valued targets"
+        error(Targets::new().with_values(tensor([[0.0], [1.0]]))),
+        "head \"logits\" is categorical, its targets are real-valued targets"
     );
     assert_eq!(
-        error(Targets::Classes(labels([1, 2]))),
-        "label 2 is out of range: the student has 2 classes (0 to 1)"
-    );
-    assert_eq!(
-        error(Targets::Classes(labels([-1, 0]))),
-        "label -1 is out of range: the student has 2 classes (0 to 1)"
+        error(Targets::new().with_classes(labels([1, 2]))),
+        "label 2 of row 1 is out of range: the student has 2 classes (0 to 1)"
     );
 }
 
 #[test]
 fn configs_round_trip_and_refuse() {
-    let config = HardLabelConfig::new().with_smoothing(0.1);
+    let config = HardLabel::new().with_smoothing(0.1);
     let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<HardLabel>(&json).unwrap(), config);
     assert_eq!(
-        serde_json::from_str::<HardLabelConfig>(&json).unwrap(),
-        config
+        serde_json::from_str::<HardLabel>("{}").unwrap(),
+        HardLabel::new()
     );
-    assert_eq!(
-        serde_json::from_str::<HardLabelConfig>("{}").unwrap(),
-        HardLabelConfig::new()
-    );
-    assert!(serde_json::from_str::<HardLabelConfig>(r#"{"epsilon":0.1}"#).is_err());
+    assert!(serde_json::from_str::<HardLabel>(r#"{"epsilon":0.1}"#).is_err());
     for (smoothing, fits) in [
         (0.0, true),
         (0.999, true),
@@ -126,9 +141,9 @@ fn configs_round_trip_and_refuse() {
         (f64::NAN, false),
     ] {
         assert_eq!(
-            HardLabelConfig::new()
+            HardLabel::new()
                 .with_smoothing(smoothing)
-                .init()
+                .validate()
                 .is_ok(),
             fits
         );

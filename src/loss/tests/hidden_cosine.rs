@@ -1,14 +1,12 @@
-use burn::tensor::Bool;
-
 use super::*;
-use crate::loss::testing::features::outputs;
+use crate::data::targets::{Targets, Weights};
+use crate::loss::testing::features::{assert_config, from_json, mask, outputs, refused, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::LossConfig;
 
 const NORMS: [CosineNorm; 2] = [CosineNorm::Added, CosineNorm::Clamped];
 
 fn loss() -> HiddenCosine {
-    HiddenCosineConfig::new("s", "t").init().unwrap()
+    HiddenCosine::new("s", "t")
 }
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
@@ -20,7 +18,7 @@ fn value_and_gradient_by_hand() {
     for norm in NORMS {
         let student = vectors([[3.0, 4.0]]);
         let teacher = vectors([[10.0, 0.0]]);
-        let value = hidden_cosine(student.clone().into(), teacher.into(), norm);
+        let value = hidden_cosine(student.clone(), teacher, norm).mean();
         let gradients = value.backward();
         assert_close(value, &[0.4], 1e-6);
         // (cos · ŝ − t̂) / ‖s‖ = (0.6 · [0.6, 0.8] − [1, 0]) / 5
@@ -29,22 +27,11 @@ fn value_and_gradient_by_hand() {
 }
 
 #[test]
-fn zero_where_the_student_is_the_teacher() {
-    for norm in NORMS {
-        let student = vectors([[3.0, 4.0], [-1.0, 0.5]]);
-        let value = hidden_cosine(student.clone().into(), student.clone().into(), norm);
-        let gradients = value.backward();
-        assert_close(value, &[0.0], 1e-6);
-        assert_close(student.grad(&gradients).unwrap(), &[0.0; 4], 1e-6);
-    }
-}
-
-#[test]
 fn right_angles_give_one_and_opposites_two() {
     for norm in NORMS {
         let student = vectors([[2.0, 0.0], [2.0, 0.0]]);
         let teacher = vectors([[0.0, 5.0], [-7.0, 0.0]]);
-        let rows = hidden_cosine_no_reduction(student.into(), teacher.into(), norm);
+        let rows = hidden_cosine(student, teacher, norm).per_row();
         assert_close(rows, &[1.0, 2.0], 1e-6);
     }
 }
@@ -54,7 +41,7 @@ fn zero_vectors_and_extremes_stay_finite() {
     for norm in NORMS {
         let student = vectors([[0.0, 0.0], [1e4, -1e4], [1e-6, 1e-6]]);
         let teacher = vectors([[1.0, 2.0], [0.0, 0.0], [1e4, 1e4]]);
-        let rows = hidden_cosine_no_reduction(student.clone().into(), teacher.into(), norm);
+        let rows = hidden_cosine(student.clone(), teacher, norm).per_row();
         let gradients = rows.clone().mean().backward();
         let (rows, gradient) = (numbers(rows), numbers(student.grad(&gradients).unwrap()));
         // A zero vector has no direction: its cosine is 0.
@@ -71,32 +58,25 @@ fn lengths_do_not_matter() {
     let device = Device::flex();
     let student = Tensor::<3>::from_data(noise([2, 3, 4], 1), &device);
     let teacher = Tensor::<3>::from_data(noise([2, 3, 4], 2), &device);
-    let value = |s: Tensor<3>, t: Tensor<3>| hidden_cosine(s.into(), t.into(), CosineNorm::Added);
+    let value = |s: Tensor<3>, t: Tensor<3>| hidden_cosine(s, t, CosineNorm::Added).mean();
     let longer = value(student.clone() * 30.0, teacher.clone() * 0.1);
     assert_close(longer, &numbers(value(student, teacher)), 1e-6);
 }
 
 #[test]
-fn nothing_flows_into_the_teacher() {
-    let (student, teacher) = (vectors([[3.0, 4.0]]), vectors([[10.0, 0.0]]));
-    let value = hidden_cosine(student.into(), teacher.clone().into(), CosineNorm::Added);
-    assert!(teacher.grad(&value.backward()).is_none());
-}
-
-#[test]
-fn masked_tokens_do_not_count() {
+fn masked_tokens_are_left_out() {
     let device = Device::flex().autodiff();
     let student = [[[3.0, 4.0], [f32::NAN, 1.0]], [[1.0, 0.0], [0.0, 1.0]]];
     let student = Tensor::<3>::from_floats(student, &device).require_grad();
     let teacher = [[[10.0, 0.0], [1.0, f32::NAN]], [[1.0, 0.0], [9.0, 0.0]]];
     let teacher = Tensor::<3>::from_floats(teacher, &device);
-    let (s, t) = (outputs(4, "s", student.clone()), outputs(4, "t", teacher));
-    let mask = Tensor::<1, Bool>::from_data([true, false, true, true], &device.inner());
-    let context = LossContext::new(&s, &t).with_mask(&mask);
+    let (s, t) = (outputs("s", student.clone()), outputs("t", teacher));
+    let valid = Targets::new().with_weights(mask(&[true, false, true, true]));
+    let context = LossContext::new(&s, &t).with_targets(&valid);
     loss().check(&context).unwrap();
     let value = loss().forward(&context);
     let gradients = value.backward();
-    // Three tokens count: 1 − 3/5, 0 and 1.
+    // Three tokens are valid: 1 − 3/5, 0 and 1.
     assert_close(value, &[1.4 / 3.0], 1e-6);
     let gradient = numbers(student.grad(&gradients).unwrap());
     assert_eq!(gradient[2..4], [0.0, 0.0]);
@@ -108,10 +88,10 @@ fn a_masked_sample_leaves_out_all_its_tokens() {
     let device = Device::flex();
     let student = [[[f32::NAN, 4.0], [3.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]];
     let teacher = Tensor::<3>::from_floats([[[1.0, 0.0]; 2]; 2], &device);
-    let s = outputs(2, "s", Tensor::<3>::from_floats(student, &device));
-    let t = outputs(2, "t", teacher);
-    let mask = Tensor::<1, Bool>::from_data([false, true], &device);
-    let value = loss().forward(&LossContext::new(&s, &t).with_mask(&mask));
+    let s = outputs("s", Tensor::<3>::from_floats(student, &device));
+    let t = outputs("t", teacher);
+    let valid = Targets::new().with_weights(mask(&[false, true]));
+    let value = loss().forward(&LossContext::new(&s, &t).with_targets(&valid));
     assert_close(value, &[0.5], 1e-6);
 }
 
@@ -120,13 +100,14 @@ fn different_widths_are_projected() {
     let device = Device::flex();
     let student = Tensor::<3>::from_data(noise([2, 3, 4], 1), &device).autodiff();
     let teacher = Tensor::<3>::from_data(noise([2, 3, 6], 2), &device);
-    let (s, t) = (outputs(6, "s", student), outputs(6, "t", teacher));
+    let (s, t) = (outputs("s", student), outputs("t", teacher));
     let context = LossContext::new(&s, &t);
     loss().check(&context).unwrap();
-    let parts = loss().parts(&context, &device.autodiff()).unwrap();
-    assert_eq!(parts.describe(), "linear 4 -> 6");
-    let value = loss().forward(&context.with_parts(&parts));
-    let Parts::Projector(Projector::Linear(linear)) = &parts else {
+    let modules = loss().modules(&context, &device.autodiff()).unwrap();
+    let projector: &Projector = modules.get();
+    assert_eq!(projector.describe(), "linear 4 -> 6");
+    let value = loss().forward(&context.with_modules(&modules));
+    let Projector::Linear(linear) = projector else {
         panic!("a linear projector")
     };
     let gradient = linear.weight.val().grad(&value.backward()).unwrap();
@@ -136,28 +117,22 @@ fn different_widths_are_projected() {
 #[test]
 fn errors_say_what_does_not_fit() {
     let device = Device::flex();
-    let text = |student: Feature, teacher: Feature, mask: Option<usize>| {
-        let (s, t) = (outputs(6, "s", student), outputs(6, "t", teacher));
-        let mask = mask.map(|rows| Tensor::<1>::ones([rows], &device).bool());
-        let mut context = LossContext::new(&s, &t);
-        context.mask = mask.as_ref();
+    let text = |student: Feature, teacher: Feature| {
+        let (s, t) = (outputs("s", student), outputs("t", teacher));
+        let context = LossContext::new(&s, &t);
         loss().check(&context).unwrap_err().to_string()
     };
     let rank3 = |tokens| Feature::from(Tensor::<3>::zeros([2, tokens, 4], &device));
     let rank4 = || Feature::from(Tensor::<4>::zeros([2, 3, 4, 4], &device));
     assert_eq!(
-        text(rank3(3), rank3(5), None),
+        text(rank3(3), rank3(5)),
         r#"term "hidden_cosine_s": features "s" and "t" differ: student has [2, 3, 4], teacher has [2, 5, 4]"#
     );
     assert_eq!(
-        text(rank3(3), rank4(), None),
+        text(rank3(3), rank4()),
         r#"term "hidden_cosine_s": feature "t" of the teacher has shape [2, 3, 4, 4], expected [N, D] or [N, T, D]"#
     );
-    assert_eq!(
-        text(rank3(3), rank3(3), Some(5)),
-        "a masked feature has 2 rows, the student's logits have 5"
-    );
-    let s = outputs(2, "s", Tensor::<2>::zeros([2, 4], &device));
+    let s = outputs("s", Tensor::<2>::zeros([2, 4], &device));
     assert_eq!(
         loss()
             .check(&LossContext::new(&s, &s))
@@ -168,26 +143,36 @@ fn errors_say_what_does_not_fit() {
 }
 
 #[test]
-fn the_config_is_checked_and_survives_a_round_trip() {
-    let config = HiddenCosineConfig::new("s", "t");
-    assert_eq!(config.norm, CosineNorm::Added);
-    let json = r#"{"hidden_cosine":{"student":"s","teacher":"t","norm":"clamped"}}"#;
-    let read: LossConfig = serde_json::from_str(json).unwrap();
-    assert_eq!(read, config.clone().with_norm(CosineNorm::Clamped).into());
-    assert_eq!(serde_json::to_string(&read).unwrap(), json);
-    let short: HiddenCosineConfig =
-        serde_json::from_str(r#"{"student":"s","teacher":"t"}"#).unwrap();
-    assert_eq!(short, config);
+fn weights_of_tokens_and_of_samples() {
+    let device = Device::flex();
+    // Distances 2/5 and 1, then 0 and 2.
+    let student = [[[3.0, 4.0], [0.0, 1.0]], [[1.0, 0.0], [-1.0, 0.0]]];
+    let student = Tensor::<3>::from_floats(student, &device);
+    let teacher = Tensor::<3>::from_floats([[[1.0, 0.0]; 2]; 2], &device);
+    let (s, t) = (outputs("s", student.clone()), outputs("t", teacher.clone()));
+    let found = |weights: Weights| {
+        let targets = Targets::new().with_weights(weights);
+        loss().forward(&LossContext::new(&s, &t).with_targets(&targets))
+    };
+    let by_token = found(weights(&[1.0, 0.5, 7.0, 3.0]));
+    assert_close(by_token, &[(0.4 + 0.5 + 6.0) / 11.5], 1e-6);
+    let by_sample = (1.4 / 2.0 + 3.0) / 4.0;
+    assert_close(found(weights(&[1.0, 3.0])), &[by_sample], 1e-6);
+    let value = hidden_cosine(student, teacher, CosineNorm::Added);
+    let value = value.weighted(weights(&[1.0, 3.0])).mean();
+    assert_close(value, &[by_sample], 1e-6);
+}
 
-    let unknown = r#"{"student":"s","teacher":"t","eps":1}"#;
-    let error = serde_json::from_str::<HiddenCosineConfig>(unknown).unwrap_err();
-    assert!(
-        error.to_string().starts_with("unknown field `eps`"),
-        "{error}"
-    );
-    let error = HiddenCosineConfig::new("s", "").init().unwrap_err();
+#[test]
+fn config_has_the_default_and_bounds() {
+    let config: HiddenCosine = from_json(r#"{"student":"s","teacher":"t"}"#);
+    assert_eq!(config, loss());
+    assert_eq!(config.norm, CosineNorm::Added);
+    let read: HiddenCosine = from_json(r#"{"student":"s","teacher":"t","norm":"clamped"}"#);
+    assert_eq!(read, config.with_norm(CosineNorm::Clamped));
+    assert_config("hidden_cosine", &read);
     assert_eq!(
-        error.to_string(),
+        refused(&HiddenCosine::new("s", "")),
         r#"hidden_cosine.teacher is "", expected the name of a feature"#
     );
 }

@@ -2,10 +2,7 @@ use super::*;
 use crate::loss::testing::features::*;
 
 fn term(kernel: Kernel) -> Mmd {
-    MmdConfig::new(STUDENT, TEACHER)
-        .with_kernel(kernel)
-        .init()
-        .unwrap()
+    Mmd::new(STUDENT, TEACHER).with_kernel(kernel)
 }
 
 fn all() -> [Mmd; 3] {
@@ -93,13 +90,13 @@ fn a_rotation_of_both_does_not_matter() {
 fn masked_samples_are_out() {
     for loss in all() {
         let (s, t) = (Array::random([5, 3], 6), Array::random([5, 3], 7));
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
         // Pooled, and projected from 2 channels to 3.
         let (s, t) = (
             Array::random([5, 2, 4, 4], 8),
             Array::random([5, 3, 2, 2], 9),
         );
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
     }
 }
 
@@ -107,8 +104,9 @@ fn masked_samples_are_out() {
 fn a_projector_stands_where_widths_differ() {
     let loss = term(Kernel::Gaussian);
     let (s, t) = (Array::random([4, 3], 1), Array::random([4, 5], 2));
-    assert_eq!(parts(&loss, &s, &t).unwrap().describe(), "linear 3 -> 5");
-    assert!(parts(&loss, &s, &s).is_none());
+    let projector = modules(&loss, &s, &t).unwrap();
+    assert_eq!(projector.get::<Projector>().describe(), "linear 3 -> 5");
+    assert!(modules(&loss, &s, &s).is_none());
 }
 
 #[test]
@@ -116,33 +114,32 @@ fn errors_say_what_is_wrong() {
     let loss = term(Kernel::Linear);
     let (s, t) = (Array::random([2, 3], 1), Array::random([2, 3, 4], 1));
     assert_eq!(
-        check(&loss, &s, &t, 2),
+        check(&loss, &s, &t),
         "term \"mmd_s\": features \"s\" and \"t\" differ: student has [2, 3], teacher has [2, 3, 4]"
-    );
-    assert_eq!(
-        check(&loss, &s, &s, 3),
-        "a masked feature has 2 rows, the student's logits have 3"
     );
 }
 
 #[test]
+fn weights_weight() {
+    let (s, t) = (Array::random([4, 3], 11), Array::random([4, 3], 12));
+    for loss in all() {
+        weights_are_repetitions(&loss, &s, &t, 0);
+    }
+}
+
+#[test]
 fn config_has_the_default_and_bounds() {
-    let config: MmdConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, MmdConfig::new("s", "t"));
+    let config: Mmd = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, Mmd::new("s", "t"));
     assert_eq!(config.kernel, Kernel::Gaussian);
-    let (degree, offset) = (3, 0.5);
-    round_trip(
-        &config
-            .clone()
-            .with_kernel(Kernel::Polynomial { degree, offset }),
-    );
-    let offset = -1.0;
-    let error = config.with_kernel(Kernel::Polynomial { degree, offset });
+    let polynomial = |offset| Kernel::Polynomial { degree: 3, offset };
+    assert_config("mmd", &config.clone().with_kernel(polynomial(0.5)));
     assert_eq!(
-        error.init().unwrap_err().to_string(),
+        refused(&config.with_kernel(polynomial(-1.0))),
         "mmd.kernel.offset is -1, expected a number of at least 0"
     );
-    let error = MmdConfig::new("", "t").init().unwrap_err();
-    let expected = "mmd.student is \"\", expected the name of a feature";
-    assert_eq!(error.to_string(), expected);
+    assert_eq!(
+        refused(&Mmd::new("", "t")),
+        "mmd.student is \"\", expected the name of a feature"
+    );
 }

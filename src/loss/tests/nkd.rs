@@ -3,10 +3,7 @@ use crate::loss::testing::logits::{self, Batch};
 use crate::loss::testing::numbers::close as assert_close;
 
 fn loss(temperature: f64, gamma: f64) -> Nkd {
-    NkdConfig::new(temperature)
-        .with_gamma(gamma)
-        .init()
-        .unwrap()
+    Nkd::new(temperature).with_gamma(gamma)
 }
 
 #[test]
@@ -89,13 +86,11 @@ fn extremes_are_finite() {
 }
 
 #[test]
-fn rows_levels_and_masks() {
+fn masks_and_labels() {
     let loss = loss(2.0, 1.5);
-    logits::rows_can_be_permuted(&loss);
-    logits::level_does_not_matter(&loss);
-    logits::masked_rows_do_not_count(&loss);
-    logits::teacher_has_no_gradient(&loss);
-    logits::ruled_out_classes_do_not_count(&loss);
+    logits::masked_classes_do_not_count(&loss);
+    logits::rows_without_a_label_do_not_count(&loss);
+    logits::weights_are_multiplicities(&loss);
 }
 
 #[test]
@@ -113,9 +108,9 @@ fn the_mean_is_over_rows() {
     let student = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]], &device);
     let teacher = Tensor::<2>::from_floats([[1.5, 0.0, -2.0], [0.0, 3.0, 1.0]], &device);
     let labels = Tensor::<1, Int>::from_ints([2, 1], &device);
-    let rows = nkd_no_reduction(student.clone(), teacher.clone(), labels.clone(), 2.0, 1.5);
+    let rows = nkd(student.clone(), teacher.clone(), labels.clone(), 2.0, 1.5).per_row();
     let rows: Vec<f64> = rows.into_data().iter::<f64>().collect();
-    let mean = nkd(student, teacher, labels, 2.0, 1.5).into_data();
+    let mean = nkd(student, teacher, labels, 2.0, 1.5).mean().into_data();
     assert_eq!(rows.len(), 2);
     let mean: Vec<f64> = mean.iter::<f64>().collect();
     assert_close(&mean, &[(rows[0] + rows[1]) / 2.0], 1e-6);
@@ -124,7 +119,7 @@ fn the_mean_is_over_rows() {
 #[test]
 fn temperature_follows_its_schedule() {
     // By hand: halfway from 2 to 6 is 4.
-    let scheduled = NkdConfig::new(Schedule::linear(2.0, 6.0)).init().unwrap();
+    let scheduled = Nkd::new(Schedule::linear(2.0, 6.0));
     let batch = Batch::example().at(0.5);
     batch
         .seen(&scheduled)
@@ -135,10 +130,10 @@ fn temperature_follows_its_schedule() {
 fn what_does_not_fit_is_named() {
     let loss = loss(1.0, 1.5);
     let mut batch = Batch::example();
-    batch.labels[1] = -1;
+    batch.labels[1] = 4;
     assert_eq!(
         batch.refused(&loss),
-        "label -1 is out of range: the student has 4 classes (0 to 3)"
+        "label 4 of row 1 is out of range: the student has 4 classes (0 to 3)"
     );
     batch.labels.clear();
     assert_eq!(
@@ -148,7 +143,7 @@ fn what_does_not_fit_is_named() {
     batch.teacher.pop();
     assert_eq!(
         batch.refused(&loss),
-        "term \"nkd\": logits differ: student has [3, 4], teacher has [2, 4]"
+        "heads \"logits\" differ: student has [3, 4], teacher has [2, 4]"
     );
     assert_eq!(
         Batch::new([[1.0]], [[1.0]], [0]).refused(&loss),
@@ -158,19 +153,18 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn config_defaults_ranges_and_round_trip() {
-    let config = NkdConfig::default();
+    let config = Nkd::default();
     assert_eq!((&config.temperature, config.gamma), (&1.0.into(), 1.5));
-    assert_eq!(serde_json::from_str::<NkdConfig>("{}").unwrap(), config);
-    logits::round_trip(&config.with_gamma(0.25));
+    assert_eq!(serde_json::from_str::<Nkd>("{}").unwrap(), config);
 
-    let error = |config: NkdConfig| config.init().unwrap_err().to_string();
-    assert!(NkdConfig::new(0.5).with_gamma(0.0).init().is_ok());
+    let error = |config: Nkd| config.validate().unwrap_err().to_string();
+    assert!(Nkd::new(0.5).with_gamma(0.0).validate().is_ok());
     assert_eq!(
-        error(NkdConfig::new(0.0)),
+        error(Nkd::new(0.0)),
         "nkd.temperature is 0, expected a number greater than 0"
     );
     assert_eq!(
-        error(NkdConfig::new(1.0).with_gamma(-0.5)),
+        error(Nkd::new(1.0).with_gamma(-0.5)),
         "nkd.gamma is -0.5, expected a number of at least 0"
     );
 }

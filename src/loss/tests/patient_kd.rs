@@ -2,12 +2,12 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::data::outputs::Outputs;
-use crate::loss::testing::features::outputs;
+use crate::data::targets::Targets;
+use crate::loss::testing::features::{assert_config, from_json, mask, outputs, refused, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::LossConfig;
 
 fn loss() -> PatientKd {
-    PatientKdConfig::new("s", "t").init().unwrap()
+    PatientKd::new("s", "t")
 }
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
@@ -17,7 +17,7 @@ fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
 #[test]
 fn value_and_gradient_by_hand() {
     let (student, teacher) = (vectors([[3.0, 4.0]]), vectors([[5.0, 0.0]]));
-    let value = patient_kd(student.clone().into(), teacher.into());
+    let value = patient_kd(student.clone(), teacher).mean();
     let gradients = value.backward();
     assert_close(value, &[0.8], 1e-6); // (0.6 − 1)² + 0.8²
     // 2 (0.6 · [0.6, 0.8] − [1, 0]) / 5
@@ -30,23 +30,14 @@ fn only_the_first_token_is_compared() {
     let student = Tensor::<3>::from_data(noise([2, 3, 4], 1), &device);
     let teacher = Tensor::<3>::from_data(noise([2, 5, 4], 2), &device);
     let first = |x: &Tensor<3>| -> Tensor<2> { x.clone().narrow(1, 0, 1).squeeze_dim(1) };
-    let rows = patient_kd_no_reduction(first(&student).into(), first(&teacher).into());
-    let all = patient_kd_no_reduction(student.into(), teacher.into());
+    let rows = patient_kd(first(&student), first(&teacher)).per_row();
+    let all = patient_kd(student, teacher).per_row();
     assert_close(all, &numbers(rows), 0.0);
 }
 
 #[test]
-fn zero_where_the_student_is_the_teacher() {
-    let student = vectors([[3.0, 4.0], [-1.0, 0.5]]);
-    let value = patient_kd(student.clone().into(), student.clone().into());
-    let gradients = value.backward();
-    assert_close(value, &[0.0], 0.0);
-    assert_close(student.grad(&gradients).unwrap(), &[0.0; 4], 0.0);
-}
-
-#[test]
 fn opposites_give_four() {
-    let value = patient_kd(vectors([[3.0, 0.0]]).into(), vectors([[-9.0, 0.0]]).into());
+    let value = patient_kd(vectors([[3.0, 0.0]]), vectors([[-9.0, 0.0]])).mean();
     assert_close(value, &[4.0], 0.0);
 }
 
@@ -54,7 +45,7 @@ fn opposites_give_four() {
 fn zero_vectors_and_extremes_stay_finite() {
     let student = vectors([[0.0, 0.0], [1e4, -1e4], [3.0, 4.0]]);
     let teacher = vectors([[0.6, 0.8], [1.0, -1.0], [0.0, 0.0]]);
-    let rows = patient_kd_no_reduction(student.clone().into(), teacher.into());
+    let rows = patient_kd(student.clone(), teacher).per_row();
     let gradients = rows.clone().sum().backward();
     // A zero vector stays zero: its distance to a unit vector is 1.
     assert_close(rows, &[1.0, 0.0, 1.0], 1e-6);
@@ -68,7 +59,7 @@ fn lengths_do_not_matter() {
     let device = Device::flex();
     let student = Tensor::<2>::from_data(noise([3, 4], 1), &device);
     let teacher = Tensor::<2>::from_data(noise([3, 4], 2), &device);
-    let value = |s: Tensor<2>, t: Tensor<2>| patient_kd(s.into(), t.into());
+    let value = |s: Tensor<2>, t: Tensor<2>| patient_kd(s, t).mean();
     let longer = value(student.clone() * 30.0, teacher.clone() * 0.1);
     assert_close(longer, &numbers(value(student, teacher)), 1e-6);
 }
@@ -77,32 +68,24 @@ fn lengths_do_not_matter() {
 fn pairs_add_up() {
     let outputs = |names: [&str; 2], states: [[f32; 2]; 2]| {
         let [first, second] = states.map(|state| vectors([state]));
-        Outputs::new(Tensor::<2>::zeros([1, 2], &Device::flex()))
+        Outputs::features_only()
             .with_feature(names[0], first)
             .with_feature(names[1], second)
     };
     let s = outputs(["s1", "s2"], [[3.0, 4.0], [2.0, 0.0]]);
     let t = outputs(["t2", "t4"], [[5.0, 0.0], [-1.0, 0.0]]);
-    let config = PatientKdConfig::new("s1", "t2").with_pair("s2", "t4");
-    let loss = config.init().unwrap();
+    let loss = PatientKd::new("s1", "t2").with_pair("s2", "t4");
     let context = LossContext::new(&s, &t);
     loss.check(&context).unwrap();
     assert_close(loss.forward(&context), &[0.8 + 4.0], 1e-6);
     assert_eq!(
-        loss.feature_pairs()[1],
+        loss.needs().features[1],
         ("s2".to_string(), "t4".to_string())
     );
 }
 
 #[test]
-fn nothing_flows_into_the_teacher() {
-    let (student, teacher) = (vectors([[3.0, 4.0]]), vectors([[5.0, 0.0]]));
-    let value = patient_kd(student.into(), teacher.clone().into());
-    assert!(teacher.grad(&value.backward()).is_none());
-}
-
-#[test]
-fn masked_samples_do_not_count() {
+fn a_sample_has_the_weight_of_its_first_token() {
     let device = Device::flex().autodiff();
     let student = [[[3.0, 4.0], [9.0, 9.0]], [[f32::NAN, 1.0], [9.0, 9.0]]];
     let student = Tensor::<3>::from_floats(student, &device).require_grad();
@@ -110,11 +93,10 @@ fn masked_samples_do_not_count() {
     let teacher = Tensor::<3>::from_floats(teacher, &device);
     // By sample, and by token, where the first token of each decides.
     let masks: [&[bool]; 2] = [&[true, false], &[true, false, false, true]];
-    for mask in masks {
-        let s = outputs(mask.len(), "s", student.clone());
-        let t = outputs(mask.len(), "t", teacher.clone());
-        let mask = Tensor::<1, Bool>::from_data(mask, &device.clone().inner());
-        let context = LossContext::new(&s, &t).with_mask(&mask);
+    for valid in masks {
+        let (s, t) = (outputs("s", student.clone()), outputs("t", teacher.clone()));
+        let targets = Targets::new().with_weights(mask(valid));
+        let context = LossContext::new(&s, &t).with_targets(&targets);
         loss().check(&context).unwrap();
         let value = loss().forward(&context);
         let gradients = value.backward();
@@ -125,10 +107,26 @@ fn masked_samples_do_not_count() {
 }
 
 #[test]
+fn weights_weight() {
+    let student = vectors([[3.0, 4.0], [1.0, 0.0]]);
+    let teacher = vectors([[5.0, 0.0], [-1.0, 0.0]]);
+    let (s, t) = (outputs("s", student.clone()), outputs("t", teacher.clone()));
+    // Distances 4/5 and 4.
+    let expected = (0.5 * 0.8 + 1.5 * 4.0) / 2.0;
+    for w in [&[0.5, 1.5][..], &[0.5, 9.0, 1.5, 0.0]] {
+        let targets = Targets::new().with_weights(weights(w));
+        let context = LossContext::new(&s, &t).with_targets(&targets);
+        assert_close(loss().forward(&context), &[expected], 1e-6);
+    }
+    let value = patient_kd(student, teacher).weighted(weights(&[0.5, 1.5]));
+    assert_close(value.mean(), &[expected], 1e-6);
+}
+
+#[test]
 fn errors_say_what_does_not_fit() {
     let device = Device::flex();
     let text = |student: Feature, teacher: Feature| {
-        let (s, t) = (outputs(2, "s", student), outputs(2, "t", teacher));
+        let (s, t) = (outputs("s", student), outputs("t", teacher));
         loss()
             .check(&LossContext::new(&s, &t))
             .unwrap_err()
@@ -147,26 +145,16 @@ fn errors_say_what_does_not_fit() {
 }
 
 #[test]
-fn the_config_is_checked_and_survives_a_round_trip() {
-    let json = r#"{"patient_kd":{"pairs":[["s1","t2"],["s2","t4"]]}}"#;
-    let read: LossConfig = serde_json::from_str(json).unwrap();
-    let config = PatientKdConfig::new("s1", "t2").with_pair("s2", "t4");
-    assert_eq!(read, config.into());
-    assert_eq!(serde_json::to_string(&read).unwrap(), json);
-
-    let unknown = r#"{"pairs":[],"layers":2}"#;
-    let error = serde_json::from_str::<PatientKdConfig>(unknown).unwrap_err();
-    assert!(
-        error.to_string().starts_with("unknown field `layers`"),
-        "{error}"
-    );
-    let error = |config: PatientKdConfig| config.init().unwrap_err().to_string();
+fn config_holds_pairs() {
+    let read: PatientKd = from_json(r#"{"pairs":[["s1","t2"],["s2","t4"]]}"#);
+    assert_eq!(read, PatientKd::new("s1", "t2").with_pair("s2", "t4"));
+    assert_config("patient_kd", &read);
     assert_eq!(
-        error(PatientKdConfig { pairs: Vec::new() }),
+        refused(&PatientKd { pairs: Vec::new() }),
         "patient_kd.pairs is [], expected at least one pair of features"
     );
     assert_eq!(
-        error(PatientKdConfig::new("", "t")),
+        refused(&PatientKd::new("", "t")),
         r#"patient_kd.student is "", expected the name of a feature"#
     );
 }

@@ -1,24 +1,19 @@
 use super::*;
 use crate::loss::testing::features::*;
 
-fn config() -> RkdConfig {
-    RkdConfig::new(STUDENT, TEACHER)
+fn config() -> Rkd {
+    Rkd::new(STUDENT, TEACHER)
 }
 
 fn term(distance: f64, angle: f64) -> Rkd {
     let config = config().with_distance_weight(distance);
-    config.with_angle_weight(angle).init().unwrap()
+    config.with_angle_weight(angle)
 }
 
 /// Distances, angles, squared distances, and distances with angles.
 fn all() -> [Rkd; 4] {
     let squared = config().with_angle_weight(0.0).with_squared(true);
-    [
-        term(1.0, 0.0),
-        term(0.0, 1.0),
-        squared.init().unwrap(),
-        term(25.0, 50.0),
-    ]
+    [term(1.0, 0.0), term(0.0, 1.0), squared, term(25.0, 50.0)]
 }
 
 #[test]
@@ -38,7 +33,7 @@ fn distances_by_hand() {
 
 #[test]
 fn a_large_difference_counts_linearly() {
-    // One pair far from three that coincide but for 0.01, so that its share of the mean is above 1.
+    // One pair far from three that coincide but for 0.01, so that its distance over the mean is above 1.
     let student = Array::new([4, 1], &[0.0, 0.01, 0.02, 10.0]);
     let teacher = Array::new([4, 1], &[10.0, 0.01, 0.02, 0.0]);
     let (s, t) = (
@@ -65,7 +60,7 @@ fn squared_distances_by_hand() {
     let student = Array::new([3, 1], &[0.0, 1.0, 3.0]);
     let teacher = Array::new([3, 1], &[0.0, 2.0, 1.0]);
     let loss = config().with_angle_weight(0.0).with_distance_weight(1.0);
-    let loss = loss.with_squared(true).init().unwrap();
+    let loss = loss.with_squared(true);
     let [near, far, middle] = [3.0f32 / 14.0 - 2.0, 27.0 / 14.0 - 0.5, 12.0 / 14.0 - 0.5];
     // The first two differ by more than 1.
     let sum = (near.abs() - 0.5) + (far - 0.5) + middle * middle / 2.0;
@@ -74,14 +69,6 @@ fn squared_distances_by_hand() {
         &[2.0 * sum / 9.0],
         1e-6,
     );
-}
-
-#[test]
-fn zero_where_student_is_teacher() {
-    let feature = Array::random([4, 3], 1);
-    for loss in all() {
-        run(&loss, &feature, &feature).is_zero(1e-5);
-    }
 }
 
 #[test]
@@ -145,56 +132,76 @@ fn the_term_is_the_weighted_sum_of_both_halves() {
 fn masked_samples_are_out() {
     for loss in all() {
         let (s, t) = (Array::random([5, 3], 6), Array::random([5, 2, 2, 1], 7));
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
     }
 }
 
 #[test]
-fn one_sample_that_counts_has_no_relations() {
-    let counts = [false, true, false];
+fn one_valid_sample_has_no_relations() {
+    let valid = mask(&[false, true, false]);
     for loss in all() {
         let (s, t) = (Array::random([3, 3], 6), Array::random([3, 2], 7));
-        run_with(&loss, &s, &t, Some(&counts), None).is_zero(0.0);
+        run_weighted(&loss, &s, &t, valid.clone()).is_zero(0.0);
     }
 }
 
 #[test]
 fn errors_say_what_is_wrong() {
-    let loss = config().init().unwrap();
+    let loss = config();
     let (s, t) = (Array::random([2, 3], 1), Array::random([3, 3], 1));
     assert_eq!(
-        check(&loss, &s, &t, 2),
+        check(&loss, &s, &t),
         "term \"rkd_s\": features \"s\" and \"t\" differ: student has [2, 3], teacher has [3, 3]"
-    );
-    assert_eq!(
-        check(&loss, &s, &s, 3),
-        "a masked feature has 2 rows, the student's logits have 3"
     );
 }
 
 #[test]
+fn weighted_angles_are_those_of_repeated_samples() {
+    let (s, t) = (Array::random([4, 3], 11), Array::random([4, 5], 12));
+    weights_are_repetitions(&term(0.0, 1.0), &s, &t, 0);
+}
+
+/// A sample and its copy are not two samples apart, so distances have numbers of their own.
+#[test]
+fn weighted_distances_by_hand() {
+    let student = Array::new([3, 1], &[0.0, 1.0, 3.0]);
+    let teacher = Array::new([3, 1], &[0.0, 2.0, 1.0]);
+    // Pairs 01, 02, 12 of weights 2, 1, 2: distances 1, 3, 2 of mean 9/5 against 2, 1, 1 of 7/5,
+    // which differ by −55/63, 60/63 and 25/63.
+    let sum = 2.0 * 55f32.powi(2) + 60f32.powi(2) + 2.0 * 25f32.powi(2);
+    let expected = sum / 63f32.powi(2) / 16.0;
+    for scale in [1.0, 0.1, 8.0] {
+        let w = weights(&[1.0, 2.0, 1.0].map(|w| w * scale));
+        let found = run_weighted(&term(1.0, 0.0), &student, &teacher, w);
+        close(&[found.value], &[expected], 1e-6);
+    }
+}
+
+#[test]
 fn config_has_the_defaults_and_bounds() {
-    let config: RkdConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, RkdConfig::new("s", "t"));
+    let config: Rkd = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, Rkd::new("s", "t"));
     assert_eq!((config.distance_weight, config.angle_weight), (25.0, 50.0));
     assert!(!config.squared);
-    round_trip(&config.clone().with_angle_weight(0.0).with_squared(true));
+    assert_config(
+        "rkd",
+        &config.clone().with_angle_weight(0.0).with_squared(true),
+    );
 
-    let error = |config: RkdConfig| config.init().unwrap_err().to_string();
     assert_eq!(
-        error(config.clone().with_distance_weight(-1.0)),
+        refused(&config.clone().with_distance_weight(-1.0)),
         "rkd.distance_weight is -1, expected a number of at least 0"
     );
     assert_eq!(
-        error(config.clone().with_angle_weight(f64::NAN)),
+        refused(&config.clone().with_angle_weight(f64::NAN)),
         "rkd.angle_weight is NaN, expected a number of at least 0"
     );
     assert_eq!(
-        error(config.with_angle_weight(0.0).with_distance_weight(0.0)),
+        refused(&config.with_angle_weight(0.0).with_distance_weight(0.0)),
         "rkd.angle_weight is 0, expected a number greater than 0 where rkd.distance_weight is 0"
     );
     assert_eq!(
-        error(RkdConfig::new("", "t")),
+        refused(&Rkd::new("", "t")),
         "rkd.student is \"\", expected the name of a feature"
     );
 }

@@ -1,12 +1,12 @@
 use super::*;
 use crate::loss::testing::features::*;
 
-fn config() -> SimilarityPreservingConfig {
-    SimilarityPreservingConfig::new(STUDENT, TEACHER)
+fn term() -> SimilarityPreserving {
+    SimilarityPreserving::new(STUDENT, TEACHER)
 }
 
 fn both() -> [SimilarityPreserving; 2] {
-    [SimilarityNorm::L2, SimilarityNorm::L1].map(|norm| config().with_norm(norm).init().unwrap())
+    [SimilarityNorm::L2, SimilarityNorm::L1].map(|norm| term().with_norm(norm))
 }
 
 #[test]
@@ -23,14 +23,6 @@ fn two_numbers_by_hand() {
     close(&[found.value], &[10.0 / 36.0], 1e-6);
     // With r = y/(x + y) the value is (r² + (1 − r)²)/2 and d/dx = (2r − 1)·(−y/(x + y)²).
     close(&found.gradient, &[-2.0 / 27.0, 1.0 / 27.0], 1e-6);
-}
-
-#[test]
-fn zero_where_student_is_teacher() {
-    let feature = Array::random([4, 3], 1);
-    for loss in both() {
-        run(&loss, &feature, &feature).is_zero(0.0);
-    }
 }
 
 #[test]
@@ -76,7 +68,7 @@ fn scale_and_rotation_do_not_matter() {
 fn masked_samples_are_out() {
     for loss in both() {
         let (s, t) = (Array::random([5, 3], 6), Array::random([5, 2, 2, 2], 7));
-        masked_samples_do_not_count(&loss, s, t);
+        masked_samples_are_left_out(&loss, s, t);
     }
 }
 
@@ -85,13 +77,13 @@ fn a_mask_of_tokens_leaves_tokens_out() {
     let student = Array::random([3, 2, 4], 8);
     let teacher = Array::random([3, 2, 5], 9);
     // The second sample has one token, the third none.
-    let counts = [true, true, true, false, false, false];
+    let valid = mask(&[true, true, true, false, false, false]);
     let token = |mut x: Array, width: usize| {
         x.data[3 * width..4 * width].fill(0.0);
         x.samples(&[0, 1])
     };
     for loss in both() {
-        let found = run_with(&loss, &student, &teacher, Some(&counts), None);
+        let found = run_weighted(&loss, &student, &teacher, valid.clone());
         let expected = run(
             &loss,
             &token(student.clone(), 4),
@@ -105,27 +97,33 @@ fn a_mask_of_tokens_leaves_tokens_out() {
 
 #[test]
 fn errors_say_what_is_wrong() {
-    let loss = config().init().unwrap();
+    let loss = term();
     let (s, t) = (Array::random([2, 3], 1), Array::random([3, 3], 1));
     assert_eq!(
-        check(&loss, &s, &t, 2),
+        check(&loss, &s, &t),
         "term \"similarity_preserving_s\": features \"s\" and \"t\" differ: student has [2, 3], \
          teacher has [3, 3]"
-    );
-    assert_eq!(
-        check(&loss, &s, &s, 4),
-        "a masked feature has 2 rows, the student's logits have 4"
     );
 }
 
 #[test]
+fn weights_weight() {
+    let (s, t) = (Array::random([4, 3], 11), Array::random([4, 5], 12));
+    let [l2, l1] = both();
+    weights_are_repetitions(&l2, &s, &t, 1);
+    weights_are_repetitions(&l1, &s, &t, 2);
+}
+
+#[test]
 fn config_has_the_papers_default() {
-    let config: SimilarityPreservingConfig = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config.norm, SimilarityNorm::L2);
-    round_trip(&config.with_norm(SimilarityNorm::L1));
-    let error = SimilarityPreservingConfig::new("", "t").init().unwrap_err();
+    let config: SimilarityPreserving = from_json(r#"{"student": "s", "teacher": "t"}"#);
+    assert_eq!(config, term());
+    assert_config(
+        "similarity_preserving",
+        &config.with_norm(SimilarityNorm::L1),
+    );
     assert_eq!(
-        error.to_string(),
+        refused(&SimilarityPreserving::new("", "t")),
         "similarity_preserving.student is \"\", expected the name of a feature"
     );
 }

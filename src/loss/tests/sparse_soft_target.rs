@@ -2,14 +2,17 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, TensorData};
 
 use super::*;
-use crate::data::top_k::MissingMass::{Bucket, Renormalize};
+use crate::data::outputs::Outputs;
+use crate::data::targets::Targets;
+use crate::data::top_k::MissingProbability::{Bucket, Renormalize};
 use crate::loss::testing::logits::{self, Batch, Seen};
 use crate::loss::testing::numbers::close as assert_close;
 use crate::ops::divergence;
 
-fn loss(k: usize, temperature: f64, missing_mass: MissingMass) -> SparseSoftTarget {
-    let config = SparseSoftTargetConfig::new(k).with_temperature(temperature);
-    config.with_missing_mass(missing_mass).init().unwrap()
+fn loss(k: usize, temperature: f64, missing: MissingProbability) -> SparseSoftTarget {
+    SparseSoftTarget::new(k)
+        .with_temperature(temperature)
+        .with_missing_probability(missing)
 }
 
 /// The function on one row, by indices and probabilities.
@@ -18,7 +21,7 @@ fn by_hand<const C: usize, const K: usize>(
     indices: [i64; K],
     probabilities: [f64; K],
     [temperature, generation]: [f64; 2],
-    missing_mass: MissingMass,
+    missing: MissingProbability,
 ) -> Seen {
     let device = Device::flex();
     let row = |data: &[f64]| TensorData::new(data.to_vec(), [1, data.len()]).convert::<f32>();
@@ -26,8 +29,8 @@ fn by_hand<const C: usize, const K: usize>(
     let student = student.require_grad();
     let log_probs = Tensor::<2>::from_data(row(&probabilities.map(f64::ln)), &device);
     let indices = Tensor::<2, Int>::from_data([indices], &device);
-    let top = TopK::new(indices, log_probs).at_temperature(generation);
-    let value = sparse_soft_target(student.clone(), top, temperature, missing_mass);
+    let top = TopK::new(indices, log_probs, C).at_temperature(generation);
+    let value = sparse_soft_target(student.clone(), top, temperature, missing).mean();
     let gradient = student.grad(&value.backward()).unwrap().into_data();
     Seen {
         value: value.into_data().iter::<f64>().next().unwrap(),
@@ -90,8 +93,10 @@ fn never_negative_by_rounding() {
     let student = Tensor::<2>::from_data(TensorData::new(rows, [300, 4]), &device);
     let log_probs = student.clone().narrow(1, 0, 2);
     let indices = Tensor::<2, Int>::from_ints([[0, 1]], &device).expand([300, 2]);
-    let top = TopK::new(indices, log_probs);
-    let values = sparse_soft_target_no_reduction(student, top, 1.0, Renormalize).into_data();
+    let top = TopK::new(indices, log_probs, 4);
+    let values = sparse_soft_target(student, top, 1.0, Renormalize)
+        .per_row()
+        .into_data();
     assert!(values.iter::<f64>().all(|v| (0.0..1e-6).contains(&v)));
 }
 
@@ -119,9 +124,9 @@ fn another_temperature_takes_powers() {
 
 #[test]
 fn gradient_is_the_slope() {
-    for missing_mass in [Bucket, Renormalize] {
+    for missing in [Bucket, Renormalize] {
         for k in 1..=4 {
-            let loss = loss(k, 2.0, missing_mass);
+            let loss = loss(k, 2.0, missing);
             logits::gradient_is_the_slope(&loss, &Batch::example());
         }
     }
@@ -132,8 +137,8 @@ fn all_classes_are_the_whole_distribution() {
     let batch = Batch::example();
     for temperature in [0.5, 1.0, 4.0, 100.0] {
         let expected = whole(&batch, temperature);
-        for missing_mass in [Bucket, Renormalize] {
-            let seen = batch.seen(&loss(4, temperature, missing_mass));
+        for missing in [Bucket, Renormalize] {
+            let seen = batch.seen(&loss(4, temperature, missing));
             // The 1e-8 that the bucket counts as, against 1e-8, adds nothing, not even times τ².
             seen.assert_close(&expected, 1e-5);
         }
@@ -200,14 +205,16 @@ fn the_term_is_the_function_of_its_own_top_k() {
     };
     let log_p = log_softmax(tensor(&batch.teacher) / 2.0, 1);
     let (log_probs, indices) = log_p.topk_with_indices(2, 1);
-    let top = TopK::new(indices, log_probs).at_temperature(2.0);
-    for missing_mass in [Bucket, Renormalize] {
+    let top = TopK::new(indices, log_probs, 4).at_temperature(2.0);
+    for missing in [Bucket, Renormalize] {
         let student = tensor(&batch.student);
-        let rows = sparse_soft_target_no_reduction(student.clone(), top.clone(), 2.0, missing_mass);
+        let rows = sparse_soft_target(student.clone(), top.clone(), 2.0, missing).per_row();
         let rows: Vec<f64> = rows.into_data().iter::<f64>().collect();
         assert_eq!(rows.len(), 3);
-        let mean = sparse_soft_target(student, top.clone(), 2.0, missing_mass).into_data();
-        let expected = batch.seen(&loss(2, 2.0, missing_mass)).value;
+        let mean = sparse_soft_target(student, top.clone(), 2.0, missing)
+            .mean()
+            .into_data();
+        let expected = batch.seen(&loss(2, 2.0, missing)).value;
         assert_close(&[rows.iter().sum::<f64>() / 3.0], &[expected], 1e-5);
         assert_close(&mean.iter::<f64>().collect::<Vec<_>>(), &[expected], 1e-5);
     }
@@ -230,9 +237,9 @@ fn saturated_students_and_full_teachers_are_finite() {
     assert_close(&seen.gradient, &[-0.5, 0.25, 0.25], 1e-6);
     // The teacher leaves no rest, at any temperature.
     for generation in [0.25, 1.0, 2.0] {
-        for missing_mass in [Bucket, Renormalize] {
+        for missing in [Bucket, Renormalize] {
             let temperatures = [1.0, generation];
-            let seen = by_hand([0.0; 2], [1, 0], [0.5, 0.5], temperatures, missing_mass);
+            let seen = by_hand([0.0; 2], [1, 0], [0.5, 0.5], temperatures, missing);
             assert_close(&[seen.value], &[0.0], 1e-6);
             assert_close(&seen.gradient, &[0.0; 2], 1e-6);
         }
@@ -244,33 +251,28 @@ fn saturated_students_and_full_teachers_are_finite() {
 
 #[test]
 fn extremes_are_finite() {
-    for missing_mass in [Bucket, Renormalize] {
+    for missing in [Bucket, Renormalize] {
         for k in 1..=4 {
             for temperature in [0.5, 1.0, 100.0] {
-                logits::extremes_are_finite(&loss(k, temperature, missing_mass));
+                logits::extremes_are_finite(&loss(k, temperature, missing));
             }
         }
     }
 }
 
 #[test]
-fn rows_levels_and_masks() {
-    for missing_mass in [Bucket, Renormalize] {
-        let loss = loss(2, 2.0, missing_mass);
-        logits::rows_can_be_permuted(&loss);
-        logits::level_does_not_matter(&loss);
-        logits::masked_rows_do_not_count(&loss);
-        logits::teacher_has_no_gradient(&loss);
-        logits::ruled_out_classes_do_not_count(&loss);
+fn masked_classes() {
+    for missing in [Bucket, Renormalize] {
+        logits::masked_classes_do_not_count(&loss(2, 2.0, missing));
     }
 }
 
 #[test]
 fn the_order_of_the_known_classes_does_not_matter() {
     let student = [0.5, -1.0, 2.0, 0.0];
-    for missing_mass in [Bucket, Renormalize] {
-        let one = by_hand(student, [2, 0], [0.5, 0.25], [2.0, 1.0], missing_mass);
-        let other = by_hand(student, [0, 2], [0.25, 0.5], [2.0, 1.0], missing_mass);
+    for missing in [Bucket, Renormalize] {
+        let one = by_hand(student, [2, 0], [0.5, 0.25], [2.0, 1.0], missing);
+        let other = by_hand(student, [0, 2], [0.25, 0.5], [2.0, 1.0], missing);
         one.assert_close(&other, 1e-6);
     }
 }
@@ -280,8 +282,8 @@ fn sides_are_not_interchangeable() {
     let batch = Batch::example();
     let mut swapped = batch.clone();
     std::mem::swap(&mut swapped.student, &mut swapped.teacher);
-    for missing_mass in [Bucket, Renormalize] {
-        let loss = loss(2, 1.0, missing_mass);
+    for missing in [Bucket, Renormalize] {
+        let loss = loss(2, 1.0, missing);
         assert!((batch.seen(&loss).value - swapped.seen(&loss).value).abs() > 0.01);
     }
 }
@@ -289,10 +291,36 @@ fn sides_are_not_interchangeable() {
 #[test]
 fn temperature_follows_its_schedule() {
     // By hand: halfway from 2 to 6 is 4.
-    let config = SparseSoftTargetConfig::new(2).with_temperature(Schedule::linear(2.0, 6.0));
+    let config = SparseSoftTarget::new(2).with_temperature(Schedule::linear(2.0, 6.0));
     let batch = Batch::example().at(0.5);
-    let found = batch.seen(&config.init().unwrap());
+    let found = batch.seen(&config);
     found.assert_close(&batch.seen(&loss(2, 4.0, Bucket)), 1e-6);
+}
+
+#[test]
+fn a_top_k_teacher_is_taken_as_it_is() {
+    let batch = Batch::example();
+    let device = Device::flex();
+    let tensor = |rows: &[Vec<f64>]| {
+        let data = TensorData::new(rows.concat(), [3, 4]).convert::<f32>();
+        Tensor::<2>::from_data(data, &device)
+    };
+    let (log_probs, indices) = log_softmax(tensor(&batch.teacher) / 2.0, 1).topk_with_indices(2, 1);
+    let top = TopK::new(indices, log_probs, 4).at_temperature(2.0);
+    let (student, teacher) = (Outputs::new(tensor(&batch.student)), Outputs::new(top));
+    let weights = Tensor::<1>::from_floats([1.0, 0.5, 0.0], &device);
+    let targets = Targets::new().with_weights(&weights);
+    let context = LossContext::new(&student, &teacher).with_targets(&targets);
+    for missing in [Bucket, Renormalize] {
+        // More than there are classes, but there are two to take.
+        let loss = loss(64, 2.0, missing);
+        assert!(loss.check(&context).is_ok());
+        let found: f64 = loss.forward(&context).into_scalar();
+        let mut batch = batch.clone();
+        batch.weights = Some(vec![1.0, 0.5, 0.0]);
+        let expected = batch.seen(&self::loss(2, 2.0, missing)).value;
+        assert_close(&[found], &[expected], 1e-5);
+    }
 }
 
 #[test]
@@ -305,25 +333,24 @@ fn what_does_not_fit_is_named() {
     batch.teacher.pop();
     assert_eq!(
         batch.refused(&loss(2, 1.0, Bucket)),
-        "term \"sparse_soft_target\": logits differ: student has [3, 4], teacher has [2, 4]"
+        "heads \"logits\" differ: student has [3, 4], teacher has [2, 4]"
     );
 }
 
 #[test]
 fn config_defaults_ranges_and_round_trip() {
-    let config = SparseSoftTargetConfig::default();
-    assert_eq!((config.k, config.missing_mass), (64, Bucket));
+    let config = SparseSoftTarget::default();
+    assert_eq!((config.k, config.missing_probability), (64, Bucket));
     assert_eq!(config.temperature, 1.0.into());
-    let read: SparseSoftTargetConfig = serde_json::from_str("{}").unwrap();
+    let read: SparseSoftTarget = serde_json::from_str("{}").unwrap();
     assert_eq!(read, config);
-    logits::round_trip(&config.clone().with_missing_mass(Renormalize));
-    let read: SparseSoftTargetConfig =
-        serde_json::from_str(r#"{"k": 8, "missing_mass": "renormalize"}"#).unwrap();
-    assert_eq!((read.k, read.missing_mass), (8, Renormalize));
+    let read: SparseSoftTarget =
+        serde_json::from_str(r#"{"k": 8, "missing_probability": "renormalize"}"#).unwrap();
+    assert_eq!((read.k, read.missing_probability), (8, Renormalize));
 
-    let error = |config: SparseSoftTargetConfig| config.init().unwrap_err().to_string();
+    let error = |config: SparseSoftTarget| config.validate().unwrap_err().to_string();
     assert_eq!(
-        error(SparseSoftTargetConfig::new(0)),
+        error(SparseSoftTarget::new(0)),
         "sparse_soft_target.k is 0, expected at least 1"
     );
     assert_eq!(

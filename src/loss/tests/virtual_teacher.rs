@@ -4,8 +4,9 @@ use crate::loss::testing::numbers::close as assert_close;
 use crate::ops::cross_entropy;
 
 fn loss(temperature: f64, correct: f64) -> VirtualTeacher {
-    let config = VirtualTeacherConfig::new().with_temperature(temperature);
-    config.with_correct(correct).init().unwrap()
+    VirtualTeacher::new()
+        .with_temperature(temperature)
+        .with_correct(correct)
 }
 
 #[test]
@@ -83,17 +84,15 @@ fn extremes_are_finite() {
 }
 
 #[test]
-fn rows_levels_and_masks() {
-    let loss = loss(2.0, 0.9);
-    logits::rows_can_be_permuted(&loss);
-    logits::level_does_not_matter(&loss);
-    logits::masked_rows_do_not_count(&loss);
+fn rows_without_a_label() {
+    logits::rows_without_a_label_do_not_count(&loss(2.0, 0.9));
+    logits::weights_are_multiplicities(&loss(2.0, 0.9));
 }
 
 #[test]
 fn looks_at_no_teacher() {
     let loss = loss(2.0, 0.9);
-    assert!(!loss.needs_teacher());
+    assert!(!loss.needs().teacher);
     let mut batch = Batch::example();
     let expected = batch.seen(&loss);
     batch.teacher = vec![vec![f64::NAN; 4]; 3];
@@ -105,9 +104,11 @@ fn the_mean_is_over_rows() {
     let device = burn::tensor::Device::flex();
     let student = Tensor::<2>::from_floats([[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]], &device);
     let labels = Tensor::<1, Int>::from_ints([2, 1], &device);
-    let rows = virtual_teacher_no_reduction(student.clone(), labels.clone(), 4.0, 0.9);
+    let rows = virtual_teacher(student.clone(), labels.clone(), 4.0, 0.9).per_row();
     let rows: Vec<f64> = rows.into_data().iter::<f64>().collect();
-    let mean = virtual_teacher(student, labels, 4.0, 0.9).into_data();
+    let mean = virtual_teacher(student, labels, 4.0, 0.9)
+        .mean()
+        .into_data();
     let mean: Vec<f64> = mean.iter::<f64>().collect();
     assert_eq!(rows.len(), 2);
     assert_close(&mean, &[(rows[0] + rows[1]) / 2.0], 1e-6);
@@ -116,9 +117,9 @@ fn the_mean_is_over_rows() {
 #[test]
 fn temperature_follows_its_schedule() {
     // By hand: halfway from 2 to 6 is 4.
-    let config = VirtualTeacherConfig::new().with_temperature(Schedule::linear(2.0, 6.0));
+    let config = VirtualTeacher::new().with_temperature(Schedule::linear(2.0, 6.0));
     let batch = Batch::example().at(0.5);
-    let found = batch.seen(&config.init().unwrap());
+    let found = batch.seen(&config);
     found.assert_close(&batch.seen(&loss(4.0, 0.99)), 1e-6);
 }
 
@@ -129,7 +130,7 @@ fn what_does_not_fit_is_named() {
     batch.labels[2] = 4;
     assert_eq!(
         batch.refused(&loss),
-        "label 4 is out of range: the student has 4 classes (0 to 3)"
+        "label 4 of row 2 is out of range: the student has 4 classes (0 to 3)"
     );
     batch.labels.clear();
     assert_eq!(
@@ -144,14 +145,13 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn config_defaults_ranges_and_round_trip() {
-    let config = VirtualTeacherConfig::default();
+    let config = VirtualTeacher::default();
     assert_eq!(config.temperature, 20.0.into());
     assert_eq!(config.correct, 0.99);
-    let read: VirtualTeacherConfig = serde_json::from_str("{}").unwrap();
+    let read: VirtualTeacher = serde_json::from_str("{}").unwrap();
     assert_eq!(read, config);
-    logits::round_trip(&config.clone().with_correct(0.9));
 
-    let error = |config: VirtualTeacherConfig| config.init().unwrap_err().to_string();
+    let error = |config: VirtualTeacher| config.validate().unwrap_err().to_string();
     assert_eq!(
         error(config.clone().with_temperature(-2.0)),
         "virtual_teacher.temperature is -2, expected a number greater than 0"

@@ -1,48 +1,56 @@
 use burn::tensor::{Bool, Device, Int};
 
 use super::*;
-use crate::data::batch::Targets;
+use crate::data::targets::Targets;
 use crate::error::Error;
 use crate::loss::custom::loss_fn;
-use crate::loss::features::hint::HintConfig;
-use crate::loss::logits::hard_label::HardLabelConfig;
-use crate::loss::logits::jensen_shannon::JensenShannonConfig;
-use crate::loss::logits::logit_cosine::LogitCosineConfig;
-use crate::loss::logits::logit_mse::LogitMseConfig;
-use crate::loss::logits::reverse_kl::ReverseKlConfig;
-use crate::loss::logits::soft_cross_entropy::SoftCrossEntropyConfig;
-use crate::loss::logits::soft_target::SoftTargetConfig;
-use crate::loss::logits::symmetric_kl::SymmetricKlConfig;
-use crate::loss::logits::total_variation::TotalVariationConfig;
-use crate::objective::{LossConfig, Objective, ObjectiveConfig};
+use crate::loss::features::hint::Hint;
+use crate::loss::known::KnownLoss;
+use crate::loss::logits::hard_label::HardLabel;
+use crate::loss::logits::jensen_shannon::JensenShannon;
+use crate::loss::logits::logit_cosine::LogitCosine;
+use crate::loss::logits::logit_mse::LogitMse;
+use crate::loss::logits::reverse_kl::ReverseKl;
+use crate::loss::logits::soft_cross_entropy::SoftCrossEntropy;
+use crate::loss::logits::soft_target::SoftTarget;
+use crate::loss::logits::symmetric_kl::SymmetricKl;
+use crate::loss::logits::total_variation::TotalVariation;
+use crate::loss::loss::Needs;
+use crate::loss::testing::numbers::close_by_size;
+use crate::objective::{Objective, ObjectiveModules};
 
-fn tensor<const R: usize, const C: usize>(values: [[f32; C]; R]) -> Tensor<2> {
+pub(super) fn tensor<const R: usize, const C: usize>(values: [[f32; C]; R]) -> Tensor<2> {
     Tensor::from_floats(values, &Device::flex())
 }
 
 /// The losses that compare logits, by name.
-fn losses() -> Vec<LossConfig> {
+pub(super) fn losses() -> Vec<KnownLoss> {
     vec![
-        SoftTargetConfig::new(2.0).into(),
-        SoftCrossEntropyConfig::new(2.0).into(),
-        ReverseKlConfig::new(2.0).into(),
-        SymmetricKlConfig::new(2.0).into(),
-        JensenShannonConfig::new(2.0).into(),
-        JensenShannonConfig::new(2.0).with_beta(0.0).into(),
-        JensenShannonConfig::new(2.0).with_beta(1.0).into(),
-        TotalVariationConfig::new(2.0).into(),
-        LogitMseConfig::new().into(),
-        LogitCosineConfig::new().into(),
+        SoftTarget::new(2.0).into(),
+        SoftCrossEntropy::new(2.0).into(),
+        ReverseKl::new(2.0).into(),
+        SymmetricKl::new(2.0).into(),
+        JensenShannon::new(2.0).into(),
+        JensenShannon::new(2.0).with_beta(0.0).into(),
+        JensenShannon::new(2.0).with_beta(1.0).into(),
+        TotalVariation::new(2.0).into(),
+        LogitMse::new().into(),
+        LogitCosine::new().into(),
     ]
 }
 
-fn objective(loss: impl Into<LossConfig>, policy: ClassPolicy) -> Objective {
-    let config = ObjectiveConfig::new().with(loss, 1.0);
-    config.with_class_policy(policy).init().unwrap()
+pub(super) fn objective(loss: impl Into<KnownLoss>, policy: ClassPolicy) -> Objective {
+    let objective = Objective::new().with(loss.into(), 1.0);
+    objective.with_class_policy(policy)
+}
+
+pub(super) fn forward(objective: &Objective, context: &LossContext<'_>) -> f32 {
+    let value = objective.forward(context, &ObjectiveModules::default());
+    value.total.into_scalar()
 }
 
 /// The value and the student's gradient, after the check that comes before training.
-fn run(
+pub(super) fn run(
     objective: &Objective,
     student: Tensor<2>,
     teacher: Tensor<2>,
@@ -50,25 +58,17 @@ fn run(
 ) -> (f32, Vec<f32>) {
     let leaf = student.autodiff().require_grad();
     let (student, teacher) = (Outputs::new(leaf.clone()), Outputs::new(teacher));
-    let mut context = LossContext::new(&student, &teacher);
+    let mut targets = Targets::new();
     if let Some(mask) = mask {
-        context = context.with_mask(mask);
+        targets = targets.with_mask(mask.clone());
     }
+    let context = LossContext::new(&student, &teacher).with_targets(&targets);
     objective.check(&context).unwrap();
-    let parts = objective.parts(&context, &Device::flex());
-    let total = objective.forward(&context, &parts).total;
+    let modules = objective.modules(&context, &Device::flex());
+    let total = objective.forward(&context, &modules).total;
     let gradients = total.backward();
     let gradient = leaf.grad(&gradients).unwrap().into_data();
     (total.into_scalar(), gradient.iter::<f32>().collect())
-}
-
-#[track_caller]
-fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(found.len(), expected.len());
-    for (f, e) in found.iter().zip(expected) {
-        let is_close = (f - e).abs() <= tolerance * e.abs().max(1.0);
-        assert!(is_close, "found {found:?}, expected {expected:?}");
-    }
 }
 
 #[test]
@@ -94,10 +94,11 @@ fn a_term_on_features_does_not_care() {
     let student = Outputs::new(tensor([[0.0; 5]])).with_feature("f", feature.clone());
     let teacher = Outputs::new(tensor([[0.0; 8]])).with_feature("f", feature);
     for policy in [ClassPolicy::Error, ClassPolicy::Truncate, ClassPolicy::Pad] {
-        let objective = objective(HintConfig::new("f", "f"), policy);
+        let objective = objective(Hint::new("f", "f"), policy);
         let context = LossContext::new(&student, &teacher);
         objective.check(&context).unwrap();
-        let value = objective.forward(&context, &[None]).total;
+        let modules = objective.modules(&context, &Device::flex());
+        let value = objective.forward(&context, &modules).total;
         assert_eq!(value.into_scalar::<f32>(), 0.0);
     }
 }
@@ -144,7 +145,7 @@ fn a_padded_teacher_rules_the_surplus_out() {
         assert!(all.clone().all(|x| x.is_finite()), "{found:?}");
     }
     // Soft targets push it down: τ²/τ · p_s, with p_s = e^1.5 / (e^0.5 + e^1 + e^0.25 + e^1.5).
-    let pad = objective(SoftTargetConfig::new(2.0), ClassPolicy::Pad);
+    let pad = objective(SoftTarget::new(2.0), ClassPolicy::Pad);
     let (_, gradient) = run(&pad, student, tensor([[2.0, 0.0, 1.0]]), None);
     assert!(
         (gradient[3] - 2.0 * 0.442_298_8).abs() < 1e-5,
@@ -170,12 +171,12 @@ fn padding_of_the_student_contributes_no_gradient() {
     // As good as it can be: the teacher's own shares of the three classes. Only the mass of the
     // fourth is missing, and that is no reason to go anywhere.
     for loss in [
-        LossConfig::from(SoftTargetConfig::new(2.0)),
-        SoftCrossEntropyConfig::new(2.0).into(),
+        KnownLoss::from(SoftTarget::new(2.0)),
+        SoftCrossEntropy::new(2.0).into(),
     ] {
         let pad = objective(loss, ClassPolicy::Pad);
         let (_, gradient) = run(&pad, tensor([[3.0, 0.0, 1.0]]), teacher.clone(), None);
-        assert_close(&gradient, &[0.0; 3], 1e-6);
+        close_by_size(&gradient, &[0.0; 3], 1e-6);
     }
 }
 
@@ -188,22 +189,22 @@ fn unused_entries_of_a_vocabulary_change_next_to_nothing() {
     let wide = Tensor::cat(vec![used.clone(), unused], 1);
     let probabilities = losses()
         .into_iter()
-        .filter(|loss| !matches!(loss, LossConfig::LogitMse(_) | LossConfig::LogitCosine(_)));
+        .filter(|loss| !matches!(loss, KnownLoss::LogitMse(_) | KnownLoss::LogitCosine(_)));
     for loss in probabilities {
         let plain = objective(loss.clone(), ClassPolicy::Error);
         for policy in [ClassPolicy::Truncate, ClassPolicy::Pad] {
             let objective = objective(loss.clone(), policy);
             let (value, gradient) = run(&plain, narrow.clone(), used.clone(), None);
             let (found, found_gradient) = run(&objective, narrow.clone(), wide.clone(), None);
-            assert_close(&[found], &[value], 1e-5);
-            assert_close(&found_gradient, &gradient, 1e-5);
+            close_by_size(&[found], &[value], 1e-5);
+            close_by_size(&found_gradient, &gradient, 1e-5);
 
             let (value, gradient) = run(&plain, used.clone(), narrow.clone(), None);
             let (found, found_gradient) = run(&objective, wide.clone(), narrow.clone(), None);
-            assert_close(&[found], &[value], 1e-5);
+            close_by_size(&[found], &[value], 1e-5);
             let [a, b] = [&gradient[..5], &gradient[5..]];
             let expected = [a, &[0.0; 3], b, &[0.0; 3]].concat();
-            assert_close(&found_gradient, &expected, 1e-5);
+            close_by_size(&found_gradient, &expected, 1e-5);
         }
     }
 }
@@ -222,8 +223,8 @@ fn masked_rows_count_for_nothing_at_any_width() {
             let (value, gradient) = run(&objective, first(&student), first(&teacher), None);
             let (student, teacher) = (student.clone(), teacher.clone());
             let (found, masked) = run(&objective, student, teacher, Some(&mask));
-            assert_close(&[found], &[value], 1e-6);
-            assert_close(&masked, &[&gradient[..], &[0.0; 3]].concat(), 1e-6);
+            close_by_size(&[found], &[value], 1e-6);
+            close_by_size(&masked, &[&gradient[..], &[0.0; 3]].concat(), 1e-6);
         }
     }
 }
@@ -231,13 +232,12 @@ fn masked_rows_count_for_nothing_at_any_width() {
 #[test]
 fn labels_name_classes_of_the_students_own() {
     let device = Device::flex();
-    let label = |class| Targets::Classes(Tensor::<1, Int>::from_ints([class], &device));
+    let label = |class| Targets::new().with_classes(Tensor::<1, Int>::from_ints([class], &device));
     let zeros = |classes| Outputs::new(Tensor::<2>::zeros([1, classes], &device));
     for policy in [ClassPolicy::Truncate, ClassPolicy::Pad] {
         let objective = Objective::new()
-            .with(SoftTargetConfig::new(1.0), 0.0)
-            .and_then(|o| o.with(HardLabelConfig::new(), 1.0))
-            .unwrap()
+            .with(SoftTarget::new(1.0), 0.0)
+            .with(HardLabel::new(), 1.0)
             .with_class_policy(policy);
 
         // A wider student keeps all of its classes, and a narrower one gets none.
@@ -246,13 +246,12 @@ fn labels_name_classes_of_the_students_own() {
             let (last, beyond) = (label(student as i32 - 1), label(student as i32));
             let context = LossContext::new(&student_outputs, &teacher).with_targets(&last);
             objective.check(&context).unwrap();
-            let value = objective.forward(&context, &[None, None]).total;
             let uniform = (student as f32).ln();
-            assert!((value.into_scalar::<f32>() - uniform).abs() < 1e-6);
+            assert!((forward(&objective, &context) - uniform).abs() < 1e-6);
 
             let error = objective.check(&context.with_targets(&beyond)).unwrap_err();
             assert!(
-                matches!(error, Error::LabelOutOfRange { label, classes }
+                matches!(error, Error::LabelOutOfRange { label, classes, row: 0 }
                     if classes == student && label == student as i64),
                 "{error}"
             );
@@ -262,52 +261,51 @@ fn labels_name_classes_of_the_students_own() {
 
 #[test]
 fn only_terms_that_compare_see_the_change() {
-    let seen = |needs_teacher: bool| {
+    let seen = |needs: Needs| {
         let loss = loss_fn("width", |context: &LossContext<'_>| {
-            let width = context.student.logits.dims()[1];
-            Tensor::full([1], width as f64, &context.student.logits.device())
+            let logits = context.logits();
+            Tensor::full([1], logits.dims()[1] as f64, &logits.device())
         });
-        let objective = match needs_teacher {
-            true => Objective::new().with(loss, 1.0),
-            false => Objective::new().with(loss.without_teacher(), 1.0),
-        };
-        let objective = objective.unwrap().with_class_policy(ClassPolicy::Truncate);
-        let (student, teacher) = (
-            Outputs::new(tensor([[0.0; 5]])),
-            Outputs::new(tensor([[0.0; 3]])),
-        );
-        let value = objective.forward(&LossContext::new(&student, &teacher), &[None]);
-        value.total.into_scalar::<f32>()
+        let objective = Objective::new().with(loss.needing(needs), 1.0);
+        let objective = objective.with_class_policy(ClassPolicy::Truncate);
+        let student = Outputs::new(tensor([[0.0; 5]]));
+        let teacher = Outputs::new(tensor([[0.0; 3]]));
+        forward(&objective, &LossContext::new(&student, &teacher))
     };
-    assert_eq!((seen(true), seen(false)), (3.0, 5.0));
+    assert_eq!(seen(Needs::teacher()), 3.0);
+    assert_eq!(seen(Needs::nothing()), 5.0);
 }
 
 #[test]
 fn another_number_of_rows_is_still_an_error() {
-    let objective = objective(SoftTargetConfig::new(1.0), ClassPolicy::Truncate);
-    let (student, teacher) = (
-        Outputs::new(tensor([[0.0; 5]])),
-        Outputs::new(tensor([[0.0; 3], [0.0; 3]])),
-    );
-    let error = objective.check(&LossContext::new(&student, &teacher));
-    assert!(matches!(error, Err(Error::ShapeMismatch { .. })));
+    let objective = objective(SoftTarget::new(1.0), ClassPolicy::Truncate);
+    let student = Outputs::new(tensor([[0.0; 5]]));
+    let teacher = Outputs::new(tensor([[0.0; 3], [0.0; 3]]));
+    let none = Targets::new();
+    let context = LossContext::new(&student, &teacher);
+    for context in [context.clone(), context.with_targets(&none)] {
+        let error = objective.check(&context);
+        assert!(
+            matches!(error, Err(Error::ShapeMismatch { .. })),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]
-fn configs_round_trip_and_refuse() {
-    let config = ObjectiveConfig::new()
-        .with(SoftTargetConfig::new(1.0), 1.0)
-        .with_class_policy(ClassPolicy::Pad);
-    let toml = toml::to_string(&config).unwrap();
+fn files_name_a_policy() {
+    let pad = objective(SoftTarget::new(1.0), ClassPolicy::Pad);
+    let toml = toml::to_string(&pad).unwrap();
     assert!(toml.contains("classes = \"pad\""), "{toml}");
-    assert_eq!(ObjectiveConfig::from_toml(&toml).unwrap(), config);
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(ObjectiveConfig::from_json(&json).unwrap(), config);
-    assert_eq!(config.init().unwrap().class_policy(), ClassPolicy::Pad);
+    let read = Objective::from_toml(&toml).unwrap();
+    assert_eq!(read.class_policy(), ClassPolicy::Pad);
+    let json = serde_json::to_string(&pad).unwrap();
+    let read = Objective::from_json(&json).unwrap();
+    assert_eq!(read.class_policy(), ClassPolicy::Pad);
 
-    let silent = ObjectiveConfig::from_json(r#"{"terms": []}"#).unwrap();
-    assert_eq!(silent.classes, ClassPolicy::Error);
-    let error = ObjectiveConfig::from_json(r#"{"classes": "cut", "terms": []}"#).unwrap_err();
+    let silent = Objective::from_json(r#"{"terms": []}"#).unwrap();
+    assert_eq!(silent.class_policy(), ClassPolicy::Error);
+    let error = Objective::from_json(r#"{"classes": "cut", "terms": []}"#).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("unknown variant `cut`, expected one of `error`, `truncate`, `pad`"),

@@ -1,4 +1,4 @@
-//! Functions that a GPU has not, or not to the last digits.
+//! Functions that a GPU lacks, or has with fewer digits.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;

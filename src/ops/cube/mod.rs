@@ -42,16 +42,16 @@ fn rows(
         Against::Teacher(teacher) => (Some(teacher), None),
         Against::Labels(labels) => (None, Some(labels)),
         Against::TeacherAndLabels(teacher, labels) => (Some(teacher), Some(labels)),
-        Against::Known { .. } => unreachable!("composed of tensor operations, which are fused"),
+        Against::Sparse { .. } => unreachable!("composed of tensor operations, which are fused"),
     };
     let [count, classes] = student.shape().dims();
     let student = into_contiguous(student);
     let weights = into_contiguous(single(weights));
-    // Without room between the rows, which some backends leave: the kernel knows of none.
+    // Without padding between the rows, which some backends add: the kernel expects none.
     let new = |shape: Shape, dtype: DType| {
         let (client, device) = (student.client.clone(), student.device.clone());
-        let room = client.empty(shape.num_elements() * dtype.size());
-        CubeTensor::new_contiguous(client, device, shape, room, dtype)
+        let buffer = client.empty(shape.num_elements() * dtype.size());
+        CubeTensor::new_contiguous(client, device, shape, buffer, dtype)
     };
     let values = new(Shape::new([count]), DType::F32);
     let gradient = match has_gradient {
@@ -61,8 +61,8 @@ fn rows(
     if count == 0 || classes == 0 {
         return (values, gradient);
     }
-    // Where the formula has none, the kernel does not read it, but it has a place for it. A place of
-    // its own: WebGPU refuses a buffer in two places.
+    // Where the formula has none, the kernel does not read it, but takes an argument. Each gets its own
+    // buffer: WebGPU refuses one buffer in two arguments.
     let none = |dtype| new(Shape::new([1]), dtype);
     let teacher = teacher.map_or_else(|| none(student.dtype), into_contiguous);
     let labels = labels.map_or_else(
@@ -146,14 +146,11 @@ fn arguments(formula: Formula) -> Option<(Kind, NumbersLaunch)> {
         Formula::Reverse { .. } => (Kind::Reverse, 0.0, 0.0),
         Formula::Mixture { beta, .. } => (Kind::Mixture, 0.0, beta),
         Formula::HardLabel { smoothing } => (Kind::HardLabel, smoothing, 0.0),
-        Formula::HardAndSoft { alpha, .. } => (Kind::HardAndSoft, alpha, 0.0),
         Formula::Decoupled { alpha, beta, .. } => (Kind::Decoupled, alpha, beta),
-        Formula::SquaredError | Formula::Known { .. } => return None,
+        Formula::SquaredError | Formula::Sparse { .. } => return None,
     };
-    let temperature = formula.temperature();
     let numbers = NumbersLaunch::new(
-        (1.0 / temperature) as f32,
-        temperature as f32,
+        (1.0 / formula.temperature()) as f32,
         alpha as f32,
         beta as f32,
         f32::INFINITY,

@@ -1,10 +1,10 @@
 //! One row of logits per cube, whose units share its classes.
 //!
 //! A row is read from memory a few times and stays in the cache: for its maxima, for the sums of
-//! its exponentials, for value and gradient. Between them the units add up what each has found.
+//! its exponentials, for value and gradient. Between them the units add up their parts.
 //!
-//! Not every GPU knows infinities and numbers that are none, so nothing here is compared with one,
-//! and all that a class at −∞ takes part in is finite. All control flow around barriers depends on
+//! Not every GPU has infinities and NaN, so nothing here is compared with one, and all that a class at
+//! −∞ takes part in is finite. All control flow around barriers depends on
 //! nothing but the size of the cube.
 
 use burn_cubecl::cubecl;
@@ -21,7 +21,6 @@ pub(crate) enum Kind {
     Reverse,
     Mixture,
     HardLabel,
-    HardAndSoft,
     Decoupled,
 }
 
@@ -31,7 +30,7 @@ impl Kind {
     }
 
     pub fn has_labels(self) -> bool {
-        matches!(self, Self::HardLabel | Self::HardAndSoft | Self::Decoupled)
+        matches!(self, Self::HardLabel | Self::Decoupled)
     }
 
     /// The gradient needs a mean over the classes first.
@@ -40,26 +39,24 @@ impl Kind {
     }
 }
 
-/// The numbers of a formula. What it does not have is not read.
+/// The numbers of a formula. Those it does not have are not read.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Numbers {
     /// One over the temperature.
     factor: f32,
-    temperature: f32,
     /// Or the smoothing of labels.
     alpha: f32,
     beta: f32,
-    /// As an argument: it has no literal everywhere.
+    /// As an argument: not every GPU has a literal for it.
     infinity: f32,
     /// Likewise.
     nan: f32,
 }
 
-/// The lowest finite number: a logit that is not above it rules its class out.
+/// The lowest finite number: a logit that is not above it masks its class.
 pub(crate) const LOWEST: f32 = f32::MIN;
 
-/// What a class that is ruled out adds to a sum of exponentials: `e^−87`, which is next to nothing
-/// but a normal number.
+/// The exponent of a masked class in a sum of exponentials: `e^−87` is tiny but a normal number.
 const LEAST_EXPONENT: f32 = -87.0;
 
 const LOG_OF_NOTHING: f32 = LOG_OF_ZERO as f32;
@@ -70,7 +67,7 @@ fn logit<F: Float>(logits: &[F], i: usize, factor: f32) -> f32 {
     f32::cast_from(logits[i]) * factor
 }
 
-/// The maximum, and zero where there is none, because all classes are ruled out.
+/// The maximum, and zero where all classes are masked.
 #[cube]
 fn or_zero(max: f32) -> f32 {
     select(max <= LOWEST, 0.0, max)
@@ -98,7 +95,7 @@ fn side(max: f32, sum: f32) -> Side {
 /// A class of one side.
 #[derive(CubeType, Clone, Copy)]
 struct Class {
-    /// The logit less the maximum; where the class is ruled out, its logarithm as it counts.
+    /// The logit less the maximum; where the class is masked, the logarithm that stands for that of zero.
     a: f32,
     /// Its probability.
     p: f32,
@@ -158,8 +155,8 @@ fn mixed(p: f32, q: f32, r: f32, beta: f32) -> Mixed {
     // As in the composed form: m seen from the larger of p and q.
     let rest = 1.0 - beta;
     let least = min(beta, rest);
-    let share = select(r < 0.0, rest, beta);
-    let fall = max(exp_less_one(-r.abs()) * share, least - 1.0);
+    let fraction = select(r < 0.0, rest, beta);
+    let fall = max(exp_less_one(-r.abs()) * fraction, least - 1.0);
     let below = max(log_one_more(fall), least.ln());
     let above_p = below + max(r, 0.0);
     let above_q = below + max(-r, 0.0);
@@ -172,7 +169,7 @@ fn mixed(p: f32, q: f32, r: f32, beta: f32) -> Mixed {
 
 /// The value of every row and, where `has_gradient`, its gradient at the student.
 #[cube(launch, address_type = "dynamic")]
-// What is known when the kernel is compiled has an `if` of its own.
+// What is decided when the kernel is compiled has its own `if`.
 #[allow(clippy::collapsible_if, clippy::too_many_arguments)]
 pub(crate) fn rows<F: Float>(
     student: &[F],
@@ -198,16 +195,16 @@ pub(crate) fn rows<F: Float>(
     if is_there {
         weight = weights[row];
     }
-    let counts = weight != 0.0;
-    // A row that does not count has no classes.
-    let end = select(counts, classes, 0usize);
+    let is_valid = weight != 0.0;
+    // A row of weight zero is taken to have no classes.
+    let end = select(is_valid, classes, 0usize);
     let factor = numbers.factor;
 
     let mut label = classes;
     let mut s_label = 0.0f32;
     let mut t_label = 0.0f32;
     if comptime!(kind.has_labels()) {
-        if counts {
+        if is_valid {
             let found = labels[row];
             if found >= 0 {
                 label = min(u32::cast_from(found) as usize, classes);
@@ -251,16 +248,16 @@ pub(crate) fn rows<F: Float>(
     );
     let mut s_max = maxima.a;
     let mut t_max = maxima.b;
-    // Where all the others are ruled out, they are as far below the label as a number can be.
+    // Where all the others are masked, they are as far below the label as a number can be.
     if comptime!(kind != Kind::Decoupled) {
         s_max = or_zero(s_max);
         t_max = or_zero(t_max);
     }
 
-    // What the teacher gives to classes that the student rules out, before it is scaled; or, for
-    // labels alone, how many these are.
+    // The teacher's probability of classes that the student masks, before it is scaled; or, for labels
+    // alone, the number of these classes.
     let mut lost = 0.0f32;
-    // The sum of exponentials at τ = 1; or, for labels alone, of logits.
+    // The sum of logits, for labels alone.
     let mut plain = 0.0f32;
     let mut s_sum = 0.0f32;
     let mut t_sum = 0.0f32;
@@ -280,11 +277,6 @@ pub(crate) fn rows<F: Float>(
             if comptime!(kind == Kind::HardLabel) {
                 plain += select(is_out, 0.0, a);
                 lost += select(is_out, 1.0, 0.0);
-            }
-            if comptime!(kind == Kind::HardAndSoft) {
-                if !is_out {
-                    plain += (a * numbers.temperature).exp();
-                }
             }
         }
         c += units;
@@ -337,12 +329,6 @@ pub(crate) fn rows<F: Float>(
             }
         }
     }
-    if comptime!(kind == Kind::HardAndSoft) {
-        if numbers.alpha != 0.0 {
-            let of_hard = sums.d.ln() - (s_label - s.max) * numbers.temperature;
-            hard = select(is_label_out, numbers.infinity, of_hard) * numbers.alpha;
-        }
-    }
     if comptime!(kind == Kind::Decoupled) {
         let q = choice(s_label, &s);
         let p = choice(t_label, &t);
@@ -351,16 +337,14 @@ pub(crate) fn rows<F: Float>(
             + addend(p.others, q.others - p.others, q.log_others - p.log_others);
         hard = of_choice * numbers.alpha;
     }
-    // What the divergence of the classes counts, in the value and, over τ, in the gradient.
-    let soft = if comptime!(kind == Kind::HardAndSoft) {
-        (1.0 - numbers.alpha) * numbers.temperature * numbers.temperature
-    } else if comptime!(kind == Kind::Decoupled) {
-        // A teacher who rules all the others out does not compare them.
+    // The factor of the divergence of the classes, in the value and, over τ, in the gradient.
+    let soft = if comptime!(kind == Kind::Decoupled) {
+        // A teacher that masks all the others does not compare them.
         select(t_max <= LOWEST, 0.0, numbers.beta)
     } else {
         1.0f32.runtime()
     };
-    let pull = weight * factor;
+    let grad_scale = weight * factor;
 
     if comptime!(kind.has_teacher()) {
         let mut c = unit;
@@ -381,16 +365,15 @@ pub(crate) fn rows<F: Float>(
                     value += addend(p.p, rest, r);
                 }
                 if comptime!(has_gradient) {
-                    // A class that the student rules out is a constant. What the teacher gives to
-                    // it is no reason to lower all the others.
-                    let mut g = (rest - lost * q.p) * soft * pull;
-                    if comptime!(kind == Kind::HardAndSoft) {
-                        let e = (q.a * numbers.temperature).exp();
-                        let one = select(c == label, 1.0f32, 0.0f32);
-                        g += (e / sums.d - one) * numbers.alpha * weight;
-                    }
+                    // A class that the student masks is a constant. The teacher's probability of it
+                    // must not lower all the others.
+                    let mut g = (rest - lost * q.p) * soft * grad_scale;
                     if comptime!(kind == Kind::Decoupled) {
-                        g = select(c == label, of_label * pull, g - of_label * pull * q.p);
+                        g = select(
+                            c == label,
+                            of_label * grad_scale,
+                            g - of_label * grad_scale * q.p,
+                        );
                     }
                     gradient[first + c] = select(q.is_out, 0.0, g);
                 }
@@ -422,7 +405,7 @@ pub(crate) fn rows<F: Float>(
             } else {
                 q.p * (r - mean)
             };
-            gradient[first + c] = select(q.is_out, 0.0, g * pull);
+            gradient[first + c] = select(q.is_out, 0.0, g * grad_scale);
             c += units;
         }
     }
@@ -431,13 +414,13 @@ pub(crate) fn rows<F: Float>(
         if unit == 0 {
             let mut of_row = (hard + soft * value) * weight;
             if comptime!(kind.has_labels()) {
-                // A label that names no class.
+                // A label out of range.
                 of_row = select(label < classes, of_row, numbers.nan);
             }
-            values[row] = select(counts, of_row, 0.0);
+            values[row] = select(is_valid, of_row, 0.0);
         }
         if comptime!(has_gradient) {
-            if !counts {
+            if !is_valid {
                 let mut c = unit;
                 while c < classes {
                     gradient[first + c] = 0.0;

@@ -7,7 +7,7 @@ use crate::ops::cube::row::LOWEST;
 use crate::ops::cube::sums::{Four, together};
 
 /// The value of every row, `weight · Σ (s − t)²`, and its gradient, without the classes that either
-/// side rules out.
+/// side masks.
 #[cube(launch, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn squares<F: Float>(
@@ -33,7 +33,7 @@ pub(crate) fn squares<F: Float>(
     let mut c = UNIT_POS as usize;
     while c < end {
         let mut apart = 0.0f32;
-        // A row that does not count is not looked at.
+        // A row of weight zero is not read.
         if weight != 0.0 {
             let s = f32::cast_from(student[first + c]);
             let t = f32::cast_from(teacher[first + c]);

@@ -1,4 +1,4 @@
-//! What the units of a cube have found, put together.
+//! Reductions over the units of a cube.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -12,9 +12,9 @@ pub(crate) struct Four {
     pub d: f32,
 }
 
-/// What all units have found, added up, or the largest of it. All units have to come by.
+/// The sums, or maxima, over all units. All units have to call it.
 ///
-/// By halves, in shared memory: every GPU has it, which is not so of operations on planes.
+/// By halves, in shared memory: every GPU has it, unlike operations on planes.
 #[cube]
 pub(crate) fn together(mine: Four, #[comptime] is_maximum: bool, #[comptime] units: usize) -> Four {
     let mut room = Shared::<[f32]>::new_slice(4 * units);

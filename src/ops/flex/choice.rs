@@ -15,14 +15,14 @@ impl Choice {
     /// Leaves the label out of the side, and takes the exponentials of the rest.
     #[inline(always)]
     pub fn new<S: Simd>(simd: S, side: &mut Side<'_, S>, label: usize) -> Self {
-        let is_ruled_out = side.ruled_out.contains(&label);
+        let is_masked = side.masked.contains(&label);
         let of_label = f64::from(side.get(label));
-        side.ruled_out.retain(|&c| c != label);
+        side.masked.retain(|&c| c != label);
         side.leave_out(simd, label);
         side.exponentiate(simd);
         side.set(label, NEXT_TO_NOTHING);
-        if is_ruled_out {
-            side.ruled_out.push(label);
+        if is_masked {
+            side.masked.push(label);
             return Self {
                 label: LOG_OF_ZERO.exp(),
                 log_label: LOG_OF_ZERO,

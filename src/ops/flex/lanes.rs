@@ -27,7 +27,7 @@ const LEAST_EXPONENT: f32 = -87.0;
 /// `1.5 · 2²³`: added to a number of moderate size, it leaves the nearest integer in the low bits.
 const ROUNDER: f32 = 12_582_912.0;
 
-/// `e^x` for `x ≤ 88`; at least `e^−87`, which is next to nothing but not zero.
+/// `e^x` for `x ≤ 88`; at least `e^−87`, which is tiny but not zero.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let x = simd.max_f32s(x, simd.splat_f32s(LEAST_EXPONENT));
@@ -73,7 +73,7 @@ pub(crate) fn log_1p<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     );
     let exponent = simd.and_u32s(shifted, simd.splat_u32s(0xff80_0000));
     let m = simd.transmute_f32s_u32s(simd.sub_u32s(bits, exponent));
-    // The exponent is between −126 and 0: as a number of its own, through the bits of a float.
+    // The exponent is between −126 and 0: made a number through the bits of a float.
     let minus_n = simd.wrapping_dyn_shr_u32s(
         simd.sub_u32s(simd.splat_u32s(0), exponent),
         simd.splat_u32s(23),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_of_what_is_ruled_out_is_next_to_nothing() {
+    fn exp_of_minus_infinity_is_tiny_but_positive() {
         for y in Arch::new().dispatch(Each(&[f32::NEG_INFINITY, -1e30, -88.0], Exp)) {
             assert!(y > 0.0 && y < 2e-38, "{y}");
         }

@@ -18,12 +18,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::ops::extension::{Against, NO_GRADIENT, RowOps};
-use crate::ops::flex::row::{Known, Row, Teacher, row, scratch_len};
+use crate::ops::flex::row::{Row, SparseRow, Teacher, row, scratch_len};
 use crate::ops::flex::side::Logit;
 use crate::ops::formula::Formula;
 
 /// How many numbers a thread takes at once: less is not worth another thread.
-const SHARE: usize = 1 << 15;
+const NUMBERS_PER_TASK: usize = 1 << 15;
 
 impl RowOps for Flex {
     fn compare(
@@ -43,23 +43,23 @@ impl RowOps for Flex {
     fn scale_rows(mut rows: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
         let factors = factors.to_contiguous();
         let factors: &[f32] = factors.as_slice().expect("factors are contiguous");
-        // A loss that is not part of a sum: what arrives is one.
+        // A loss that is not part of a sum: the factor is one.
         if factors.iter().all(|&factor| factor == 1.0) {
             return rows;
         }
         let shape = rows.layout().shape();
         let classes = shape[shape.num_dims() - 1];
-        // The tensor is ours and was made as a whole; where somebody else holds it, it is copied.
+        // The tensor is contiguous; a shared buffer is copied.
         let numbers: &mut [f32] = rows.storage_mut();
-        let per_share = (SHARE / classes.max(1)).max(1);
+        let rows_per_task = (NUMBERS_PER_TASK / classes.max(1)).max(1);
         numbers
-            .par_chunks_mut((per_share * classes).max(1))
+            .par_chunks_mut((rows_per_task * classes).max(1))
             .enumerate()
-            .for_each(|(share, rows)| {
+            .for_each(|(task, rows)| {
                 for (i, row) in rows.chunks_mut(classes.max(1)).enumerate() {
                     let factor = match factors {
                         [factor] => *factor,
-                        factors => factors[share * per_share + i],
+                        factors => factors[task * rows_per_task + i],
                     };
                     row.iter_mut().for_each(|x| *x *= factor);
                 }
@@ -87,22 +87,22 @@ fn rows<T: Logit>(
     let [count, classes] = [shape[0], shape[1]];
     let student = student.to_contiguous();
     let weights = weights.to_contiguous();
-    let (teacher, labels, known) = match against {
+    let (teacher, labels, sparse) = match against {
         Against::Teacher(teacher) => (Some(teacher), None, None),
         Against::Labels(labels) => (None, Some(labels), None),
         Against::TeacherAndLabels(teacher, labels) => (Some(teacher), Some(labels), None),
-        Against::Known {
+        Against::Sparse {
             indices,
             log_p,
-            log_rest,
-        } => (None, None, Some((indices, log_p, log_rest))),
+            log_tail,
+        } => (None, None, Some((indices, log_p, log_tail))),
     };
     let mut teacher = teacher.map(contiguous);
     let labels = labels.map(|labels| indices(&labels, classes));
-    let known = known.map(|(classes_known, log_p, log_rest)| KnownRows {
-        indices: indices(&classes_known, classes),
+    let sparse = sparse.map(|(classes_of_rows, log_p, log_tail)| SparseRows {
+        indices: indices(&classes_of_rows, classes),
         log_p: log_p.to_contiguous(),
-        log_rest: log_rest.to_contiguous(),
+        log_tail: log_tail.to_contiguous(),
         k: log_p.layout().shape()[1],
     });
 
@@ -115,7 +115,7 @@ fn rows<T: Logit>(
         student: student.as_slice().expect("the student is contiguous"),
         teacher: Teacher::None,
         labels: labels.as_deref(),
-        known: known.as_ref(),
+        sparse: sparse.as_ref(),
         weights: weights.as_slice().expect("weights are contiguous"),
     };
     let gradient_shape = match has_gradient {
@@ -124,10 +124,10 @@ fn rows<T: Logit>(
     };
     let values_shape = Shape::new([count]);
     if let Some(teacher) = &mut teacher
-        && let Some(place) = place_of_gradient(teacher, len)
+        && let Some(buffer) = gradient_buffer(teacher, len)
     {
         job.teacher = Teacher::InGradient;
-        job.run(&mut values, place);
+        job.run(&mut values, buffer);
         let teacher = teacher.clone().reshape(gradient_shape);
         return (tensor(values, values_shape), teacher);
     }
@@ -147,7 +147,7 @@ fn rows<T: Logit>(
     )
 }
 
-/// The same numbers without gaps. A tensor that has none keeps its only holder.
+/// The same numbers without gaps. A tensor that has none is passed on, unshared.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     match tensor.is_contiguous() {
         true => tensor,
@@ -155,10 +155,10 @@ fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// The teacher's logits as the place where the gradient goes, row by row, after each has been read:
-/// where nobody else holds them and there are as many numbers. A new buffer of many megabytes costs
+/// The teacher's logits as the buffer of the gradient, written row by row after each has been read: where
+/// the buffer is not shared and has the same size. A new buffer of many megabytes costs
 /// about as much as the computation.
-fn place_of_gradient(teacher: &mut FlexTensor, len: usize) -> Option<&mut [MaybeUninit<f32>]> {
+fn gradient_buffer(teacher: &mut FlexTensor, len: usize) -> Option<&mut [MaybeUninit<f32>]> {
     if teacher.dtype() != DType::F32 || len == 0 {
         return None;
     }
@@ -166,8 +166,8 @@ fn place_of_gradient(teacher: &mut FlexTensor, len: usize) -> Option<&mut [Maybe
     if logits.len() != len {
         return None;
     }
-    // SAFETY: the same memory; numbers that are there may be treated as if they might not be, since
-    // a row writes its gradient as a whole.
+    // SAFETY: the same memory; initialised numbers may be treated as uninitialised, since a row writes its
+    // gradient as a whole.
     Some(unsafe { &mut *(std::ptr::from_mut(logits) as *mut [MaybeUninit<f32>]) })
 }
 
@@ -179,8 +179,8 @@ fn tensor(numbers: Vec<f32>, shape: Shape) -> FlexTensor {
     )
 }
 
-/// The labels as indices. Where one is none, the row may be one that does not count: it gets the
-/// number of classes, which a row that counts does not accept.
+/// The labels as indices. A negative label, which a row of weight zero may have, becomes the number of
+/// classes, which a valid row does not accept.
 fn indices(labels: &FlexTensor, classes: usize) -> Vec<usize> {
     let labels = labels.to_contiguous();
     let of = |label: i64| usize::try_from(label).unwrap_or(classes);
@@ -196,22 +196,28 @@ fn indices(labels: &FlexTensor, classes: usize) -> Vec<usize> {
     .expect("labels are contiguous")
 }
 
-/// What is known of the teacher, for all rows.
-struct KnownRows {
+/// A sparse teacher, for all rows.
+struct SparseRows {
     indices: Vec<usize>,
     log_p: FlexTensor,
-    log_rest: FlexTensor,
+    log_tail: FlexTensor,
     k: usize,
 }
 
-impl KnownRows {
-    fn row(&self, n: usize) -> Known<'_> {
-        let log_p: &[f32] = self.log_p.as_slice().expect("what is known is contiguous");
-        let log_rest: &[f32] = self.log_rest.as_slice().expect("the rest is contiguous");
-        Known {
+impl SparseRows {
+    fn row(&self, n: usize) -> SparseRow<'_> {
+        let log_p: &[f32] = self
+            .log_p
+            .as_slice()
+            .expect("log-probabilities are contiguous");
+        let log_tail: &[f32] = self
+            .log_tail
+            .as_slice()
+            .expect("tail probabilities are contiguous");
+        SparseRow {
             indices: of_row(&self.indices, n, self.k),
             log_p: of_row(log_p, n, self.k),
-            log_rest: log_rest[n],
+            log_tail: log_tail[n],
         }
     }
 }
@@ -223,7 +229,7 @@ struct Job<'a, T> {
     student: &'a [T],
     teacher: Teacher<'a, T>,
     labels: Option<&'a [usize]>,
-    known: Option<&'a KnownRows>,
+    sparse: Option<&'a SparseRows>,
     weights: &'a [f32],
 }
 
@@ -232,31 +238,31 @@ impl<T: Logit> Job<'_, T> {
         if self.classes == 0 || values.is_empty() {
             return;
         }
-        let per_share = (SHARE / self.classes).max(1);
-        if values.len() <= per_share {
-            return self.share(0, values, gradient);
+        let rows_per_task = (NUMBERS_PER_TASK / self.classes).max(1);
+        if values.len() <= rows_per_task {
+            return self.task(0, values, gradient);
         }
-        let values = values.par_chunks_mut(per_share).enumerate();
+        let values = values.par_chunks_mut(rows_per_task).enumerate();
         if gradient.is_empty() {
-            values.for_each(|(i, values)| self.share(i * per_share, values, &mut []));
+            values.for_each(|(i, values)| self.task(i * rows_per_task, values, &mut []));
         } else {
-            let gradient = gradient.par_chunks_mut(per_share * self.classes);
+            let gradient = gradient.par_chunks_mut(rows_per_task * self.classes);
             values
                 .zip(gradient)
-                .for_each(|((i, values), gradient)| self.share(i * per_share, values, gradient));
+                .for_each(|((i, values), gradient)| self.task(i * rows_per_task, values, gradient));
         }
     }
 
     /// Runs neighbouring rows on this thread, from the row `first` on.
-    fn share(&self, first: usize, values: &mut [f32], gradient: &mut [MaybeUninit<f32>]) {
+    fn task(&self, first: usize, values: &mut [f32], gradient: &mut [MaybeUninit<f32>]) {
         SCRATCH.with_borrow_mut(|scratch| {
             let len = scratch_len(self.classes, MOST_LANES);
             if scratch.len() < len {
                 scratch.resize(len, 0.0);
             }
             // What runs under `dispatch` is compiled for the instruction set if it is inlined as a
-            // whole: nothing that belongs to somebody else may come in between.
-            Arch::new().dispatch(Share {
+            // whole: no function of another crate may come in between.
+            Arch::new().dispatch(Task {
                 job: self,
                 first,
                 values,
@@ -268,9 +274,9 @@ impl<T: Logit> Job<'_, T> {
 }
 
 /// Some neighbouring rows, for one thread.
-struct Share<'a, T> {
+struct Task<'a, T> {
     job: &'a Job<'a, T>,
-    /// The place of the first row in the batch.
+    /// The index of the first row in the batch.
     first: usize,
     values: &'a mut [f32],
     gradient: &'a mut [MaybeUninit<f32>],
@@ -281,11 +287,11 @@ struct Share<'a, T> {
 const MOST_LANES: usize = 16;
 
 thread_local! {
-    /// Room for one row, kept from batch to batch.
+    /// Scratch for one row, kept from batch to batch.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<T: Logit> WithSimd for Share<'_, T> {
+impl<T: Logit> WithSimd for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -296,7 +302,7 @@ impl<T: Logit> WithSimd for Share<'_, T> {
             student,
             teacher,
             labels,
-            known,
+            sparse,
             weights,
         } = *self.job;
         let scratch = &mut self.scratch[..scratch_len(classes, S::F32_LANES)];
@@ -315,7 +321,7 @@ impl<T: Logit> WithSimd for Share<'_, T> {
                     Teacher::At(teacher) => Teacher::At(of_row(teacher, n, classes)),
                     others => others,
                 },
-                known: known.map(|known| known.row(n)),
+                sparse: sparse.map(|sparse| sparse.row(n)),
                 label,
                 weight,
                 gradient: gradients.next().unwrap_or_default(),

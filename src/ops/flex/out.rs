@@ -54,26 +54,16 @@ pub(crate) fn constants(gradient: &mut [MaybeUninit<f32>], classes: &[usize]) {
 /// What is added to the gradient of soft targets. A trait rather than a closure, because a closure is
 /// not always inlined, and is then compiled without the instruction set.
 pub(crate) trait More<S: Simd> {
-    /// The sum of `g` and what there is for the vector `i`, where the student's exponentials are `e`.
-    fn add(&self, simd: S, i: usize, e: S::f32s, g: S::f32s) -> S::f32s;
+    /// The sum of `g` and the addition, where the student's exponentials are `e`.
+    fn add(&self, simd: S, e: S::f32s, g: S::f32s) -> S::f32s;
 }
 
 pub(crate) struct Nothing;
 
 impl<S: Simd> More<S> for Nothing {
     #[inline(always)]
-    fn add(&self, _: S, _: usize, _: S::f32s, g: S::f32s) -> S::f32s {
+    fn add(&self, _: S, _: S::f32s, g: S::f32s) -> S::f32s {
         g
-    }
-}
-
-/// These exponentials, times a factor.
-pub(crate) struct Of<'a, S: Simd>(pub &'a [S::f32s], pub S::f32s);
-
-impl<S: Simd> More<S> for Of<'_, S> {
-    #[inline(always)]
-    fn add(&self, simd: S, i: usize, _: S::f32s, g: S::f32s) -> S::f32s {
-        fma(simd, self.0[i], self.1, g)
     }
 }
 
@@ -82,7 +72,7 @@ pub(crate) struct OfStudent<S: Simd>(pub S::f32s);
 
 impl<S: Simd> More<S> for OfStudent<S> {
     #[inline(always)]
-    fn add(&self, simd: S, _: usize, e: S::f32s, g: S::f32s) -> S::f32s {
+    fn add(&self, simd: S, e: S::f32s, g: S::f32s) -> S::f32s {
         fma(simd, e, self.0, g)
     }
 }

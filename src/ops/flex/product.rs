@@ -5,11 +5,11 @@ use burn::tensor::DType;
 use gemm::Parallelism;
 
 /// How many multiplications are worth a second thread.
-const SHARE: usize = 1 << 20;
+const PARALLEL_FROM: usize = 1 << 20;
 
-/// `sum + lhs · rhs` in single precision, in the place of `sum` where nobody else holds it.
+/// `sum + lhs · rhs` in single precision, in the buffer of `sum` where it is not shared.
 ///
-/// Burn's product has a tensor of its own, which then has to be read, and added, as a whole.
+/// Burn's product is a new tensor, which then has to be read, and added, as a whole.
 pub(crate) fn add(mut sum: FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor) -> FlexTensor {
     if !(sum.is_contiguous() && sum.layout().start_offset() == 0) {
         sum = sum.to_contiguous();
@@ -22,11 +22,11 @@ pub(crate) fn add(mut sum: FlexTensor, lhs: &FlexTensor, rhs: &FlexTensor) -> Fl
         (left.dims, right.dims),
         "a product has the shape of the sum"
     );
-    let parallelism = match m * n * k > SHARE {
+    let parallelism = match m * n * k > PARALLEL_FROM {
         true => Parallelism::Rayon(0),
         false => Parallelism::None,
     };
-    // A copy of what somebody else holds is made here.
+    // A shared buffer is copied here.
     let numbers: &mut [f32] = sum.storage_mut();
     let numbers = &mut numbers[..m * n];
     // SAFETY: the sum is contiguous, of `m` rows of `n` numbers, and exclusively ours. `Matrix` has
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_is_held_elsewhere_stays_what_it_is() {
+    fn a_shared_sum_is_not_changed() {
         let sum = random(3, 4);
         let before = sum.clone().into_data();
         let held = sum.clone();

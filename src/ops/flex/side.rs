@@ -11,7 +11,7 @@ pub(crate) trait Logit: Copy + Send + Sync + burn::tensor::Element + bytemuck::P
     /// The row in single precision.
     fn read(row: &[Self], out: &mut [f32]);
 
-    /// What vectors can be read of the row as it is, and the rest of it.
+    /// The vectors that can be read in place, and the rest of the row.
     fn vectors<S: Simd>(row: &[Self]) -> (&[S::f32s], &[Self]) {
         (&[], row)
     }
@@ -46,9 +46,8 @@ impl Logit for bf16 {
 
 /// One side of a row.
 pub(crate) struct Side<'a, S: Simd> {
-    /// The logits over τ; from [`Side::exponentiate`] on, less their maximum. What stands for
-    /// nothing, a class ruled out or left out and the lanes past the last class, is at −∞ before
-    /// and at a finite number after.
+    /// The logits over τ; from [`Side::exponentiate`] on, less their maximum. Masked classes,
+    /// those left out, and the lanes past the last class are at −∞ before and at a finite number after.
     pub a: &'a mut [S::f32s],
     /// The exponentials of `a`, never zero: `e^−87` is as good.
     pub e: &'a mut [S::f32s],
@@ -59,10 +58,10 @@ pub(crate) struct Side<'a, S: Simd> {
     /// One over that sum.
     pub scale: f32,
     /// The classes at −∞.
-    pub ruled_out: Vec<usize>,
+    pub masked: Vec<usize>,
 }
 
-/// A row with a number that is none, or infinite.
+/// A row that holds NaN or +∞.
 pub(crate) struct NotANumber;
 
 impl<'a, S: Simd> Side<'a, S> {
@@ -87,7 +86,7 @@ impl<'a, S: Simd> Side<'a, S> {
         let factor = simd.splat_f32s(factor);
         let zero = simd.splat_f32s(0.0);
         let mut max = simd.splat_f32s(f32::NEG_INFINITY);
-        // Stays zero unless some x is infinite or no number.
+        // Stays zero unless some x is infinite or NaN.
         let mut check = zero;
         for (i, out) in a.iter_mut().enumerate() {
             let x = simd.mul_f32s(*whole.get(i).unwrap_or(&*out), factor);
@@ -102,22 +101,22 @@ impl<'a, S: Simd> Side<'a, S> {
             max: simd.reduce_max_f32s(max),
             log_sum: 0.0,
             scale: 0.0,
-            ruled_out: Vec::new(),
+            masked: Vec::new(),
         };
         if simd.reduce_sum_f32s(check) != 0.0 {
-            side.rule_out()?;
+            side.find_masked()?;
         }
         Ok(side)
     }
 
     /// Finds the classes at −∞.
     #[cold]
-    fn rule_out(&mut self) -> Result<(), NotANumber> {
+    fn find_masked(&mut self) -> Result<(), NotANumber> {
         let mut max = f32::NEG_INFINITY;
         for c in 0..self.classes {
             let x = self.get(c);
             if x == f32::NEG_INFINITY {
-                self.ruled_out.push(c);
+                self.masked.push(c);
             } else if !x.is_finite() {
                 return Err(NotANumber);
             }
@@ -159,27 +158,11 @@ impl<'a, S: Simd> Side<'a, S> {
         self.make_finite();
     }
 
-    /// Puts finite numbers where `a` stands for nothing, since differences of two sides are taken:
-    /// one with the logarithm that a probability of zero counts as where a class is ruled out.
+    /// Puts finite numbers where `a` is at −∞, since differences of two sides are taken: that of
+    /// [`LOG_OF_ZERO`] where a class is masked.
     fn make_finite(&mut self) {
         self.fill_last_lanes(NEXT_TO_NOTHING);
-        self.set_ruled_out(LOG_OF_ZERO as f32 + self.log_sum);
-    }
-
-    /// `e^(factor · a)` into `out`, after [`Side::exponentiate`]; their sum.
-    #[inline(always)]
-    pub fn exponentials(&mut self, simd: S, factor: f32, out: &mut [S::f32s]) -> f32 {
-        // Back to −∞: a finite number times a small factor would be more than nothing.
-        self.fill_last_lanes(f32::NEG_INFINITY);
-        self.set_ruled_out(f32::NEG_INFINITY);
-        let factor = simd.splat_f32s(factor);
-        let mut sum = simd.splat_f32s(0.0);
-        for (e, &a) in out.iter_mut().zip(self.a.iter()) {
-            *e = exp(simd, simd.mul_f32s(a, factor));
-            sum = simd.add_f32s(sum, *e);
-        }
-        self.make_finite();
-        simd.reduce_sum_f32s(sum)
+        self.set_masked(LOG_OF_ZERO as f32 + self.log_sum);
     }
 
     pub fn get(&self, class: usize) -> f32 {
@@ -190,9 +173,9 @@ impl<'a, S: Simd> Side<'a, S> {
         bytemuck::cast_slice_mut::<S::f32s, f32>(self.a)[class] = x;
     }
 
-    fn set_ruled_out(&mut self, x: f32) {
-        for i in 0..self.ruled_out.len() {
-            self.set(self.ruled_out[i], x);
+    fn set_masked(&mut self, x: f32) {
+        for i in 0..self.masked.len() {
+            self.set(self.masked[i], x);
         }
     }
 
@@ -206,5 +189,5 @@ impl<'a, S: Simd> Side<'a, S> {
     }
 }
 
-/// A logarithm of what is nothing next to 1.
+/// The logarithm of a number that is negligible next to 1.
 pub(crate) const NEXT_TO_NOTHING: f32 = -100.0;

@@ -5,21 +5,22 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::data::top_k::MissingMass;
+use crate::data::top_k::MissingProbability;
 
 /// The factor of all comparisons here.
 pub const SCALE: f64 = 1.5;
 
-/// Logits of both sides, labels, and what the rows count, as plain numbers.
+/// Logits of both sides, labels and weights, as plain numbers.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub classes: usize,
     pub student: Vec<f32>,
     pub teacher: Vec<f32>,
     pub labels: Vec<i64>,
-    pub mask: Option<Vec<bool>>,
-    /// What arrives at each row in the backward pass, and what each row counts in `weighted`.
-    pub weights: Vec<f32>,
+    /// The weight of each row in `mean`; 0 leaves it out everywhere.
+    pub weights: Option<Vec<f32>>,
+    /// What arrives at each row in the backward pass, and the factor of each row in `weighted`.
+    pub factors: Vec<f32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,13 +60,13 @@ pub fn labels(labels: &[i64]) -> Tensor<1, Int> {
 }
 
 pub fn has_teacher(formula: Formula) -> bool {
-    !matches!(formula, Formula::HardLabel { .. } | Formula::Known { .. })
+    !matches!(formula, Formula::HardLabel { .. } | Formula::Sparse { .. })
 }
 
 pub fn has_labels(formula: Formula) -> bool {
     matches!(
         formula,
-        Formula::HardLabel { .. } | Formula::HardAndSoft { .. } | Formula::Decoupled { .. }
+        Formula::HardLabel { .. } | Formula::Decoupled { .. }
     )
 }
 
@@ -76,7 +77,10 @@ impl Comparison<'_> {
                 assert!(self.is_native());
                 self.mean()
             }
-            Form::Composed | Form::Double => mean_rows(self.composed(), self.mask),
+            Form::Composed | Form::Double => {
+                let weights = self.weights.clone();
+                mean_rows(self.composed(), weights.as_ref())
+            }
         }
     }
 
@@ -93,43 +97,46 @@ impl Comparison<'_> {
 
 impl Batch {
     /// Batches of this many rows and classes. Most logits are moderate, a few are huge, and where
-    /// `has_holes` a few classes are ruled out, by either side or by both.
+    /// `has_holes` a few classes are masked, by either side or by both.
     pub fn any(rows: usize, classes: usize, has_holes: bool) -> impl Strategy<Value = Self> {
         let logit = prop_oneof![30 => -50f32..50.0, 1 => Just(1e4), 1 => Just(-1e4)];
         let logits = || vec(logit.clone(), rows * classes);
         let holes = vec(prop_oneof![12 => Just(0u8), 1 => 1..4u8], rows * classes);
-        let weight = prop_oneof![Just(1f32), Just(0.0), -2f32..2.0];
+        let weight = prop_oneof![Just(1f32), Just(0.0), 0.01..4f32];
+        let factor = prop_oneof![Just(1f32), Just(0.0), -2f32..2.0];
         (
             (logits(), logits(), holes),
             vec(0..classes as i64, rows),
-            proptest::option::of(vec(any::<bool>(), rows)),
-            vec(weight, rows),
+            proptest::option::of(vec(weight, rows)),
+            vec(factor, rows),
         )
-            .prop_map(move |((student, teacher, holes), labels, mask, weights)| {
-                let mut batch = Self {
-                    classes,
-                    student,
-                    teacher,
-                    labels,
-                    mask,
-                    weights,
-                };
-                for (i, sides) in holes.into_iter().enumerate() {
-                    // No side rules out all classes, nor all but the label: that leaves no choice.
-                    let next = (batch.labels[i / classes] as usize + 1) % classes;
-                    if has_holes && i % classes != next {
-                        for (bit, side) in [&mut batch.student, &mut batch.teacher]
-                            .into_iter()
-                            .enumerate()
-                        {
-                            if sides >> bit & 1 == 1 {
-                                side[i] = OUT;
+            .prop_map(
+                move |((student, teacher, holes), labels, weights, factors)| {
+                    let mut batch = Self {
+                        classes,
+                        student,
+                        teacher,
+                        labels,
+                        weights,
+                        factors,
+                    };
+                    for (i, sides) in holes.into_iter().enumerate() {
+                        // No side masks all classes, nor all but the label: that leaves no choice.
+                        let next = (batch.labels[i / classes] as usize + 1) % classes;
+                        if has_holes && i % classes != next {
+                            for (bit, side) in [&mut batch.student, &mut batch.teacher]
+                                .into_iter()
+                                .enumerate()
+                            {
+                                if sides >> bit & 1 == 1 {
+                                    side[i] = OUT;
+                                }
                             }
                         }
                     }
-                }
-                batch
-            })
+                    batch
+                },
+            )
     }
 
     /// Without pattern, always the same.
@@ -146,8 +153,12 @@ impl Batch {
             student: logits(1),
             teacher: logits(2),
             labels: (0..rows).map(|n| ((n * 37) % classes) as i64).collect(),
-            mask: Some((0..rows).map(|n| n % 5 != 3).collect()),
-            weights: (0..rows).map(|n| (n % 4) as f32 - 1.0).collect(),
+            weights: Some(
+                (0..rows)
+                    .map(|n| [1.0, 0.5, 3.0, 0.0, 1.0][n % 5])
+                    .collect(),
+            ),
+            factors: (0..rows).map(|n| (n % 4) as f32 - 1.0).collect(),
         }
     }
 
@@ -163,8 +174,8 @@ impl Batch {
             student: self.student[logits.clone()].to_vec(),
             teacher: self.teacher[logits].to_vec(),
             labels: self.labels[rows.clone()].to_vec(),
-            mask: self.mask.as_ref().map(|mask| mask[rows.clone()].to_vec()),
-            weights: self.weights[rows].to_vec(),
+            weights: (self.weights.as_ref()).map(|weights| weights[rows.clone()].to_vec()),
+            factors: self.factors[rows].to_vec(),
         }
     }
 
@@ -172,8 +183,8 @@ impl Batch {
         tensor(side, [self.rows(), self.classes])
     }
 
-    pub fn weights(&self) -> Tensor<1> {
-        Tensor::from_data(self.weights.as_slice(), &Device::flex())
+    pub fn factors(&self) -> Tensor<1> {
+        Tensor::from_data(self.factors.as_slice(), &Device::flex())
     }
 
     /// Hands the comparison of this student with the rest of the batch on.
@@ -185,31 +196,31 @@ impl Batch {
     ) -> R {
         let teacher = self.logits(&self.teacher).cast(student.dtype());
         let labels = labels(&self.labels);
-        let mask = self.mask.as_deref();
-        let mask = mask.map(|mask| Tensor::<1, Bool>::from_data(mask, &Device::flex()));
+        let weights = self.weights.as_deref();
+        let weights = weights.map(|weights| Tensor::from_data(weights, &Device::flex()));
         then(Comparison {
             formula,
             scale: SCALE,
             student,
             teacher: has_teacher(formula).then_some(teacher),
-            known: self.known(formula, student.dtype()),
+            sparse: self.sparse(formula, student.dtype()),
             labels: has_labels(formula).then_some(&labels),
-            mask: mask.as_ref(),
+            weights,
         })
     }
 
-    /// Some of the teacher's classes, with gaps here and there.
-    pub fn known(&self, formula: Formula, dtype: DType) -> Option<Known> {
-        let Formula::Known {
+    /// The teacher's top k, with gaps here and there.
+    pub fn sparse(&self, formula: Formula, dtype: DType) -> Option<SparseTeacher> {
+        let Formula::Sparse {
             temperature,
-            has_rest,
+            has_tail,
         } = formula
         else {
             return None;
         };
-        let missing_mass = match has_rest {
-            true => MissingMass::Bucket,
-            false => MissingMass::Renormalize,
+        let missing = match has_tail {
+            true => MissingProbability::Bucket,
+            false => MissingProbability::Renormalize,
         };
         let k = match self.classes {
             few @ ..8 => few,
@@ -219,17 +230,17 @@ impl Batch {
         let teacher = teacher
             .clone()
             .mask_fill(teacher.is_finite().bool_not(), -60.0);
-        let known = Known::from_logits(teacher, k, temperature, missing_mass);
+        let sparse = SparseTeacher::from_logits(teacher, k, temperature, missing);
         let gaps: Vec<bool> = (0..self.rows() * k).map(|i| i % k % 7 == 5).collect();
         let gaps = TensorData::new(gaps, [self.rows(), k]);
         let gaps = Tensor::<2, Bool>::from_data(gaps, &Device::flex());
-        let first = Tensor::cat(vec![known.indices.clone().narrow(1, 0, 1); k], 1);
-        // What is known is in single precision, or double, whatever the logits are in.
+        let first = Tensor::cat(vec![sparse.indices.clone().narrow(1, 0, 1); k], 1);
+        // It is in single precision, or double, whatever the logits are in.
         let wide = single(self.logits(&self.teacher).cast(dtype)).dtype();
-        Some(Known {
-            indices: known.indices.mask_where(gaps.clone(), first),
-            log_p: known.log_p.mask_fill(gaps, OUT).cast(wide),
-            log_rest: known.log_rest.map(|log_rest| log_rest.cast(wide)),
+        Some(SparseTeacher {
+            indices: sparse.indices.mask_where(gaps.clone(), first),
+            log_p: sparse.log_p.mask_fill(gaps, OUT).cast(wide),
+            log_tail: sparse.log_tail.map(|log_tail| log_tail.cast(wide)),
         })
     }
 
@@ -249,11 +260,11 @@ impl Batch {
         }
     }
 
-    /// A value per row, with the weights arriving in the backward pass.
+    /// A value per row, with the factors arriving in the backward pass.
     pub fn per_row(&self, formula: Formula, form: Form, dtype: DType) -> Seen {
         let leaf = self.leaf(dtype);
         let values = self.compare(formula, &leaf, |it| it.per_row_by(form));
-        let arriving = (values.clone() * self.weights().cast(values.dtype())).sum();
+        let arriving = (values.clone() * self.factors().cast(values.dtype())).sum();
         let gradient = leaf.grad(&arriving.backward()).unwrap();
         assert_eq!(gradient.dtype(), dtype);
         Seen {
@@ -264,13 +275,13 @@ impl Batch {
 
     pub fn weighted(&self, formula: Formula, form: Form) -> Seen {
         let student = self.logits(&self.student).cast(form.dtype());
-        let weights = self.weights().cast(form.dtype());
+        let factors = self.factors().cast(form.dtype());
         let rows = self.compare(formula, &student, |it| match form {
             Form::Native => {
                 assert!(it.is_native());
-                it.weighted(&weights)
+                it.weighted(&factors)
             }
-            Form::Composed | Form::Double => it.composed_weighted(&weights),
+            Form::Composed | Form::Double => it.composed_weighted(&factors),
         });
         Seen {
             values: numbers(rows.value),
@@ -290,7 +301,7 @@ impl Batch {
     /// How far off the logarithms of a row's probabilities are in single precision.
     ///
     /// Logits are divided by τ first and rounded there, by half a unit in the last place of the
-    /// largest on each side. The logarithm of a class ruled out is −87.
+    /// largest on each side. The logarithm of a masked class is −87.
     pub fn rounding(&self, row: usize, formula: Formula) -> f32 {
         let at = row * self.classes..(row + 1) * self.classes;
         let logits = self.student[at.clone()].iter().chain(&self.teacher[at]);
@@ -306,15 +317,11 @@ impl Batch {
     }
 
     /// How far two ways to compute a row may be apart, whatever comes out: the rounding of the
-    /// logarithms and some units in the last place of one, both of the size of what the formula
-    /// multiplies with: τ² at most, and weights and scale, here up to 4.
+    /// logarithms and some units in the last place of one, both times what the formula multiplies
+    /// with: 1/τ, and factors and scale, here up to 4.
     pub fn floor(&self, row: usize, formula: Formula) -> f32 {
         let temperature = formula.temperature() as f32;
-        let factor = match formula {
-            Formula::HardAndSoft { .. } => temperature.powi(2),
-            _ => 1.0 / temperature,
-        };
-        4.0 * factor.max(1.0) * (1e-6 + self.rounding(row, formula))
+        4.0 * (1.0 / temperature).max(1.0) * (1e-6 + self.rounding(row, formula))
     }
 
     /// Relative to the largest number of a row: softmax mixes all its numbers.
@@ -361,7 +368,7 @@ impl Batch {
         }
     }
 
-    /// Both forms agree with the composed one in double precision, by all ways to ask for them.
+    /// Both forms agree with the composed one in double precision, by all reductions.
     ///
     /// The composed form adds a maximum to the logarithm of a sum and rounds once more there, so that
     /// next to logits of 1e4 each of its probabilities is off by what the logarithms are.

@@ -15,7 +15,7 @@ use crate::ops::comparison::tests::batch::{
 const OUT: f32 = f32::NEG_INFINITY;
 
 /// Every formula at one choice of numbers.
-fn formulas(temperature: f64, alpha: f64, beta: f64) -> [Formula; 11] {
+fn formulas(temperature: f64, alpha: f64, beta: f64) -> [Formula; 10] {
     [
         Formula::Divergence { temperature },
         Formula::Reverse { temperature },
@@ -23,15 +23,14 @@ fn formulas(temperature: f64, alpha: f64, beta: f64) -> [Formula; 11] {
         Formula::HardLabel { smoothing: 0.0 },
         Formula::HardLabel { smoothing: beta },
         Formula::SquaredError,
-        Formula::Known {
+        Formula::Sparse {
             temperature,
-            has_rest: true,
+            has_tail: true,
         },
-        Formula::Known {
+        Formula::Sparse {
             temperature,
-            has_rest: false,
+            has_tail: false,
         },
-        Formula::HardAndSoft { temperature, alpha },
         Formula::Decoupled {
             temperature,
             alpha,
@@ -70,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn both_forms_agree_where_classes_are_ruled_out(
+    fn both_forms_agree_where_classes_are_masked(
         batch in shape().prop_flat_map(|(rows, classes)| Batch::any(rows, classes, true)),
         (temperature, alpha, beta) in parameters(),
     ) {
@@ -110,7 +109,7 @@ fn both_forms_agree_on_many_classes() {
 
 #[test]
 fn many_rows_are_what_each_is_alone() {
-    // More than one share of the threads.
+    // More than one thread takes at once.
     let batch = Batch::noise(200, 1000);
     for formula in formulas(2.0, 0.3, 0.7) {
         let together = batch.per_row(formula, Form::Native, DType::F32);
@@ -126,28 +125,15 @@ fn many_rows_are_what_each_is_alone() {
 }
 
 #[test]
-fn small_temperatures_leave_nothing_of_what_is_not_there() {
-    // At τ = 0.05 the labels' softmax, at 1, sees the logits over τ times τ.
-    for classes in [2, 3, 5, 17] {
-        let mut batch = Batch::noise(4, classes);
-        batch.student.iter_mut().for_each(|z| *z *= 0.1);
-        batch.teacher.iter_mut().for_each(|z| *z *= 0.1);
-        for (temperature, alpha) in [(0.01, 1.0), (0.05, 0.5), (0.2, 0.9)] {
-            batch.assert_forms_agree(Formula::HardAndSoft { temperature, alpha });
-        }
-    }
-}
-
-#[test]
-fn a_label_far_ahead_of_classes_ruled_out_is_left_out_alone() {
+fn a_label_far_ahead_of_masked_classes_is_left_out_alone() {
     // What is left is a choice between the second and the third class.
     let batch = Batch {
         classes: 5,
         student: vec![1e4, 1.0, 2.0, OUT, OUT, 90.0, 1.0, 2.0, OUT, 0.0],
         teacher: vec![1e4, 2.0, 1.0, OUT, 0.0, 1.0, 2.0, 1.0, OUT, OUT],
         labels: vec![0, 0],
-        mask: None,
-        weights: vec![1.0, 2.0],
+        weights: None,
+        factors: vec![1.0, 2.0],
     };
     for formula in formulas(1.0, 0.5, 0.5) {
         batch.assert_forms_agree(formula);
@@ -155,14 +141,14 @@ fn a_label_far_ahead_of_classes_ruled_out_is_left_out_alone() {
 }
 
 #[test]
-fn a_teacher_who_leaves_the_label_alone_does_not_compare_the_others() {
+fn a_teacher_that_masks_all_but_the_label_does_not_compare_the_others() {
     let batch = Batch {
         classes: 3,
         student: vec![0.0, 1.0, 3.0, 0.5, 1.5, -1.0],
         teacher: vec![OUT, 0.0, OUT, 2.0, 1.0, 0.0],
         labels: vec![1, 0],
-        mask: None,
-        weights: vec![1.0, 2.0],
+        weights: None,
+        factors: vec![1.0, 2.0],
     };
     let formula = |alpha, beta| Formula::Decoupled {
         temperature: 1.0,
@@ -178,10 +164,10 @@ fn a_teacher_who_leaves_the_label_alone_does_not_compare_the_others() {
 }
 
 #[test]
-fn rows_that_count_nothing_are_not_looked_at() {
+fn rows_of_weight_zero_are_not_read() {
     let clean = Batch {
-        mask: Some(vec![true, false, true, false]),
-        weights: vec![1.0, 0.0, -2.0, 0.0],
+        weights: Some(vec![1.0, 0.0, 0.5, 0.0]),
+        factors: vec![1.0, 0.0, -2.0, 0.0],
         ..Batch::noise(4, 19)
     };
     let mut dirty = clean.clone();
@@ -192,15 +178,15 @@ fn rows_that_count_nothing_are_not_looked_at() {
     }
     for formula in formulas(2.0, 0.3, 0.7) {
         for form in [Form::Native, Form::Composed] {
-            let ask = |batch: &Batch| {
+            let all = |batch: &Batch| {
                 [
                     batch.mean(formula, form),
                     batch.per_row(formula, form, DType::F32),
                     batch.weighted(formula, form),
                 ]
             };
-            let found = ask(&dirty);
-            assert_eq!(found, ask(&clean), "{formula:?} {form:?}");
+            let found = all(&dirty);
+            assert_eq!(found, all(&clean), "{formula:?} {form:?}");
             for seen in &found {
                 assert!(seen.gradient[19..38].iter().all(|&g| g == 0.0));
                 assert!(seen.gradient[57..].iter().all(|&g| g == 0.0));
@@ -212,12 +198,12 @@ fn rows_that_count_nothing_are_not_looked_at() {
 }
 
 #[test]
-fn what_is_no_number_in_a_row_that_counts_is_seen() {
+fn a_nan_in_a_valid_row_is_seen() {
     for what in [f32::NAN, f32::INFINITY] {
         for at in [0, 8, 18] {
             for is_student in [true, false] {
                 let mut batch = Batch::noise(3, 19);
-                batch.mask = None;
+                batch.weights = None;
                 let side = match is_student {
                     true => &mut batch.student,
                     false => &mut batch.teacher,
@@ -239,13 +225,64 @@ fn what_is_no_number_in_a_row_that_counts_is_seen() {
 }
 
 #[test]
+fn a_mean_is_weighted_and_a_value_per_row_is_not() {
+    let weighted = Batch {
+        weights: Some(vec![0.5, 2.0, 0.0, 1.0]),
+        ..Batch::noise(4, 19)
+    };
+    let plain = Batch {
+        weights: None,
+        ..weighted.clone()
+    };
+    for formula in formulas(2.0, 0.3, 0.7) {
+        let each = plain.per_row(formula, Form::Native, DType::F32);
+        let v = &each.values;
+        let mean = (0.5 * v[0] + 2.0 * v[1] + v[3]) / 3.5;
+        for form in [Form::Native, Form::Composed] {
+            let found = weighted.mean(formula, form);
+            assert!((found.values[0] - mean).abs() <= 1e-5 * mean.abs().max(1.0));
+            let found = weighted.per_row(formula, form, DType::F32);
+            for (n, (found, plain)) in found.values.iter().zip(v).enumerate() {
+                let expected = if n == 2 { 0.0 } else { *plain };
+                assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0));
+            }
+        }
+        // 2.5 arrives at the mean, the factor of the row at its value.
+        let mean = weighted.mean(formula, Form::Native);
+        let weights = [0.5, 2.0, 0.0, 1.0].map(|w| 2.5 * w / 3.5);
+        for (i, found) in mean.gradient.iter().enumerate() {
+            let n = i / 19;
+            if plain.factors[n] != 0.0 {
+                let expected = each.gradient[i] / plain.factors[n] * weights[n];
+                assert!((found - expected).abs() <= 1e-5 * expected.abs().max(0.1));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_all_zero_give_zero() {
+    let batch = Batch {
+        weights: Some(vec![0.0; 4]),
+        ..Batch::noise(4, 19)
+    };
+    for formula in formulas(2.0, 0.3, 0.7) {
+        for form in [Form::Native, Form::Composed] {
+            let found = batch.mean(formula, form);
+            assert_eq!(found.values, [0.0]);
+            assert!(found.gradient.iter().all(|&g| g == 0.0));
+        }
+    }
+}
+
+#[test]
 fn inputs_need_not_be_contiguous() {
     let batch = Batch {
-        mask: None,
+        weights: None,
         ..Batch::noise(4, 19)
     };
     let turned = |x: Tensor<2>| {
-        // The same numbers, laid out the other way round.
+        // The same numbers in column-major order.
         x.transpose().reshape([76]).reshape([19, 4]).transpose()
     };
     let narrowed = |x: Tensor<2>| {
@@ -269,16 +306,16 @@ fn inputs_need_not_be_contiguous() {
                 scale: SCALE,
                 student: &student,
                 teacher: has_teacher(formula).then_some(teacher),
-                known: batch.known(formula, DType::F32),
+                sparse: batch.sparse(formula, DType::F32),
                 labels: has_labels(formula).then_some(&labels),
-                mask: None,
+                weights: None,
             };
             let values = comparison.per_row_by(Form::Native);
             // What arrives need not be contiguous either.
-            let weights = batch.weights();
-            let weights: Tensor<2> = Tensor::stack(vec![weights.clone(), weights], 1);
-            let weights: Tensor<1> = weights.narrow(1, 1, 1).squeeze_dim(1);
-            let loss = (values.clone() * weights).sum();
+            let factors = batch.factors();
+            let factors: Tensor<2> = Tensor::stack(vec![factors.clone(), factors], 1);
+            let factors: Tensor<1> = factors.narrow(1, 1, 1).squeeze_dim(1);
+            let loss = (values.clone() * factors).sum();
             let found = Seen {
                 values: numbers(values),
                 gradient: numbers(leaf.grad(&loss.backward()).unwrap()),
@@ -289,14 +326,14 @@ fn inputs_need_not_be_contiguous() {
 }
 
 #[test]
-fn the_gradient_takes_the_place_of_a_teacher_that_nobody_else_holds() {
+fn the_gradient_takes_the_buffer_of_a_teacher_that_is_not_shared() {
     let batch = Batch::noise(40, 1001);
-    let weights = batch.weights();
+    let factors = batch.factors();
     let student = batch.logits(&batch.student);
     for formula in formulas(2.0, 0.3, 0.7) {
         let alone = batch.weighted(formula, Form::Native);
         let (held, rows) = batch.compare(formula, &student, |it| {
-            (it.teacher.clone(), it.weighted(&weights))
+            (it.teacher.clone(), it.weighted(&factors))
         });
         assert_eq!(numbers(rows.value), alone.values, "{formula:?}");
         assert_eq!(numbers(rows.gradient), alone.gradient, "{formula:?}");
@@ -311,11 +348,11 @@ fn the_gradient_takes_the_place_of_a_teacher_that_nobody_else_holds() {
         scale: SCALE,
         student: &student,
         teacher: Some(teacher),
-        known: None,
+        sparse: None,
         labels: None,
-        mask: None,
+        weights: None,
     };
-    assert_eq!(address(&comparison.weighted(&weights).gradient), place);
+    assert_eq!(address(&comparison.weighted(&factors).gradient), place);
 }
 
 /// Where the numbers of a tensor are.
@@ -330,7 +367,7 @@ fn address(x: &Tensor<2>) -> *const u8 {
 fn no_rows_are_no_error() {
     let batch = Batch::noise(2, 5).slice(0..0);
     let none = Batch {
-        mask: None,
+        weights: None,
         ..batch.clone()
     };
     for formula in formulas(2.0, 0.3, 0.7) {
@@ -358,9 +395,10 @@ fn a_label_out_of_range_panics() {
 fn a_label_out_of_range_panics_on_other_threads_too() {
     let mut batch = Batch::noise(200, 1000);
     batch.labels[150] = -1;
-    let formula = Formula::HardAndSoft {
+    let formula = Formula::Decoupled {
         temperature: 2.0,
         alpha: 0.5,
+        beta: 0.5,
     };
     batch.mean(formula, Form::Native);
 }
@@ -392,8 +430,8 @@ fn next_to_huge_logits_nothing_is_still_nothing() {
         student: vec![1e10, 0.0, 1e10],
         teacher: vec![1e10, 1e10, OUT],
         labels: vec![0],
-        mask: None,
-        weights: vec![1.0],
+        weights: None,
+        factors: vec![1.0],
     };
     for formula in formulas(1.0, 0.5, 0.5) {
         for form in [Form::Native, Form::Composed] {

@@ -2,12 +2,13 @@
 
 use burn::module::Module;
 use burn::nn::LinearConfig;
-use burn::tensor::{Bool, DType, Device, DeviceKind, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, DeviceKind, Int, Tensor, TensorData};
 
+use crate::ops::Rows;
 use crate::ops::classes::at_labels;
 use crate::ops::comparison::{Comparison, with_known_gradient};
+use crate::ops::decoupled::decoupled;
 use crate::ops::formula::Formula;
-use crate::ops::{Rows, decoupled};
 
 /// The default GPU. Where there is none, a word about it, or a failure if
 /// `BURN_DISTILL_REQUIRE_GPU` is set.
@@ -32,9 +33,6 @@ fn formulas() -> Vec<Formula> {
         for beta in [0.1, 0.5, 0.9] {
             all.push(Formula::Mixture { temperature, beta });
         }
-        for alpha in [0.0, 0.3, 1.0] {
-            all.push(Formula::HardAndSoft { temperature, alpha });
-        }
         let (alpha, beta) = (1.0, 8.0);
         all.push(Formula::Decoupled {
             temperature,
@@ -55,7 +53,7 @@ fn has_teacher(formula: Formula) -> bool {
 fn has_labels(formula: Formula) -> bool {
     matches!(
         formula,
-        Formula::HardLabel { .. } | Formula::HardAndSoft { .. } | Formula::Decoupled { .. }
+        Formula::HardLabel { .. } | Formula::Decoupled { .. }
     )
 }
 
@@ -109,9 +107,9 @@ impl Batch {
             scale: 1.0,
             student: &student,
             teacher: has_teacher(formula).then_some(teacher),
-            known: None,
+            sparse: None,
             labels: has_labels(formula).then_some(&labels),
-            mask: None,
+            weights: None,
         };
         assert!(comparison.is_native());
         let Rows { value, gradient } = comparison.weighted(&weights);
@@ -178,7 +176,7 @@ fn rows_close_to_each_other_cancel_no_digits() {
 }
 
 #[test]
-fn rows_of_weight_zero_are_not_looked_at() {
+fn rows_of_weight_zero_are_not_read() {
     let Some(gpu) = gpu() else { return };
     let mut batch = Batch::new(4, 70);
     batch.weights[1] = 0.0;
@@ -196,7 +194,7 @@ fn rows_of_weight_zero_are_not_looked_at() {
 }
 
 #[test]
-fn classes_at_minus_infinity_are_ruled_out() {
+fn classes_at_minus_infinity_are_masked() {
     let Some(gpu) = gpu() else { return };
     let none = f32::NEG_INFINITY;
     let mut batch = Batch::new(6, 9);
@@ -220,7 +218,7 @@ fn classes_at_minus_infinity_are_ruled_out() {
 /// All classes but the label's, by the student alone and by the teacher alone. The student's value
 /// is that of the composed form; the teacher leaves nothing to compare but the choice of the label.
 #[test]
-fn all_other_classes_ruled_out() {
+fn all_other_classes_masked() {
     let Some(gpu) = gpu() else { return };
     let mut batch = Batch::new(2, 9);
     batch.weights = vec![1.0; 2];
@@ -260,7 +258,7 @@ fn extreme_logits_have_finite_values() {
 }
 
 #[test]
-fn no_number_stays_none() {
+fn nan_stays_nan() {
     let Some(gpu) = gpu() else { return };
     let mut batch = Batch::new(2, 12);
     batch.student[3] = f32::NAN;
@@ -273,7 +271,7 @@ fn no_number_stays_none() {
 }
 
 #[test]
-fn a_label_that_names_no_class_gives_no_number() {
+fn a_label_out_of_range_gives_nan() {
     let Some(gpu) = gpu() else { return };
     for label in [-1, 8] {
         let mut batch = Batch::new(2, 8);
@@ -302,15 +300,15 @@ fn half_precision_is_computed_in_single() {
     }
 }
 
-/// A known gradient of any rank, times what arrives.
+/// A gradient of any rank, times what arrives.
 #[test]
 fn a_known_gradient_is_handed_on() {
     let Some(gpu) = gpu() else { return };
     let leaf = Tensor::<3>::ones([2, 3, 4], &gpu.clone().autodiff()).require_grad();
     let gradient = Tensor::<1, Int>::arange(0..24, &gpu).float();
     let value = Tensor::<1>::from_floats([5.0], &gpu);
-    let known = with_known_gradient(&leaf, value, gradient.reshape([2, 3, 4]));
-    let loss = known * 3.0;
+    let sparse = with_known_gradient(&leaf, value, gradient.reshape([2, 3, 4]));
+    let loss = sparse * 3.0;
     let found = leaf.grad(&loss.backward()).expect("the leaf learns");
     let expected: Vec<f32> = (0..24).map(|i| 3.0 * i as f32).collect();
     assert_eq!(numbers(found), expected);
@@ -346,9 +344,9 @@ fn rows_that_are_not_contiguous_are_read_in_order() {
             scale: 1.0,
             student: &student,
             teacher: Some(turned(&batch.teacher)),
-            known: None,
+            sparse: None,
             labels: None,
-            mask: None,
+            weights: None,
         };
         let weights = Tensor::<1>::ones([6], device);
         let Rows { value, gradient } = comparison.weighted(&weights);
@@ -359,7 +357,7 @@ fn rows_that_are_not_contiguous_are_read_in_order() {
     assert_close("gradient", &found[1], &expected[1]);
 }
 
-/// Behind a layer, within sums and with a mask: what fusion gathers before the kernel, and after.
+/// Behind a layer, within sums and with weights: what fusion gathers before the kernel, and after.
 #[test]
 fn a_layer_before_it_learns() {
     let Some(gpu) = gpu() else { return };
@@ -372,18 +370,15 @@ fn a_layer_before_it_learns() {
         let logits = layer.forward(input * 0.5) * 2.0;
         let teacher = batch.logits(&batch.teacher, DType::F32, device);
         let labels = Tensor::<1, Int>::from_ints(&batch.labels[..], device);
-        let mask = Tensor::<1, Bool>::from_data(
-            TensorData::from([true, true, false, true, true, false]),
-            device,
-        );
+        let weights = Tensor::<1>::from_floats([1.0, 0.5, 0.0, 2.0, 1.0, 0.0], device);
         let comparison = Comparison {
             formula,
             scale: 4.0,
             student: &logits,
             teacher: has_teacher(formula).then(|| teacher.clone()),
-            known: None,
+            sparse: None,
             labels: has_labels(formula).then_some(&labels),
-            mask: Some(&mask),
+            weights: Some(weights.clone()),
         };
         let mean = comparison.clone().mean();
         let each = comparison.per_row();
@@ -392,9 +387,9 @@ fn a_layer_before_it_learns() {
             formula,
             scale: 1.0,
             teacher: has_teacher(formula).then_some(teacher),
-            known: None,
+            sparse: None,
             labels: has_labels(formula).then_some(&labels),
-            mask: Some(&mask),
+            weights: Some(weights.clone()),
         };
         let plain = numbers(plain.per_row());
         let rows = numbers(each.clone().without_autodiff());

@@ -1,21 +1,21 @@
-//! The charts of a report, each with its caption, words and numbers.
+//! The charts of an HTML report, each with its caption, description and numbers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::metric::calibration::ReliabilityBin;
-use crate::report::ModelReport;
-use crate::report::Report;
 use crate::report::html::plane::{Axis, Plane, Unit, svg};
 use crate::report::html::text::{escape, number, numbers};
-use crate::train::history::History;
+use crate::report::model::ModelReport;
+use crate::report::report::Report;
+use crate::train::summary::History;
 
 /// Up to so many classes a confusion matrix has its numbers written in.
 const WRITTEN: usize = 20;
 
-fn figure(caption: &str, keys: &str, class: &str, picture: &str, numbers: &str) -> String {
+fn figure(caption: &str, keys: &str, class: &str, chart: &str, numbers: &str) -> String {
     format!(
-        "<figure class=\"{class}\"><figcaption>{} {keys}</figcaption>{picture}{numbers}</figure>",
+        "<figure class=\"{class}\"><figcaption>{} {keys}</figcaption>{chart}{numbers}</figure>",
         escape(caption)
     )
 }
@@ -24,7 +24,7 @@ fn key(class: &str, name: &str) -> String {
     format!("<span class=\"key {class}\">{}</span>", escape(name))
 }
 
-/// Every curve that was recorded: losses, shares, and what followed a schedule.
+/// Every curve that was recorded: losses, fractions, and what followed a schedule.
 pub fn curves(history: &History) -> String {
     let unit = |name: &str| match name {
         "accuracy" | "agreement" => Unit::Percent,
@@ -32,7 +32,7 @@ pub fn curves(history: &History) -> String {
     };
     let names: std::collections::BTreeSet<&String> =
         history.train.keys().chain(history.valid.keys()).collect();
-    // The total before its parts, shares last.
+    // The total before its terms, fractions last.
     let mut names: Vec<&String> = names.into_iter().collect();
     names.sort_by_key(|name| (unit(name) == Unit::Percent, *name != "loss"));
     let mut html = String::new();
@@ -104,8 +104,8 @@ fn curve(name: &str, unit: Unit, first: usize, lines: &[(&str, &str, Vec<f64>)])
                 .collect()
         })
         .collect();
-    let picture = plane.finish(&format!("{name} over epochs"), words.trim_end());
-    figure(name, &keys, "", &picture, &numbers(&columns, &rows))
+    let chart = plane.finish(&format!("{name} over epochs"), words.trim_end());
+    figure(name, &keys, "", &chart, &numbers(&columns, &rows))
 }
 
 /// The models beside each other, by the first number that all of them have.
@@ -130,15 +130,15 @@ pub fn bars(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         .zip(&values)
         .map(|((class, name, _), value)| (*class, *name, *value))
         .collect();
-    // Bars start at zero, or their lengths would say something else than their numbers.
-    let nowhere = Axis {
+    // Bars start at zero, or their lengths would not be in proportion to the numbers.
+    let hidden = Axis {
         name: "",
         unit: Unit::Plain,
         from: 2.0,
         to: 2.0,
     };
     let mut plane = Plane::new(
-        nowhere,
+        hidden,
         Axis {
             name,
             unit,
@@ -152,12 +152,12 @@ pub fn bars(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         .map(|(_, name, value)| vec![name.to_string(), unit.show(*value)])
         .collect();
     let words: Vec<String> = shown.iter().map(|row| row.join(" ")).collect();
-    let picture = plane.finish(&format!("{name} of each model"), &words.join(", "));
+    let chart = plane.finish(&format!("{name} of each model"), &words.join(", "));
     Some(figure(
         name,
         "",
         "",
-        &picture,
+        &chart,
         &numbers(&["model", name], &shown),
     ))
 }
@@ -171,13 +171,13 @@ pub fn reliability(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
     if models.is_empty() {
         return None;
     }
-    let share = |name| Axis {
+    let fraction = |name| Axis {
         name,
         unit: Unit::Percent,
         from: 0.0,
         to: 1.0,
     };
-    let mut plane = Plane::new(share("confidence"), share("accuracy"));
+    let mut plane = Plane::new(fraction("confidence"), fraction("accuracy"));
     plane.diagonal();
     let (mut keys, mut rows, mut words) = (String::new(), Vec::new(), Vec::new());
     for (class, name, model) in models {
@@ -202,15 +202,15 @@ pub fn reliability(models: &[(&str, &str, &ModelReport)]) -> Option<String> {
         }));
     }
     let numbers = numbers(&["model", "confidence", "accuracy", "samples"], &rows);
-    let picture = plane.finish(
+    let chart = plane.finish(
         "how sure each model is, and how often it is right",
         &words.join(", "),
     );
     let caption = "reliability";
-    Some(figure(caption, &keys, "", &picture, &numbers))
+    Some(figure(caption, &keys, "", &chart, &numbers))
 }
 
-/// The teacher's answers down, the student's across.
+/// The teacher's predictions down, the student's across.
 pub fn confusion(report: &Report) -> Option<String> {
     let counts = &report.comparison.as_ref()?.confusion;
     if counts.is_empty() {
@@ -227,13 +227,13 @@ pub fn confusion(report: &Report) -> Option<String> {
                 margin + student as f64 * cell,
                 margin + teacher as f64 * cell,
             );
-            // Few answers of many would be too pale to see.
-            let share = (*count as f64 / of_class).sqrt();
+            // Few predictions of many would be too pale to see.
+            let fraction = (*count as f64 / of_class).sqrt();
             write!(
                 inside,
                 "<rect class=\"mark cell\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell:.1}\" height=\"{cell:.1}\" \
                  opacity=\"{:.3}\"/>",
-                share * 0.75
+                fraction * 0.75
             )
             .expect("text can always be longer");
             if classes <= WRITTEN && *count > 0 {
@@ -270,13 +270,13 @@ pub fn confusion(report: &Report) -> Option<String> {
     let all: u64 = counts.iter().flatten().sum();
     let same: u64 = (0..classes).map(|class| counts[class][class]).sum();
     let words = format!(
-        "Of {all} answers {same} are the same, {} %",
+        "Of {all} predictions {same} are the same, {} %",
         number(100.0 * same as f64 / all.max(1) as f64)
     );
     let size = (margin + side + 4.0, margin + side + 4.0);
-    let picture = svg(
+    let chart = svg(
         size,
-        "the student's answers for each of the teacher's",
+        "the student's predictions for each of the teacher's",
         &words,
         &inside,
     );
@@ -292,5 +292,5 @@ pub fn confusion(report: &Report) -> Option<String> {
         })
         .collect();
     let caption = "student against teacher";
-    Some(figure(caption, "", "", &picture, &numbers(&columns, &rows)))
+    Some(figure(caption, "", "", &chart, &numbers(&columns, &rows)))
 }

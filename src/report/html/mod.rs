@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else: no network, no script.
+//! The HTML report: one self-contained file, without network and scripts.
 
 mod charts;
 mod plane;
@@ -7,22 +7,21 @@ mod text;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::report::Report;
-use crate::report::comparison::Disagreement;
+use crate::report::comparison::{Disagreement, Prediction};
 use crate::report::html::text::{escape, number};
+use crate::report::report::Report;
 use crate::report::table::{columns, footnotes, rows};
 
 const STYLE: &str = include_str!("style.css");
 
 impl Report {
-    /// Writes the report as one self-contained HTML file, to be looked at in any browser, light or dark,
-    /// or printed.
+    /// Writes the HTML report: one self-contained file for any browser, light or dark, or for print.
     ///
-    /// It has the table, the course of the training, how sure and how right each model is, where student
-    /// and teacher differ, down to single samples, and how all of this came about. Every chart is
-    /// described in words and has its numbers behind a line to open. Samples are drawn where inputs are
-    /// images, `Tensor<4>`, or where [`DistillData::with_pictures`](crate::DistillData::with_pictures) says
-    /// how to make images of them.
+    /// It has the table, the course of the training, confidence against accuracy of each model, where
+    /// student and teacher differ, down to single samples, and how all of this came about. Every chart is
+    /// described in words and has its numbers in a table that opens. Samples are shown where inputs are
+    /// images, `Tensor<4>`, or where [`DistillData::with_images`](crate::DistillData::with_images) makes
+    /// images of them.
     ///
     /// # Errors
     ///
@@ -32,7 +31,7 @@ impl Report {
         std::fs::write(path, self.to_html()).map_err(|error| Error::io(path, error))
     }
 
-    /// The page of [`save_html`](Self::save_html) as text.
+    /// The HTML report of [`save_html`](Self::save_html) as text.
     pub fn to_html(&self) -> String {
         let models: Vec<_> = columns(self)
             .into_iter()
@@ -77,21 +76,24 @@ impl Report {
     }
 
     fn in_one_sentence(&self) -> String {
-        let percent = |share: f64| format!("{} %", number(share * 100.0));
-        let mut sentence = match self.distilled.accuracy {
-            Some(accuracy) => format!("The distilled student is right in {}", percent(accuracy)),
-            None => "The distilled student".to_string(),
+        let percent = |fraction: f64| format!("{} %", number(fraction * 100.0));
+        let main = self.distilled.main();
+        let clauses = [
+            (main.accuracy).map(|accuracy| format!("is right in {}", percent(accuracy))),
+            (main.mean_squared_error).map(|e| format!("has a mean squared error of {}", number(e))),
+            (main.agreement).map(|it| format!("agrees with its teacher in {}", percent(it))),
+        ];
+        let clauses: Vec<String> = clauses.into_iter().flatten().collect();
+        let joined = match clauses.is_empty() {
+            true => "was measured".to_string(),
+            false => clauses.join(" and "),
         };
-        if let Some(agreement) = self.distilled.agreement {
-            let and = if self.distilled.accuracy.is_some() {
-                " and"
-            } else {
-                ""
-            };
-            sentence += &format!("{and} agrees with its teacher in {}", percent(agreement));
-        }
+        let preposition = match main.accuracy.or(main.agreement) {
+            Some(_) => "of",
+            None => "on",
+        };
         format!(
-            "{sentence} of the {} samples of the {} set.",
+            "The distilled student {joined} {preposition} the {} samples of the {} set.",
             self.distilled.samples, self.measured_on
         )
     }
@@ -108,7 +110,7 @@ impl Report {
                 let cell =
                     |cell: Option<String>| format!("<td>{}</td>", cell.as_deref().unwrap_or("-"));
                 let cells: String = cells.into_iter().map(cell).collect();
-                format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(name))
+                format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(&name))
             })
             .collect();
         format!(
@@ -148,7 +150,7 @@ impl Report {
 fn class(name: &str) -> &'static str {
     match name {
         "teacher" => "teacher",
-        "labels alone" => "alone",
+        "labels only" => "baseline",
         _ => "distilled",
     }
 }
@@ -172,28 +174,23 @@ fn samples(disagreements: &[Disagreement]) -> String {
         return String::new();
     }
     let card = |it: &Disagreement| {
-        let picture = it.picture.as_ref().map_or(String::new(), |picture| {
-            format!("<img alt=\"sample {}\" src=\"{picture}\">", it.sample)
+        let image = it.image.as_ref().map_or(String::new(), |image| {
+            format!("<img alt=\"sample {}\" src=\"{image}\">", it.sample)
         });
-        let place = match it.row {
+        let which = match it.row {
             0 => format!("sample {}", it.sample),
             row => format!("sample {}, row {row}", it.sample),
         };
         let label = it
             .label
             .map_or(String::new(), |label| format!("<br>label {label}"));
-        let answer = |answer: &super::Answer| {
-            format!(
-                "{} ({} %)",
-                answer.class,
-                number(100.0 * answer.probability)
-            )
-        };
+        let prediction =
+            |it: &Prediction| format!("{} ({} %)", it.class, number(100.0 * it.probability));
         format!(
-            "<div>{picture}<strong>{place}</strong><br>teacher {}<br>student {}{label}<br>\
+            "<div>{image}<strong>{which}</strong><br>teacher {}<br>student {}{label}<br>\
              <span class=\"faint\">KL {} nats</span></div>",
-            answer(&it.teacher),
-            answer(&it.student),
+            prediction(&it.teacher),
+            prediction(&it.student),
             number(it.divergence)
         )
     };

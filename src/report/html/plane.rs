@@ -127,13 +127,13 @@ impl<'a> Plane<'a> {
     }
 
     fn x(&self, value: f64) -> f64 {
-        let share = (value - self.x.from) / (self.x.to - self.x.from);
-        LEFT + share * (WIDTH - LEFT - RIGHT)
+        let fraction = (value - self.x.from) / (self.x.to - self.x.from);
+        LEFT + fraction * (WIDTH - LEFT - RIGHT)
     }
 
     fn y(&self, value: f64) -> f64 {
-        let share = (value - self.y.from) / (self.y.to - self.y.from);
-        HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        let fraction = (value - self.y.from) / (self.y.to - self.y.from);
+        HEIGHT - BOTTOM - fraction * (HEIGHT - TOP - BOTTOM)
     }
 
     fn push(&mut self, element: std::fmt::Arguments<'_>) {
@@ -201,13 +201,13 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// The picture, with a title and what it shows in words.
+    /// The chart, with a title and a description.
     pub fn finish(self, title: &str, words: &str) -> String {
         svg((WIDTH, HEIGHT), title, words, &self.svg)
     }
 }
 
-/// A picture that says in words what it shows.
+/// A drawing with a title and a description for those who do not see it.
 pub fn svg((width, height): (f64, f64), title: &str, words: &str, inside: &str) -> String {
     format!(
         "<svg role=\"img\" viewBox=\"0 0 {width} {height}\" aria-label=\"{}\"><title>{}</title>\
@@ -252,7 +252,7 @@ mod tests {
             (none.from, none.to.total_cmp(&1.0)),
             (0.0, std::cmp::Ordering::Greater)
         );
-        let share = Axis::around("", Unit::Percent, [0.5, 1.0].into_iter());
-        assert_eq!(share.to, 1.0);
+        let fraction = Axis::around("", Unit::Percent, [0.5, 1.0].into_iter());
+        assert_eq!(fraction.to, 1.0);
     }
 }

@@ -1,6 +1,6 @@
-//! Text and numbers as a page shows them.
+//! Text and numbers as an HTML report shows them.
 
-/// What stands for itself in HTML, between tags and in attributes.
+/// Text that means itself in HTML, between tags and in attributes.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +16,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A number in as many digits as tell something: four of them, no zeros at the end.
+/// A number in four significant digits, without zeros at the end.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e6).contains(&size) {
@@ -36,7 +36,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// A table of numbers behind a line to open it: what a chart shows, for those who do not see it.
+/// A table of numbers that opens with a click: the content of a chart for those who do not see it.
 pub fn numbers(columns: &[&str], rows: &[Vec<String>]) -> String {
     let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| -> String {
         cells
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_digits_that_tell_something() {
+    fn numbers_have_four_significant_digits() {
         let shown = [0.0, 0.5, 12.3456, 1234.5, 2e-5, 3.0, 0.92951].map(number);
         assert_eq!(
             shown,

@@ -1,14 +1,15 @@
 use super::*;
 use crate::metric::calibration::ReliabilityBin;
-use crate::report::comparison::{Answer, Comparison};
-use crate::report::{ModelReport, TrainingSummary};
-use crate::train::history::History;
+use crate::report::comparison::{Comparison, Prediction};
+use crate::report::model::ModelReport;
+use crate::report::report::Parts;
+use crate::train::summary::{History, TrainingSummary};
 
 fn model(accuracy: f64) -> ModelReport {
     ModelReport {
         samples: 20,
         accuracy: Some(accuracy),
-        parameters: 10,
+        parameters: Some(10),
         calibration_error: Some(0.1),
         reliability: vec![ReliabilityBin {
             confidence: 0.7,
@@ -32,36 +33,43 @@ fn report() -> Report {
         history,
         ..TrainingSummary::default()
     };
-    let mut report = Report::new(Some(model(0.9)), model(0.8), None, "validation", training);
-    report.comparison = Some(Comparison {
+    let comparison = Comparison {
+        head: "logits".into(),
         confusion: vec![vec![9, 1], vec![2, 8]],
         disagreements: vec![Disagreement {
             sample: 3,
             row: 0,
             label: Some(1),
-            teacher: Answer {
+            teacher: Prediction {
                 class: 1,
                 probability: 0.9,
             },
-            student: Answer {
+            student: Prediction {
                 class: 0,
                 probability: 0.6,
             },
             divergence: 1.25,
-            picture: Some("data:image/png;base64,AAAA".into()),
+            image: Some("data:image/png;base64,AAAA".into()),
         }],
-    });
-    report
+    };
+    Report::new(Parts {
+        teacher: Some(model(0.9)),
+        distilled: model(0.8),
+        comparison: Some(comparison),
+        measured_on: "validation",
+        training,
+        ..Parts::default()
+    })
 }
 
 #[test]
-fn the_page_has_every_part_and_nothing_from_elsewhere() {
+fn the_html_report_has_every_part_and_nothing_from_elsewhere() {
     let page = report().to_html();
     for part in [
         "<h2>Result</h2>",
         "accuracy of each model",
         "how sure each model is",
-        "Of 20 answers 17 are the same, 85 %",
+        "Of 20 predictions 17 are the same, 85 %",
         "sample 3</strong><br>teacher 1 (90 %)<br>student 0 (60 %)<br>label 1",
         "loss over epochs",
         "training: from 2 to 1. validation: from 2.5 to 1.5.",
@@ -77,21 +85,37 @@ fn the_page_has_every_part_and_nothing_from_elsewhere() {
 }
 
 #[test]
-fn every_picture_says_what_it_shows() {
+fn every_chart_has_a_description() {
     let page = report().to_html();
-    let pictures = page.matches("<svg ").count();
-    assert!(pictures >= 5, "{pictures}");
-    assert_eq!(page.matches("<svg role=\"img\"").count(), pictures);
-    assert_eq!(page.matches("</desc>").count(), pictures);
-    assert_eq!(page.matches("<summary>Numbers</summary>").count(), pictures);
+    let charts = page.matches("<svg ").count();
+    assert!(charts >= 5, "{charts}");
+    assert_eq!(page.matches("<svg role=\"img\"").count(), charts);
+    assert_eq!(page.matches("</desc>").count(), charts);
+    assert_eq!(page.matches("<summary>Numbers</summary>").count(), charts);
     assert_eq!(page.matches("<img alt=\"sample 3\"").count(), 1);
 }
 
 #[test]
-fn a_report_with_little_in_it_is_a_page_still() {
-    let training = TrainingSummary::default();
-    let report = Report::new(None, ModelReport::default(), None, "training", training);
-    let page = report.to_html();
+fn a_report_with_little_in_it_is_valid_html() {
+    let page = Report::new(Parts::default()).to_html();
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
     assert!(!page.contains("Where they disagree most"));
+}
+
+#[test]
+fn the_report_of_a_regression_has_no_number_of_classes() {
+    let distilled = ModelReport {
+        samples: 20,
+        mean_squared_error: Some(0.25),
+        ..ModelReport::default()
+    };
+    let page = Report::new(Parts {
+        distilled,
+        measured_on: "validation",
+        ..Parts::default()
+    })
+    .to_html();
+    let sentence = "The distilled student has a mean squared error of 0.25 on the 20 samples";
+    assert!(page.contains(sentence), "{page}");
+    assert!(!page.contains("accuracy") && !page.contains("agree"));
 }

@@ -1,7 +1,17 @@
+use std::sync::atomic::AtomicBool;
+
 use burn::data::dataset::InMemDataset;
 use burn::tensor::{Bool, Int};
 
 use super::*;
+use crate::data::dataset::DistillData;
+use crate::teacher::Teacher;
+use crate::teacher::closure::teacher_fn;
+use crate::train::feed::{Classes, Failure};
+
+type Input = Tensor<1, Int>;
+type Steps = Vec<Step<Input, Input>>;
+type Loading = Arc<dyn DataLoader<Step<Input, Input>>>;
 
 fn plan(batch_size: usize, accumulation: usize, devices: usize, workers: usize) -> Plan {
     Plan {
@@ -15,7 +25,7 @@ fn plan(batch_size: usize, accumulation: usize, devices: usize, workers: usize) 
 }
 
 /// The numbers 0 to `len`, masked where `counts` says so.
-fn data(len: usize, counts: Option<fn(i64) -> bool>) -> DistillData<Tensor<1, Int>> {
+fn data(len: usize, counts: Option<fn(i64) -> bool>) -> DistillData<Input> {
     let items = InMemDataset::new((0..len as i64).collect());
     DistillData::from_fn(items, move |items: Vec<i64>, device| {
         let batch = DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device));
@@ -29,14 +39,28 @@ fn data(len: usize, counts: Option<fn(i64) -> bool>) -> DistillData<Tensor<1, In
     })
 }
 
-fn loader(len: usize, plan: Plan, epochs_done: usize) -> Arc<dyn DataLoader<Step<Tensor<1, Int>>>> {
-    let loader = Loader::training(data(len, None), plan, 7, epochs_done);
-    loader.to_device(&Device::flex())
+fn feed(data: DistillData<Input>) -> Feed<Input, Input> {
+    Feed {
+        data,
+        what: "training",
+        teacher: None,
+        wants_full_batches: false,
+        needs_names: false,
+        batch_size: 4,
+        classes: Classes::default(),
+        failure: Failure::default(),
+    }
 }
 
-type Steps = Vec<Step<Tensor<1, Int>>>;
+fn training(feed: Feed<Input, Input>, plan: Plan, epochs_done: usize) -> Loading {
+    Loader::training(feed, plan, 7, epochs_done).to_device(&Device::flex())
+}
 
-fn epoch(loader: &Arc<dyn DataLoader<Step<Tensor<1, Int>>>>) -> Steps {
+fn loader(len: usize, plan: Plan, epochs_done: usize) -> Loading {
+    training(feed(data(len, None)), plan, epochs_done)
+}
+
+fn epoch(loader: &Loading) -> Steps {
     loader.iter().map(|step| step.unwrap()).collect()
 }
 
@@ -84,11 +108,169 @@ fn a_resumed_training_sees_the_epochs_it_missed() {
     assert_eq!(third[0].progress, resumed[0].progress);
 }
 
+/// A teacher whose logits are the sample and the number of samples that it is asked with.
+fn teacher() -> Arc<dyn Teacher<Input>> {
+    let teacher = teacher_fn("samples", |input: Input| {
+        let samples = input.dims()[0];
+        let input = input.float().unsqueeze_dim::<2>(1);
+        let count = input.zeros_like() + samples as f64;
+        Tensor::cat(vec![input, count], 1)
+    });
+    Arc::new(teacher)
+}
+
+fn taught(step: &Step<Input, Input>) -> Vec<f32> {
+    let outputs = step.teacher.as_ref().expect("a teacher that was asked");
+    outputs.logits().into_data().iter::<f32>().collect()
+}
+
 #[test]
-fn workers_do_not_change_the_order() {
-    let here = epoch(&loader(23, plan(4, 2, 1, 0), 0));
-    let ahead = epoch(&loader(23, plan(4, 2, 1, 3), 0));
-    assert_eq!(samples(&here), samples(&ahead));
+fn workers_change_neither_the_order_nor_the_teacher() {
+    let epochs = |workers| {
+        let feed = Feed {
+            teacher: Some(teacher()),
+            ..feed(data(23, Some(|i| i % 3 > 0)))
+        };
+        let loader = training(feed, plan(4, 2, 1, workers), 0);
+        [epoch(&loader), epoch(&loader)]
+    };
+    let here = epochs(0);
+    for workers in 1..=3 {
+        for (here, ahead) in here.iter().zip(&epochs(workers)) {
+            assert_eq!(samples(here), samples(ahead));
+            assert_eq!(known(here), known(ahead));
+            for (here, ahead) in here.iter().zip(ahead) {
+                let here = (taught(here), here.progress, here.number, here.epoch);
+                let ahead = (taught(ahead), ahead.progress, ahead.number, ahead.epoch);
+                assert_eq!(here, ahead);
+            }
+        }
+    }
+    for step in here.iter().flatten() {
+        let indices = step.batch.indices.iter();
+        let rows = indices.map(|i| [*i as f32, step.batch.indices.len() as f32]);
+        assert_eq!(taught(step), rows.flatten().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_epoch_that_ends_early_leaves_its_workers_to_the_next() {
+    let loader = loader(23, plan(4, 1, 1, 2), 0);
+    let whole = epoch(&self::loader(23, plan(4, 1, 1, 0), 1));
+    drop(loader.iter().next());
+    assert_eq!(samples(&epoch(&loader)), samples(&whole));
+}
+
+#[test]
+fn a_teacher_that_wants_full_batches_is_asked_with_them() {
+    for workers in [0, 2] {
+        let feed = Feed {
+            teacher: Some(teacher()),
+            wants_full_batches: true,
+            ..feed(data(10, None))
+        };
+        let steps = epoch(&training(feed, plan(4, 1, 1, workers), 0));
+        assert_eq!(steps[2].batch.indices.len(), 2);
+        for step in &steps {
+            let rows = step.batch.indices.iter().map(|i| [*i as f32, 4.0]);
+            assert_eq!(taught(step), rows.flatten().collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Three views of four samples: the views of one epoch are those of another, and of a resumed one.
+#[test]
+fn an_epoch_goes_over_all_views() {
+    let items = InMemDataset::new((0..4i64).collect());
+    let data = DistillData::builder(items)
+        .by_content()
+        .with_views(3, 5, |item: i64, seed| item + 10 * (seed % 1000) as i64)
+        .batched(|items: Vec<i64>, device: &Device| {
+            DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
+        });
+    let views = |loader: &Loading| {
+        let mut views: Vec<(usize, i64)> = Vec::new();
+        for step in epoch(loader) {
+            let input: Vec<i64> = step.batch.input.into_data().iter().collect();
+            views.extend(step.batch.indices.into_iter().zip(input));
+        }
+        views
+    };
+    let named = Feed {
+        needs_names: true,
+        ..feed(data)
+    };
+    let loader = training(named.clone(), plan(5, 1, 1, 0), 0);
+    let (mut first, second) = (views(&loader), views(&loader));
+    assert_eq!(second, views(&training(named, plan(5, 1, 1, 1), 1)));
+    assert_ne!(first, second);
+    first.sort();
+    let mut sorted = second;
+    sorted.sort();
+    assert_eq!(first, sorted);
+    assert_eq!(first.len(), 12);
+    let samples: Vec<_> = first.iter().map(|(_, view)| view % 10).collect();
+    assert_eq!(samples, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    let mut distinct: Vec<_> = first.iter().map(|(_, view)| view).collect();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 12);
+}
+
+#[test]
+fn the_code_of_a_user_that_fails_is_an_error_with_its_text() {
+    let items = || InMemDataset::new((0..10i64).collect());
+    for workers in [0, 2] {
+        let panics = DistillData::from_fn(items(), |items: Vec<i64>, device: &Device| {
+            assert!(!items.contains(&3), "three is not for us");
+            DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
+        });
+        let feed = feed(panics);
+        let loader = training(feed.clone(), plan(2, 1, 1, workers), 0);
+        assert!(loader.iter().any(|step| step.is_err()));
+        let error = feed.failure.take().expect("a failure");
+        assert_eq!(
+            error.to_string(),
+            "preparing a training batch panicked: three is not for us"
+        );
+    }
+}
+
+#[test]
+fn a_label_that_is_too_large_names_its_sample_in_whichever_batch_it_comes() {
+    let student = Outputs::new(Tensor::<2>::zeros([1, 10], &Device::flex()));
+    for workers in [0, 2] {
+        let is_valid = Arc::new(AtomicBool::new(true));
+        let valid = is_valid.clone();
+        let items = InMemDataset::new((0..12i64).map(|i| 2 * i - 10).collect());
+        let data = DistillData::from_fn(items, move |items: Vec<i64>, device: &Device| {
+            let input = Tensor::<1, Int>::from_data(items.as_slice(), device);
+            let is_valid = items
+                .iter()
+                .map(|i| *i < 10 || valid.load(Ordering::Relaxed));
+            let mask: Vec<bool> = is_valid.collect();
+            DistillBatch::new(input.clone())
+                .with_classes(input)
+                .with_mask(Tensor::<1, Bool>::from_data(mask.as_slice(), device))
+        });
+        let feed = Feed {
+            classes: Classes::of(&student),
+            ..feed(data)
+        };
+        let loader = training(feed.clone(), plan(3, 1, 1, workers), 0);
+        assert!(loader.iter().any(|step| step.is_err()));
+        let error = feed.failure.take().expect("a failure").to_string();
+        let expected = [(10, 10), (11, 12)].map(|(sample, label)| {
+            format!(
+                "label {label} of sample {sample} of the training set is out of range: \
+                 the student has 10 classes (0 to 9)"
+            )
+        });
+        assert!(expected.contains(&error), "{error}");
+        // Rows of weight 0 may hold anything.
+        is_valid.store(false, Ordering::Relaxed);
+        assert!(loader.iter().all(|step| step.is_ok()));
+    }
 }
 
 #[test]
@@ -102,15 +284,15 @@ fn progress_counts_optimizer_steps() {
 }
 
 fn known(steps: &Steps) -> Vec<f64> {
-    let share = |step: &Step<_>| match &step.share {
-        Share::Known(share) => *share,
-        Share::Counted(share) => f64::from(share.clone().into_scalar::<f32>()),
+    let weight = |step: &Step<_, _>| match &step.weight {
+        StepWeight::Known(weight) => *weight,
+        StepWeight::Summed(weight) => f64::from(weight.clone().into_scalar::<f32>()),
     };
-    steps.iter().map(share).collect()
+    steps.iter().map(weight).collect()
 }
 
 #[test]
-fn shares_are_those_of_one_large_batch() {
+fn weights_are_those_of_one_large_batch() {
     // Windows of 4 + 4 and 2 samples.
     let steps = epoch(&loader(10, plan(4, 2, 1, 0), 0));
     assert_eq!(known(&steps), [0.5, 0.5, 1.0]);
@@ -120,29 +302,62 @@ fn shares_are_those_of_one_large_batch() {
 }
 
 #[test]
-fn shares_count_what_the_mask_leaves() {
-    let data = data(6, Some(|i| i < 2));
-    let validation = Loader::validation(data.clone(), plan(2, 3, 1, 0), 0);
-    let steps: Steps = validation
-        .to_device(&Device::flex())
-        .iter()
-        .map(|s| s.unwrap())
-        .collect();
+fn invalid_rows_weigh_nothing() {
+    let masked = feed(data(6, Some(|i| i < 2)));
+    let validation = Loader::validation(masked.clone(), plan(2, 3, 1, 0), 0);
+    let steps = epoch(&validation.to_device(&Device::flex()));
     assert_eq!(
         known(&steps),
         [1.0, 1.0, 1.0],
         "validation does not accumulate"
     );
+    assert_eq!(samples(&steps), [[0, 1], [2, 3], [4, 5]]);
 
-    let training = Loader::training(data, plan(2, 3, 1, 0), 7, 0);
-    let steps: Steps = training
-        .to_device(&Device::flex())
-        .iter()
-        .map(|s| s.unwrap())
-        .collect();
-    let counted = |step: &Step<_>| step.batch.indices.iter().filter(|i| **i < 2).count();
-    let expected: Vec<f64> = steps.iter().map(|s| counted(s) as f64 / 2.0).collect();
+    let steps = epoch(&training(masked, plan(2, 3, 1, 0), 0));
+    let valid = |step: &Step<_, _>| step.batch.indices.iter().filter(|i| **i < 2).count();
+    let expected: Vec<f64> = steps.iter().map(|s| valid(s) as f64 / 2.0).collect();
     assert_eq!(known(&steps), expected);
+
+    // No valid row at all is no reason to divide by zero.
+    let none = feed(data(6, Some(|_| false)));
+    let steps = epoch(&training(none, plan(2, 3, 1, 0), 0));
+    assert_eq!(known(&steps), [0.0; 3]);
+}
+
+#[test]
+fn steps_weigh_what_their_rows_do() {
+    let items = InMemDataset::new((0..4i64).collect());
+    let data = DistillData::from_fn(items, |items: Vec<i64>, device: &Device| {
+        let weights: Vec<f32> = items.iter().map(|i| *i as f32).collect();
+        DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
+            .with_weights(Tensor::<1>::from_data(weights.as_slice(), device))
+    });
+    let steps = epoch(&training(feed(data), plan(2, 2, 1, 0), 0));
+    for (step, weight) in steps.iter().zip(known(&steps)) {
+        let sum: usize = step.batch.indices.iter().sum();
+        assert!((weight - sum as f64 / 6.0).abs() < 1e-6);
+    }
+}
+
+/// A sample of three tokens: a step weighs as many rows as its labels are.
+#[test]
+fn tokens_count_and_not_samples() {
+    let items = InMemDataset::new((0..6i64).collect());
+    let data = DistillData::from_fn(items, |items: Vec<i64>, device: &Device| {
+        // Sequences are padded to the longest of their batch: only of one batch are they this long.
+        let tokens = if items.contains(&0) { 3 } else { 1 };
+        let labels = Tensor::<2, Int>::zeros([items.len(), tokens], device);
+        DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
+            .with_classes(labels)
+    });
+    let steps = epoch(&training(feed(data), plan(2, 3, 1, 0), 0));
+    let expected = steps
+        .iter()
+        .map(|step| match step.batch.indices.contains(&0) {
+            true => 0.6,
+            false => 0.2,
+        });
+    assert_eq!(known(&steps), expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -184,8 +399,8 @@ fn progress_of_an_epoch_is_complete_with_the_last_batch() {
 }
 
 #[test]
-fn nothing_is_an_epoch_without_batches() {
-    let nothing = Loader::nothing(data(5, None), plan(2, 1, 1, 0));
-    assert_eq!(nothing.num_items(), 0);
-    assert!(nothing.to_device(&Device::flex()).iter().next().is_none());
+fn no_data_is_an_epoch_without_batches() {
+    let empty = Loader::empty(feed(data(5, None)), plan(2, 1, 1, 0));
+    assert_eq!(empty.num_items(), 0);
+    assert!(empty.to_device(&Device::flex()).iter().next().is_none());
 }

@@ -4,7 +4,7 @@
 //! once. Maxima come first, then exponentials and their sums, then value and gradient together;
 //! every exponential is taken once.
 
-mod known;
+mod sparse;
 mod squares;
 
 use std::mem::MaybeUninit;
@@ -13,52 +13,53 @@ use pulp::Simd;
 
 use crate::ops::flex::choice::Choice;
 use crate::ops::flex::lanes::{addend, exp, fma, log_1p};
-use crate::ops::flex::out::{More, Nothing, Of, OfStudent, Out, constant, constants};
+use crate::ops::flex::out::{More, Nothing, OfStudent, Out, constant, constants};
 use crate::ops::flex::side::{Logit, Side};
 use crate::ops::formula::Formula;
 
 /// Where the teacher's logits are.
 #[derive(Clone, Copy)]
 pub(crate) enum Teacher<'a, T> {
-    /// The formula does not look at them.
+    /// The formula does not read them.
     None,
     At(&'a [T]),
     /// In single precision, where the gradient goes.
     InGradient,
 }
 
-/// What is known of the teacher's row, where that is not all of it.
+/// The row of a sparse teacher.
 #[derive(Clone, Copy)]
-pub(crate) struct Known<'a> {
+pub(crate) struct SparseRow<'a> {
     pub indices: &'a [usize],
     pub log_p: &'a [f32],
-    pub log_rest: f32,
+    pub log_tail: f32,
 }
 
-/// What a row is compared with, and what its value counts.
+/// A row, what it is compared with, and its weight.
 pub(crate) struct Row<'a, T> {
     pub student: &'a [T],
     pub teacher: Teacher<'a, T>,
-    pub known: Option<Known<'a>>,
+    pub sparse: Option<SparseRow<'a>>,
     /// Used where the formula has labels.
     pub label: usize,
-    /// Factor of value and gradient. A row of weight zero is not looked at.
+    /// Factor of value and gradient. A row of weight zero is not read.
     pub weight: f32,
-    /// Where the gradient goes; empty where nobody asks for it.
+    /// Where the gradient goes; empty where it is unused.
     pub gradient: &'a mut [MaybeUninit<f32>],
 }
 
 /// How many numbers of scratch a row of this many classes needs.
 pub(crate) fn scratch_len(classes: usize, lanes: usize) -> usize {
-    5 * classes.next_multiple_of(lanes)
+    4 * classes.next_multiple_of(lanes)
 }
 
 /// The value of a row, and its gradient with respect to the student's logits, both times the row's
 /// weight.
 ///
-/// The gradient, where one is asked for, is written as a whole in every case. A row of weight zero
-/// gives zeros without being looked at; one that holds NaN or +∞ on a side that the formula looks at
-/// gives NaN throughout, and a squared error, which has no softmax, what comes of it. The scratch is that of [`scratch_len`]; it may hold anything.
+/// The gradient, unless it is unused, is written as a whole in every case. A row of weight zero gives
+/// zeros without being read; one that holds NaN or +∞ on a side that the formula reads gives NaN
+/// throughout; a squared error, which has no softmax, gives what follows from it. The
+/// scratch is that of [`scratch_len`]; it may hold anything.
 #[inline(always)]
 pub(crate) fn row<S: Simd, T: Logit>(
     simd: S,
@@ -72,7 +73,7 @@ pub(crate) fn row<S: Simd, T: Logit>(
     let (scratch, _) = S::as_mut_simd_f32s(scratch);
     let vectors = row.student.len().div_ceil(S::F32_LANES);
     let mut parts = scratch.chunks_exact_mut(vectors);
-    let mut part = || parts.next().expect("a scratch of five parts");
+    let mut part = || parts.next().expect("a scratch of four parts");
     if formula == Formula::SquaredError {
         return squares::squared_error(simd, row, part(), part());
     }
@@ -95,7 +96,7 @@ pub(crate) fn row<S: Simd, T: Logit>(
         student,
         weight: row.weight,
         // The derivative of z / τ.
-        pull: row.weight * factor,
+        grad_scale: row.weight * factor,
         gradient: row.gradient,
     };
     match (formula, teacher) {
@@ -103,30 +104,24 @@ pub(crate) fn row<S: Simd, T: Logit>(
         (Formula::Divergence { .. }, Some(teacher)) => work.divergence(teacher),
         (Formula::Reverse { .. }, Some(teacher)) => work.reverse(teacher),
         (Formula::Mixture { beta, .. }, Some(teacher)) => work.mixture(teacher, beta as f32),
-        (Formula::HardAndSoft { temperature, alpha }, Some(teacher)) => work.hard_and_soft(
-            teacher,
-            row.label,
-            [temperature as f32, alpha as f32],
-            part(),
-        ),
         (Formula::Decoupled { alpha, beta, .. }, Some(teacher)) => {
             work.decoupled(teacher, row.label, [alpha as f32, beta as f32])
         }
-        (Formula::Known { has_rest, .. }, _) => {
-            let known = row.known.expect("the formula comes with what is known");
-            work.known(known, has_rest, part(), part())
+        (Formula::Sparse { has_tail, .. }, _) => {
+            let sparse = row.sparse.expect("a sparse formula has a sparse teacher");
+            work.sparse(sparse, has_tail, part(), part())
         }
         (Formula::SquaredError, _) => unreachable!("it has no softmax and returns above"),
         (_, None) => unreachable!("a formula with a teacher has its row"),
     }
 }
 
-/// A row of which all that formulas have in common is known.
+/// What all formulas have in common.
 struct Work<'a, S: Simd> {
     simd: S,
     student: Side<'a, S>,
     weight: f32,
-    pull: f32,
+    grad_scale: f32,
     gradient: &'a mut [MaybeUninit<f32>],
 }
 
@@ -136,8 +131,8 @@ impl<'a, S: Simd> Work<'a, S> {
         let simd = self.simd;
         self.student.exponentiate(simd);
         let s = &self.student;
-        let is_ruled_out = s.ruled_out.contains(&label);
-        let of_label = if is_ruled_out {
+        let is_masked = s.masked.contains(&label);
+        let of_label = if is_masked {
             f32::INFINITY
         } else {
             s.log_sum - s.get(label)
@@ -149,7 +144,7 @@ impl<'a, S: Simd> Work<'a, S> {
             let logits: &[f32] = bytemuck::cast_slice(s.a);
             let sum: f64 = logits[..s.classes].iter().map(|&a| f64::from(a)).sum();
             let mean = (sum / s.classes as f64) as f32;
-            let others = if s.ruled_out.is_empty() {
+            let others = if s.masked.is_empty() {
                 s.log_sum - mean
             } else {
                 f32::INFINITY
@@ -165,7 +160,7 @@ impl<'a, S: Simd> Work<'a, S> {
             }
             let at_label = s.probability(label) - (1.0 - smoothing) - smoothing / s.classes as f32;
             self.gradient[label].write(at_label * self.weight);
-            constants(self.gradient, &s.ruled_out);
+            constants(self.gradient, &s.masked);
         }
         value * self.weight
     }
@@ -175,19 +170,19 @@ impl<'a, S: Simd> Work<'a, S> {
         let simd = self.simd;
         self.student.exponentiate(simd);
         teacher.exponentiate(simd);
-        let value = self.soft(&teacher, self.pull, Nothing);
-        self.settle(&teacher, self.pull);
+        let value = self.soft(&teacher, self.grad_scale, Nothing);
+        self.fix_masked(&teacher, self.grad_scale);
         value * self.weight
     }
 
-    /// `KL(p ‖ q)`. The gradient is `pull · (q − p)` and `more`.
+    /// `KL(p ‖ q)`. The gradient is `grad_scale · (q − p)` and `more`.
     #[inline(always)]
-    fn soft(&mut self, teacher: &Side<'_, S>, pull: f32, more: impl More<S>) -> f32 {
+    fn soft(&mut self, teacher: &Side<'_, S>, grad_scale: f32, more: impl More<S>) -> f32 {
         let simd = self.simd;
         let (s, t) = (&self.student, teacher);
         let (s_scale, t_scale) = (simd.splat_f32s(s.scale), simd.splat_f32s(t.scale));
         let offset = simd.splat_f32s(s.log_sum - t.log_sum);
-        let pull = simd.splat_f32s(pull);
+        let grad_scale = simd.splat_f32s(grad_scale);
         let has_gradient = !self.gradient.is_empty();
         let mut out = Out::<S>::new(self.gradient);
         let mut value = simd.splat_f32s(0.0);
@@ -198,31 +193,31 @@ impl<'a, S: Simd> Work<'a, S> {
             let rest = simd.sub_f32s(simd.mul_f32s(s_e, s_scale), p);
             value = simd.add_f32s(value, addend(simd, p, rest, r));
             if has_gradient {
-                out.put(i, more.add(simd, i, s_e, simd.mul_f32s(rest, pull)));
+                out.put(i, more.add(simd, s_e, simd.mul_f32s(rest, grad_scale)));
             }
         }
         simd.reduce_sum_f32s(value)
     }
 
-    /// A class that the student rules out is a constant. What the teacher gives to it is no reason
-    /// to lower all the others.
+    /// A class that the student masks is a constant. The teacher's probability of it must not lower all
+    /// the others.
     #[inline(always)]
-    fn settle(&mut self, teacher: &Side<'_, S>, pull: f32) {
-        if self.student.ruled_out.is_empty() || self.gradient.is_empty() {
+    fn fix_masked(&mut self, teacher: &Side<'_, S>, grad_scale: f32) {
+        if self.student.masked.is_empty() || self.gradient.is_empty() {
             return;
         }
         let lost: f32 = self
             .student
-            .ruled_out
+            .masked
             .iter()
             .map(|&c| teacher.probability(c))
             .sum();
         for (c, g) in self.gradient.iter_mut().enumerate() {
             // SAFETY: the gradient has been written as a whole.
             let before = unsafe { g.assume_init() };
-            g.write(before - lost * self.student.probability(c) * pull);
+            g.write(before - lost * self.student.probability(c) * grad_scale);
         }
-        constants(self.gradient, &self.student.ruled_out);
+        constants(self.gradient, &self.student.masked);
     }
 
     #[inline(always)]
@@ -277,8 +272,8 @@ impl<'a, S: Simd> Work<'a, S> {
             // As in the composed form: m seen from the larger of p and q.
             let fall = exp(simd, simd.min_f32s(r, minus_r));
             let fall = simd.sub_f32s(fall, simd.splat_f32s(1.0));
-            let share = simd.select_f32s(simd.less_than_f32s(r, zero), of_q, of_p);
-            let fall = simd.max_f32s(simd.mul_f32s(fall, share), least);
+            let fraction = simd.select_f32s(simd.less_than_f32s(r, zero), of_q, of_p);
+            let fall = simd.max_f32s(simd.mul_f32s(fall, fraction), least);
             let below = simd.max_f32s(log_1p(simd, fall), least_log);
             let above_p = simd.add_f32s(below, simd.max_f32s(r, zero));
             let above_q = simd.add_f32s(below, simd.max_f32s(minus_r, zero));
@@ -303,51 +298,20 @@ impl<'a, S: Simd> Work<'a, S> {
         }
         let simd = self.simd;
         let mean = simd.splat_f32s(mean);
-        let pull = simd.splat_f32s(self.pull * factor);
+        let grad_scale = simd.splat_f32s(self.grad_scale * factor);
         let mut out = Out::<S>::new(self.gradient);
         for (i, (&u, &q)) in self.student.a.iter().zip(self.student.e.iter()).enumerate() {
             let g = simd.mul_f32s(q, simd.sub_f32s(u, mean));
-            out.put(i, simd.mul_f32s(g, pull));
+            out.put(i, simd.mul_f32s(g, grad_scale));
         }
-        constants(self.gradient, &self.student.ruled_out);
-    }
-
-    #[inline(always)]
-    fn hard_and_soft(
-        mut self,
-        mut teacher: Side<'_, S>,
-        label: usize,
-        [temperature, alpha]: [f32; 2],
-        plain: &mut [S::f32s],
-    ) -> f32 {
-        let simd = self.simd;
-        self.student.exponentiate(simd);
-        teacher.exponentiate(simd);
-        // Labels see the logits themselves: less their maximum, τ times what they are over τ.
-        let sum = self.student.exponentials(simd, temperature, plain);
-        let hard = match self.student.ruled_out.contains(&label) {
-            true => f32::INFINITY,
-            false => sum.ln() - self.student.get(label) * temperature,
-        };
-        let scale = simd.splat_f32s(alpha * self.weight / sum);
-        let soft_pull = (1.0 - alpha) * temperature * self.weight;
-        let soft = self.soft(&teacher, soft_pull, Of(plain, scale));
-        if !self.gradient.is_empty() {
-            // SAFETY: `soft` has written the gradient as a whole.
-            let before = unsafe { self.gradient[label].assume_init() };
-            self.gradient[label].write(before - alpha * self.weight);
-            self.settle(&teacher, soft_pull);
-        }
-        // Without labels, one that is ruled out does not matter.
-        let hard = if alpha == 0.0 { 0.0 } else { alpha * hard };
-        (hard + (1.0 - alpha) * temperature * temperature * soft) * self.weight
+        constants(self.gradient, &self.student.masked);
     }
 
     #[inline(always)]
     fn decoupled(mut self, mut teacher: Side<'_, S>, label: usize, [alpha, beta]: [f32; 2]) -> f32 {
         let simd = self.simd;
-        // A teacher who leaves only the label has nothing to say about the others.
-        let others_out = teacher.ruled_out.iter().filter(|&&c| c != label).count();
+        // A teacher that masks all but the label has no distribution over the others.
+        let others_out = teacher.masked.iter().filter(|&&c| c != label).count();
         let beta = match others_out + 1 == teacher.classes {
             true => 0.0,
             false => beta,
@@ -355,12 +319,12 @@ impl<'a, S: Simd> Work<'a, S> {
         let q = Choice::new(simd, &mut self.student, label);
         let p = Choice::new(simd, &mut teacher, label);
         let target = p.divergence_to(&q);
-        let of_label = (q.label - p.label) as f32 * alpha * self.pull;
+        let of_label = (q.label - p.label) as f32 * alpha * self.grad_scale;
         let scale = simd.splat_f32s(-of_label * self.student.scale);
-        let non_target = self.soft(&teacher, self.pull * beta, OfStudent(scale));
+        let non_target = self.soft(&teacher, self.grad_scale * beta, OfStudent(scale));
         if !self.gradient.is_empty() {
-            self.settle(&teacher, self.pull * beta);
-            let is_constant = self.student.ruled_out.contains(&label);
+            self.fix_masked(&teacher, self.grad_scale * beta);
+            let is_constant = self.student.masked.contains(&label);
             self.gradient[label].write(if is_constant { 0.0 } else { of_label });
         }
         (target as f32 * alpha + non_target * beta) * self.weight

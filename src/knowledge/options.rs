@@ -1,0 +1,104 @@
+//! What is recorded of a teacher, and how.
+
+use burn::tensor::Device;
+
+use crate::knowledge::format::header::{FeaturePrecision, LogitsFormat, LogitsPrecision};
+use crate::knowledge::store::writer::WriterOptions;
+use crate::progress::ProgressMode;
+
+/// What to record, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RecordOptions {
+    /// Where the teacher runs.
+    pub device: Device,
+    /// Samples at a time, 128 by default. With one shard, that is what memory is needed for.
+    pub batch_size: usize,
+    /// How logits are recorded: all of them in single precision by default.
+    pub logits: LogitsFormat,
+    /// Which features are recorded; none by default.
+    pub features: Vec<RecordFeature>,
+    /// What is shown: a bar, or nothing.
+    pub progress: ProgressMode,
+    /// How files are written.
+    pub writer: WriterOptions,
+}
+
+/// A feature to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordFeature {
+    /// Its name in the teacher's [`Outputs`](crate::Outputs).
+    pub name: String,
+    /// The numbers it is recorded in.
+    pub precision: FeaturePrecision,
+    /// Whether its mean over tokens or positions is recorded instead of all of it.
+    pub is_pooled: bool,
+}
+
+impl RecordOptions {
+    /// All logits in single precision, no features.
+    pub fn new(device: Device) -> Self {
+        Self {
+            device: device.inner(),
+            batch_size: 128,
+            logits: LogitsFormat::Dense {
+                precision: LogitsPrecision::F32,
+            },
+            features: Vec::new(),
+            progress: ProgressMode::default(),
+            writer: WriterOptions::default(),
+        }
+    }
+
+    /// Sets how logits are recorded.
+    #[must_use]
+    pub fn with_logits(mut self, logits: LogitsFormat) -> Self {
+        self.logits = logits;
+        self
+    }
+
+    /// Adds a feature, recorded whole.
+    #[must_use]
+    pub fn with_feature(self, name: impl Into<String>, precision: FeaturePrecision) -> Self {
+        self.and_feature(name.into(), precision, false)
+    }
+
+    /// Adds a feature, of which the mean over tokens or positions is recorded, `[D]` or `[C]`.
+    #[must_use]
+    pub fn with_pooled_feature(self, name: impl Into<String>, precision: FeaturePrecision) -> Self {
+        self.and_feature(name.into(), precision, true)
+    }
+
+    fn and_feature(mut self, name: String, precision: FeaturePrecision, is_pooled: bool) -> Self {
+        self.features.push(RecordFeature {
+            name,
+            precision,
+            is_pooled,
+        });
+        self
+    }
+
+    /// Adds a feature, recorded whole and exactly.
+    #[must_use]
+    pub(crate) fn with_exact_feature(self, name: String) -> Self {
+        match self.features.iter().any(|feature| feature.name == name) {
+            true => self,
+            false => self.and_feature(name, FeaturePrecision::F32, false),
+        }
+    }
+
+    /// Sets how many samples are run at a time.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets what is shown.
+    #[must_use]
+    pub fn with_progress(mut self, progress: ProgressMode) -> Self {
+        self.progress = progress;
+        self
+    }
+}

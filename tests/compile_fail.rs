@@ -1,0 +1,6 @@
+//! What the compiler says to someone who writes the first lines wrong.
+
+#[test]
+fn mistakes_of_the_first_hour_are_explained() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}
