@@ -69,7 +69,7 @@ fn memory(name: &str) -> Option<usize> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// By how many KiB the peak grows above what the models need, with so many sequences in one batch.
+/// By how many KiB the peak grows above what the models need, with `sequences` sequences in one batch.
 fn growth(sequences: usize) -> usize {
     let device = Device::flex();
     let (teacher, student) = (Model::new(2 * WIDTH, &device), Model::new(WIDTH, &device));

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use case::{Case, Outcome};
 
-/// Computes a case, or says that nobody here knows it.
+/// Computes a case, or says that no loss here computes it.
 fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     logits::compute(loss, case, device)
         .or_else(|| features::compute(loss, case, device))
@@ -49,7 +49,7 @@ fn every_case_matches_its_original() {
             let mut passed = 0;
             for case in cases {
                 let outcome = compute(loss, case, &device);
-                let outcome = outcome.ok_or_else(|| format!("nobody computes {}", case.variant));
+                let outcome = outcome.ok_or_else(|| format!("no loss computes {}", case.variant));
                 match outcome.and_then(|outcome| outcome.compare(case)) {
                     Ok(()) => passed += 1,
                     Err(reason) => failures.push(format!("{name}: {}: {reason}", case.name)),

@@ -88,7 +88,7 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// With so many words, positions in a sequence, and numbers per position.
+    /// With this number of words, of positions in a sequence, and of numbers per position.
     pub fn new(
         [words, positions, width]: [usize; 3],
         layers: usize,

@@ -38,7 +38,7 @@
 //! from labels: 79.3 % against 79.8 % on the validation voices, its teacher 86.1 %.
 //!
 //! With `--data` the same program runs on recordings of people: on the Free Spoken Digit Dataset, of
-//! six speakers of whom two are tested, labels only gave 72.9 %, the teacher's outputs 76.8 %, the
+//! six speakers, two of them held out for the test, labels only gave 72.9 %, the teacher's outputs 76.8 %, the
 //! teacher 86.2 %.
 
 #[path = "../common/mod.rs"]

@@ -159,7 +159,7 @@ impl Weights {
     ///
     /// # Panics
     ///
-    /// Panics if the rows are not those of so many samples.
+    /// Panics if the number of rows is no multiple of `samples`.
     pub(crate) fn by_sample(&self, samples: usize) -> Tensor<1> {
         let rows = self.rows();
         if rows == samples {

@@ -43,9 +43,9 @@
 //! | `hard_label.rs` | [`HardLabel`] | the student with the true classes; needs no teacher |
 //! | `virtual_teacher.rs` | [`VirtualTeacher`] | the student with a hand-made teacher; needs no other |
 //!
-//! All of them reduce alike: a value per row first, then the mean over the rows that count. Losses
+//! All of them reduce alike: a value per row first, then the weighted mean over the valid rows. Losses
 //! on the relations within a batch have no value per row; they take the mean over the pairs, or
-//! triples, of samples that count. Where a batch is split over devices, each part has only the
+//! triples, of valid samples. Where a batch is split over devices, each part has only the
 //! relations within it.
 //!
 //! Logits in half precision, `f16` or `bf16`, are compared in single precision: the value is in

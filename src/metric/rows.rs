@@ -134,7 +134,7 @@ impl Truth {
         (self.weight(row) > 0.0).then_some(label)
     }
 
-    /// The first row with a label that is no class of so many, and that label.
+    /// The first row whose label is `classes` or more, and that label.
     pub fn out_of_range(&self, classes: usize) -> Option<(usize, usize)> {
         let rows = self.labels.as_ref().map_or(0, Vec::len);
         (0..rows)
@@ -142,7 +142,7 @@ impl Truth {
             .find(|(_, label)| *label >= classes)
     }
 
-    /// The labels of some rows on the device of logits of so many classes, below 0 where there is none.
+    /// The labels of some rows on the device of logits of `classes` classes, below 0 where there is none.
     pub fn labels_of(&self, rows: Range<usize>, like: &Logits) -> Option<Tensor<1, Int>> {
         self.labels.as_ref()?;
         let [_, classes] = like.shape();

@@ -90,7 +90,7 @@ impl Comparer {
         self.comparison.head == head
     }
 
-    /// Counts some rows of a batch, of logits of so many classes on both sides.
+    /// Counts some rows of a batch, whose logits have the same classes on both sides.
     pub fn add(
         &mut self,
         [student, teacher]: [&Predictions; 2],

@@ -11,7 +11,7 @@ const NAME: usize = 26;
 const CELL: usize = 15;
 const NOTE: usize = 20;
 
-/// A row's name and its cell, for one head of one model of so many samples.
+/// A row's name and its cell, for one head of a model and its number of samples.
 type HeadRow = (&'static str, fn(&HeadReport, usize) -> Option<String>);
 
 const HEAD_ROWS: [HeadRow; 10] = [

@@ -26,7 +26,7 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     (!terms.is_empty()).then(|| run(case, device, terms))
 }
 
-/// The loss on one layer, or nothing where nobody here knows the variant.
+/// The loss on one layer, or `None` for a variant that no loss here has.
 fn of_layer(loss: &str, case: &Case, name: String) -> Option<KnownLoss> {
     let student = name.clone();
     let attention = |map, reduction| {
