@@ -16,7 +16,7 @@ use crate::data::distillable::Distillable;
 use crate::device::{attended, check_device};
 use crate::error::{Error, Result};
 use crate::knowledge::options::RecordOptions;
-use crate::knowledge::record::record;
+use crate::knowledge::record::record_first;
 use crate::knowledge::store::Store;
 use crate::loss::term::IntoTerm;
 use crate::metric::distance::parameter_distance;
@@ -305,7 +305,20 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         S: Distillable<I>,
     {
         self.objective.validate()?;
-        let (train, valid) = self.cached_in_directory(config, train, valid)?;
+        let (train, valid) = match self.directory(config) {
+            Some(directory) => {
+                // What cannot be trained shows in a batch, before the teacher is run over all of the data.
+                let record =
+                    |count| self.recorded(directory, config, &train, valid.as_ref(), count);
+                let (first, valid) = record(config.batch_size)?;
+                let source = self.source(config, &first, valid.as_ref())?;
+                let training = self.training(config, &first, valid.as_ref(), source)?;
+                training.prepare(&self.student)?;
+                training.preflight(&self.student)?;
+                record(usize::MAX)?
+            }
+            None => (train, valid),
+        };
         let source = self.source(config, &train, valid.as_ref())?;
         let training = self.training(config, &train, valid.as_ref(), source.clone())?;
         training.prepare(&self.student)?;
@@ -569,26 +582,32 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         }
     }
 
-    /// Records what the teacher gives for the data, where a directory was named for it.
+    /// The directory in which the teacher's outputs are cached, if they are.
+    fn directory<'a>(&self, config: &'a FitConfig) -> Option<&'a Path> {
+        let is_asked = self.objective.needs_teacher() && self.average.is_none();
+        match &config.teacher_cache {
+            Some(TeacherCache::Directory(directory)) if is_asked && self.rollout.is_none() => {
+                Some(directory)
+            }
+            _ => None,
+        }
+    }
+
+    /// Records what the teacher gives for the first samples of each data, and gives it to them.
     #[allow(clippy::type_complexity)] // The data that came in.
-    fn cached_in_directory<I, J>(
+    fn recorded<I, J>(
         &self,
+        directory: &Path,
         config: &FitConfig,
-        train: DistillData<I, J>,
-        valid: Option<DistillData<I, J>>,
+        train: &DistillData<I, J>,
+        valid: Option<&DistillData<I, J>>,
+        count: usize,
     ) -> Result<(DistillData<I, J>, Option<DistillData<I, J>>)>
     where
         I: Module + 'static,
         J: Module + 'static,
         T: Teacher<J>,
     {
-        let is_asked = self.objective.needs_teacher() && self.average.is_none();
-        let Some(TeacherCache::Directory(directory)) = &config.teacher_cache else {
-            return Ok((train, valid));
-        };
-        if !is_asked || self.rollout.is_some() {
-            return Ok((train, valid));
-        }
         let device = self.teacher_on.as_ref().unwrap_or(&self.device);
         check_device(device)?;
         let mut options = RecordOptions::new(device.clone())
@@ -602,13 +621,11 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         for (_, name) in needs.flat_map(|needs| needs.features) {
             options = options.with_exact_feature(name);
         }
-        let keep = |data: DistillData<I, J>, directory: &Path| -> Result<_> {
-            record(&self.teacher, &data, directory, &options)?;
-            Ok(data.with_knowledge(&Store::open(directory)?))
+        let keep = |data: &DistillData<I, J>| -> Result<_> {
+            record_first(count, &self.teacher, data, directory, &options)?;
+            Ok(data.clone().with_knowledge(&Store::open(directory)?))
         };
-        let train = keep(train, directory)?;
-        let valid = valid.map(|valid| keep(valid, directory)).transpose()?;
-        Ok((train, valid))
+        Ok((keep(train)?, valid.map(keep).transpose()?))
     }
 }
 

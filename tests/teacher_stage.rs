@@ -13,11 +13,12 @@ use burn::module::{Module, ParamGroup};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::SgdConfig;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_distill::loss::{HardLabel, Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distilled, Distiller, Error, Feature, FitConfig,
-    Objective, Outputs, ProgressMode, Schedule, Targets, TeacherCache, adapt, teacher_fn,
+    Objective, Outputs, ProgressMode, Schedule, Targets, TeacherCache, TopK, adapt, teacher_fn,
 };
 use common::net::{
     CLASSES, INPUTS, Net, Point, classes, initialized, inputs, labelled, largest_difference, named,
@@ -603,4 +604,46 @@ fn parameter_groups_speak_of_the_students_own_paths() {
     };
     assert_eq!(changed(|two| &two.hidden), (true, true));
     assert_eq!(changed(|two| &two.head), (false, true));
+}
+
+#[test]
+fn a_directory_keeps_the_top_k_of_a_teacher_as_they_are() {
+    let _seeded = common::seeded();
+    let run = |config: FitConfig| {
+        let (net, student) = pair();
+        let teacher = adapt(net, |net: &Net, x: Tensor<2>| {
+            let logits = net.outputs(x).logits() / 2.0;
+            let (log_probs, classes) = log_softmax(logits, 1).topk_with_indices(2, 1);
+            Outputs::new(TopK::new(classes, log_probs, CLASSES).at_temperature(2.0))
+        });
+        let distilled = Distiller::on(Device::flex(), teacher, student)
+            .with(SoftTarget::new(2), 1)
+            .fit(&config, named(points(40)), None);
+        numbers(&distilled.unwrap().student)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let cache = TeacherCache::directory(directory.path());
+    let live = run(quiet(2));
+    assert_eq!(run(quiet(2).with_teacher_cache(cache.clone())), live);
+    // Nothing is left to record, and what is there is what is asked for.
+    assert_eq!(run(quiet(2).with_teacher_cache(cache)), live);
+}
+
+#[test]
+fn what_cannot_be_trained_is_not_recorded_first() {
+    let _seeded = common::seeded();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let teacher = teacher_fn("one class more", move |x: Tensor<2>| {
+        counted.fetch_add(x.dims()[0], Ordering::Relaxed);
+        x.narrow(1, 0, CLASSES + 1)
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let cache = TeacherCache::directory(directory.path());
+    let error = Distiller::on(Device::flex(), teacher, pair().1)
+        .with(SoftTarget::new(1), 1)
+        .fit(&quiet(2).with_teacher_cache(cache), named(points(40)), None)
+        .unwrap_err();
+    assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+    assert!(asked.load(Ordering::Relaxed) <= 16, "{asked:?} samples");
 }

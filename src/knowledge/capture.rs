@@ -12,7 +12,9 @@ use crate::data::outputs::{LOGITS, Outputs};
 use crate::data::precision::single;
 use crate::data::top_k::{MissingProbability, TopK};
 use crate::error::{Error, Result, Side};
-use crate::knowledge::format::header::{FeatureFormat, FeaturePrecision, Header, LogitsFormat};
+use crate::knowledge::format::header::{
+    FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
+};
 use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
 use crate::knowledge::heads::feature_of;
 use crate::knowledge::options::{RecordFeature, RecordOptions};
@@ -28,6 +30,8 @@ pub(crate) struct Capture {
     /// The heads in their order, unless there is one of the usual name.
     heads: Vec<String>,
     classes: usize,
+    /// How the logits are recorded.
+    pub format: LogitsFormat,
     logits: Captured,
     /// The rows of each sample that are recorded, as rows of the batch.
     rows: Vec<Vec<usize>>,
@@ -51,6 +55,7 @@ impl Capture {
         outputs: &Outputs,
         batch: &DistillBatch<I, J>,
         options: &RecordOptions,
+        format: Option<LogitsFormat>,
     ) -> Result<Self> {
         let samples = batch.names.len();
         let heads: Vec<&str> = outputs.heads().map(|(name, _)| name).collect();
@@ -76,10 +81,11 @@ impl Capture {
         };
         let (mut rows, mut classes) = (vec![Vec::new(); samples], 1);
         let mut logits = Captured::Dense(Vec::new());
+        let format = format.unwrap_or_else(|| own_format(main.map(|(_, head)| head)));
         if let Some((_, head)) = main {
             rows = rows_of(head.shape()[0])?;
             classes = head.shape()[1];
-            logits = Captured::new(head, &rows.concat(), options.logits)?;
+            logits = Captured::new(head, &rows.concat(), format)?;
         }
         // What varies from sample to sample has the rows of the logits, where there are logits.
         let tokens = (valid.as_ref())
@@ -119,6 +125,7 @@ impl Capture {
                 false => heads.into_iter().map(String::from).collect(),
             },
             classes,
+            format,
             logits,
             rows,
             formats,
@@ -126,12 +133,12 @@ impl Capture {
         })
     }
 
-    pub fn header(&self, teacher: String, logits: LogitsFormat, views: u32) -> Header {
+    pub fn header(&self, teacher: String, views: u32) -> Header {
         Header {
             teacher,
             heads: self.heads.clone(),
             classes: self.classes,
-            logits,
+            logits: self.format,
             features: self.formats.clone(),
             views,
         }
@@ -228,6 +235,20 @@ impl Captured {
                 log_rest: &log_rest[rows],
             },
         }
+    }
+}
+
+/// Logits as a teacher gives them, in single precision.
+fn own_format(logits: Option<&Logits>) -> LogitsFormat {
+    match logits {
+        Some(Logits::TopK(top_k)) => LogitsFormat::TopK {
+            k: top_k.log_probs.dims()[1],
+            temperature: top_k.temperature,
+            precision: ValuePrecision::F32,
+        },
+        _ => LogitsFormat::Dense {
+            precision: LogitsPrecision::F32,
+        },
     }
 }
 

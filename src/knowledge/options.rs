@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::knowledge::format::header::{FeaturePrecision, LogitsFormat, LogitsPrecision};
+use crate::knowledge::format::header::{FeaturePrecision, LogitsFormat};
 use crate::knowledge::store::writer::WriterOptions;
 use crate::progress::ProgressMode;
 
@@ -14,8 +14,9 @@ pub struct RecordOptions {
     pub device: Device,
     /// Samples at a time, 128 by default. With one shard, that is what memory is needed for.
     pub batch_size: usize,
-    /// How logits are recorded: all of them in single precision by default.
-    pub logits: LogitsFormat,
+    /// How logits are recorded; in single precision, and as the teacher gives them, where this is `None`: all
+    /// of them, or its own top k.
+    pub logits: Option<LogitsFormat>,
     /// Which features are recorded; none by default.
     pub features: Vec<RecordFeature>,
     /// What is shown: a bar, or nothing.
@@ -37,14 +38,12 @@ pub struct RecordFeature {
 }
 
 impl RecordOptions {
-    /// All logits in single precision, no features.
+    /// Logits in single precision as the teacher gives them, no features.
     pub fn new(device: Device) -> Self {
         Self {
             device: device.inner(),
             batch_size: 128,
-            logits: LogitsFormat::Dense {
-                precision: LogitsPrecision::F32,
-            },
+            logits: None,
             features: Vec::new(),
             progress: ProgressMode::default(),
             writer: WriterOptions::default(),
@@ -54,7 +53,7 @@ impl RecordOptions {
     /// Sets how logits are recorded.
     #[must_use]
     pub fn with_logits(mut self, logits: LogitsFormat) -> Self {
-        self.logits = logits;
+        self.logits = Some(logits);
         self
     }
 

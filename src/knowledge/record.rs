@@ -91,7 +91,22 @@ where
     I: Module + 'static,
     J: Module + 'static,
 {
-    let directory = directory.as_ref();
+    record_first(usize::MAX, teacher, data, directory.as_ref(), options)
+}
+
+/// The same for the first samples alone.
+pub(crate) fn record_first<T, I, J>(
+    count: usize,
+    teacher: &T,
+    data: &DistillData<I, J>,
+    directory: &Path,
+    options: &RecordOptions,
+) -> Result<Recording>
+where
+    T: Teacher<J>,
+    I: Module + 'static,
+    J: Module + 'static,
+{
     let data = &data.clone().without_recorded();
     if data.is_empty() {
         return Err(Error::EmptyDataset { what: "recorded" });
@@ -105,7 +120,7 @@ where
     }
     let device = &options.device;
     check_device(device)?;
-    let names = names(data, options.batch_size)?;
+    let names = names(data, count, options.batch_size)?;
     let before = match directory.join(NAME).exists() {
         true => Some(Store::open_partial(directory)?),
         false => None,
@@ -156,15 +171,18 @@ where
         }
         None => None,
     };
+    let recorded_as = before.as_ref().map(|store| store.header().logits);
+    let mut format = options.logits.or(recorded_as);
     for chunk in todo.chunks(size) {
         let batch = batch(data, chunk, device)?;
         let full = info.wants_full_batches;
         let outputs = ask(teacher.as_ref(), data, &batch, size, device, full)?;
-        let captured = Capture::new(&outputs, &batch, options)?;
+        let captured = Capture::new(&outputs, &batch, options, format)?;
+        format = Some(captured.format);
         let writer = match &mut writer {
             Some(writer) => writer,
             None => {
-                let header = captured.header(digest.clone(), options.logits, data.views());
+                let header = captured.header(digest.clone(), data.views());
                 let options = options.writer.clone();
                 let mut made = Writer::create_or_resume_with(directory, &header, options)?;
                 made.probe(batch.names[0].key, input_digest(data, chunk[0], device)?);
@@ -213,9 +231,9 @@ fn batch<I, J>(
     batch.map_err(|error| unreadable(&error))
 }
 
-/// The names of all samples, in order.
-fn names<I, J>(data: &DistillData<I, J>, batch_size: usize) -> Result<Vec<Name>> {
-    let indices: Vec<usize> = (0..data.len()).collect();
+/// The names of the first samples, in order.
+fn names<I, J>(data: &DistillData<I, J>, count: usize, batch_size: usize) -> Result<Vec<Name>> {
+    let indices: Vec<usize> = (0..data.len().min(count)).collect();
     let mut names = Vec::with_capacity(indices.len());
     for chunk in indices.chunks(batch_size.max(1)) {
         names.extend(
@@ -236,7 +254,7 @@ fn check_same<I, J>(
     let recorded = store.header();
     let given = Header {
         teacher: digest.to_string(),
-        logits: options.logits,
+        logits: options.logits.unwrap_or(recorded.logits),
         views: data.views(),
         ..recorded.clone()
     };

@@ -6,7 +6,7 @@ use super::*;
 use crate::data::batch::DistillBatch;
 use crate::data::head::Logits;
 use crate::data::key::SampleId;
-use crate::knowledge::format::header::{FeaturePrecision, ValuePrecision};
+use crate::knowledge::format::header::{FeaturePrecision, LogitsPrecision, ValuePrecision};
 use crate::knowledge::options::RecordOptions;
 use crate::knowledge::record::{Recording, record};
 use crate::progress::ProgressMode;
@@ -175,7 +175,10 @@ fn the_top_k_of_a_teacher_are_recorded_as_they_are() {
         assert!((found - given).abs() < 1e-6, "{found} {given}");
     }
 
-    for other in [options(), top_2(1.0)] {
+    let dense = options().with_logits(LogitsFormat::Dense {
+        precision: LogitsPrecision::F32,
+    });
+    for other in [dense, top_2(1.0)] {
         let directory = tempfile::tempdir().unwrap();
         let error = record(&teacher, &data, directory.path(), &other).unwrap_err();
         let text = error.to_string();
