@@ -12,6 +12,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod frozen;
 pub(crate) mod full_batch;
 pub(crate) mod mean;
+pub(crate) mod own;
 pub(crate) mod pinned;
 
 use std::sync::Arc;

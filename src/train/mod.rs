@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod loader;
 pub(crate) mod metrics;
 pub(crate) mod origin;
+pub(crate) mod parameters;
 pub(crate) mod preflight;
 pub(crate) mod step;
 pub(crate) mod summary;
@@ -20,9 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bool, Device, GradientCheckpointingStrategy, Int, Tensor};
+use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{
@@ -40,6 +41,7 @@ use crate::teacher::Teacher;
 use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
 use crate::teacher::mean::Average;
+use crate::teacher::own::OwnTeacher;
 use crate::train::checkpoint::{FOLDER, newest_complete};
 use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
@@ -48,6 +50,7 @@ use crate::train::history::{Recorder, StepMetric};
 use crate::train::loader::{Loader, Plan, mix};
 use crate::train::metrics::LOSS;
 use crate::train::origin::{BURN, command, hardware};
+use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
 use crate::train::summary::TrainingSummary;
 
@@ -436,73 +439,5 @@ where
         std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
         std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
         Ok(Some(checkpoints.directory.clone()))
-    }
-}
-
-/// Touches every parameter, which initialises it.
-struct ForceInit;
-
-impl ModuleVisitor for ForceInit {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        param.val();
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        param.val();
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        param.val();
-    }
-}
-
-/// Marks parameters for gradient checkpointing, which a tensor and not only its device decides.
-struct Recompute;
-
-impl ModuleMapper for Recompute {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let strategy = GradientCheckpointingStrategy::Balanced;
-        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(strategy))
-    }
-}
-
-/// A student, or its average, as a teacher.
-pub(crate) struct OwnTeacher<I, S> {
-    model: S,
-    _input: std::marker::PhantomData<fn(I)>,
-}
-
-impl<I, S> OwnTeacher<I, S> {
-    pub fn new(model: S) -> Self {
-        Self {
-            model,
-            _input: std::marker::PhantomData,
-        }
-    }
-}
-
-impl<I, J, S> Teacher<J> for OwnTeacher<I, S>
-where
-    I: Module + 'static,
-    J: Module + 'static,
-    S: Distillable<I>,
-{
-    fn ask(
-        &self,
-        batch: &crate::teacher::TeacherBatch<'_, J>,
-    ) -> Result<crate::data::outputs::Outputs> {
-        let input: &dyn std::any::Any = batch.input;
-        let input = input.downcast_ref::<I>().ok_or_else(|| {
-            Error::invalid(
-                "mean_teacher.input",
-                std::any::type_name::<J>(),
-                "the type of the student's input",
-            )
-        })?;
-        Ok(self.model.outputs(input.valid()).without_autodiff())
-    }
-
-    fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
-        Arc::new(Self::new(self.model.clone().to_device(device)))
     }
 }
