@@ -126,5 +126,5 @@ pub use crate::loss::value::LossValue;
 pub use crate::ops::kernel::Kernel;
 
 #[cfg(test)]
-#[path = "tests/contract.rs"]
+#[path = "tests/contract/mod.rs"]
 mod contract;

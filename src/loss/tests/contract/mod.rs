@@ -1,0 +1,206 @@
+//! What every loss promises, and one test that holds each to it.
+//!
+//! A new loss without a row in [`contract`] does not compile. What is special about a loss, numbers by
+//! hand, limits, edge cases, stands in a file of its own.
+
+mod batch;
+mod promises;
+
+use crate::loss::features::activation_boundary::ActivationBoundary;
+use crate::loss::features::attention_transfer::AttentionTransfer;
+use crate::loss::features::channel_wise::ChannelWise;
+use crate::loss::features::factor_transfer::FactorTransfer;
+use crate::loss::features::fsp::Fsp;
+use crate::loss::features::hint::Hint;
+use crate::loss::features::mgd::Mgd;
+use crate::loss::features::nst::Nst;
+use crate::loss::features::overhaul::Overhaul;
+use crate::loss::features::review_kd::ReviewKd;
+use crate::loss::features::vid::Vid;
+use crate::loss::known::KnownLoss;
+use crate::loss::logits::dist::Dist;
+use crate::loss::logits::dkd::Dkd;
+use crate::loss::logits::hard_label::HardLabel;
+use crate::loss::logits::jensen_shannon::JensenShannon;
+use crate::loss::logits::logit_cosine::LogitCosine;
+use crate::loss::logits::logit_mse::LogitMse;
+use crate::loss::logits::nkd::Nkd;
+use crate::loss::logits::reverse_kl::ReverseKl;
+use crate::loss::logits::soft_cross_entropy::SoftCrossEntropy;
+use crate::loss::logits::soft_target::SoftTarget;
+use crate::loss::logits::sparse_soft_target::SparseSoftTarget;
+use crate::loss::logits::symmetric_kl::SymmetricKl;
+use crate::loss::logits::total_variation::TotalVariation;
+use crate::loss::logits::virtual_teacher::VirtualTeacher;
+use crate::loss::relations::correlation_congruence::CorrelationCongruence;
+use crate::loss::relations::crd::Crd;
+use crate::loss::relations::mmd::Mmd;
+use crate::loss::relations::pkt::Pkt;
+use crate::loss::relations::rkd::Rkd;
+use crate::loss::relations::similarity_preserving::SimilarityPreserving;
+use crate::loss::sequences::attention_map::AttentionMap;
+use crate::loss::sequences::gram_mse::GramMse;
+use crate::loss::sequences::hidden_cosine::HiddenCosine;
+use crate::loss::sequences::patient_kd::PatientKd;
+use batch::CHANNELS;
+
+type Refused = Option<(&'static str, &'static str)>;
+
+const TEMPERATURE: Refused = Some((
+    r#"{"temperature": 0}"#,
+    "temperature is 0, expected a number greater than 0",
+));
+
+const STUDENT: Refused = Some((
+    r#"{"student": ""}"#,
+    r#"student is "", expected the name of a feature"#,
+));
+
+/// What a formula promises.
+struct Contract {
+    /// Zero where the student is the teacher.
+    zero_at_teacher: bool,
+    /// The same where a number is added to all logits of a row.
+    shift: bool,
+    /// The same where all of the student's numbers are multiplied by one that is greater than 0.
+    scale: bool,
+    /// It draws random numbers in every step, so that values of different batches cannot be compared.
+    draws: bool,
+    /// A field out of its range, and what is said of it after the name of the loss. `None` where there is none.
+    refused: Refused,
+}
+
+impl Contract {
+    const PLAIN: Self = Self {
+        zero_at_teacher: true,
+        shift: false,
+        scale: false,
+        draws: false,
+        refused: None,
+    };
+}
+
+/// The contract of every loss; the numbers of the losses themselves do not matter.
+fn contract(loss: &KnownLoss) -> Contract {
+    let plain = |refused| Contract {
+        refused,
+        ..Contract::PLAIN
+    };
+    let on_logits = |refused| Contract {
+        shift: true,
+        ..plain(refused)
+    };
+    let of_directions = |refused| Contract {
+        scale: true,
+        ..plain(refused)
+    };
+    let above_teacher = |contract: Contract| Contract {
+        zero_at_teacher: false,
+        ..contract
+    };
+    match loss {
+        KnownLoss::SoftTarget(_) => on_logits(TEMPERATURE),
+        KnownLoss::SoftCrossEntropy(_) => above_teacher(on_logits(TEMPERATURE)),
+        KnownLoss::ReverseKl(_) => on_logits(TEMPERATURE),
+        KnownLoss::SymmetricKl(_) => on_logits(TEMPERATURE),
+        KnownLoss::JensenShannon(_) => on_logits(Some((
+            r#"{"beta": 1.5}"#,
+            "beta is 1.5, expected a number in [0, 1]",
+        ))),
+        KnownLoss::TotalVariation(_) => on_logits(TEMPERATURE),
+        KnownLoss::LogitMse(_) => plain(TEMPERATURE),
+        KnownLoss::LogitCosine(_) => of_directions(None),
+        KnownLoss::HardLabel(_) => above_teacher(on_logits(Some((
+            r#"{"smoothing": 1}"#,
+            "smoothing is 1, expected a number in [0, 1)",
+        )))),
+        KnownLoss::Dkd(_) => on_logits(TEMPERATURE),
+        KnownLoss::Nkd(_) => above_teacher(on_logits(TEMPERATURE)),
+        KnownLoss::Dist(_) => on_logits(TEMPERATURE),
+        KnownLoss::VirtualTeacher(_) => above_teacher(on_logits(TEMPERATURE)),
+        KnownLoss::SparseSoftTarget(_) => on_logits(TEMPERATURE),
+        KnownLoss::Hint(_) => plain(STUDENT),
+        KnownLoss::HiddenCosine(_) => of_directions(Some((
+            r#"{"teacher": ""}"#,
+            r#"teacher is "", expected the name of a feature"#,
+        ))),
+        KnownLoss::PatientKd(_) => of_directions(Some((
+            r#"{"pairs": []}"#,
+            "pairs is [], expected at least one pair of features",
+        ))),
+        KnownLoss::AttentionMap(_) => plain(STUDENT),
+        KnownLoss::Crd(_) => Contract {
+            draws: true,
+            ..above_teacher(plain(TEMPERATURE))
+        },
+        KnownLoss::Vid(_) => above_teacher(plain(STUDENT)),
+        KnownLoss::Fsp(_) => plain(Some((
+            r#"{"student": ["", "m2"]}"#,
+            r#"student is "", expected the name of a feature"#,
+        ))),
+        KnownLoss::FactorTransfer(_) => above_teacher(plain(STUDENT)),
+        KnownLoss::ActivationBoundary(_) => above_teacher(plain(STUDENT)),
+        KnownLoss::Overhaul(_) => above_teacher(plain(STUDENT)),
+        KnownLoss::ReviewKd(_) => above_teacher(plain(Some((
+            r#"{"student": [], "teacher": []}"#,
+            "student is empty, expected at least one name",
+        )))),
+        KnownLoss::Mgd(_) => Contract {
+            draws: true,
+            ..above_teacher(plain(STUDENT))
+        },
+        KnownLoss::ChannelWise(_) => plain(TEMPERATURE),
+        KnownLoss::AttentionTransfer(_) => of_directions(STUDENT),
+        KnownLoss::Nst(_) => of_directions(STUDENT),
+        KnownLoss::SimilarityPreserving(_) => of_directions(STUDENT),
+        KnownLoss::Pkt(_) => of_directions(STUDENT),
+        KnownLoss::Rkd(_) => of_directions(STUDENT),
+        KnownLoss::CorrelationCongruence(_) => plain(STUDENT),
+        KnownLoss::Mmd(_) => plain(STUDENT),
+        KnownLoss::GramMse(_) => plain(Some((
+            r#"{"student": ["", "t2"]}"#,
+            r#"student is "", expected the name of a feature"#,
+        ))),
+    }
+}
+
+/// One of each loss. That none is missing is what the test on the names shows.
+fn all() -> Vec<KnownLoss> {
+    vec![
+        SoftTarget::new(2).into(),
+        SoftCrossEntropy::new(2).into(),
+        ReverseKl::new(2).into(),
+        SymmetricKl::new(2).into(),
+        JensenShannon::new(2).into(),
+        TotalVariation::new(2).into(),
+        LogitMse::new().into(),
+        LogitCosine::new().into(),
+        HardLabel::new().with_smoothing(0.1).into(),
+        Dkd::new(2).into(),
+        Nkd::new(2).into(),
+        Dist::new(2).into(),
+        VirtualTeacher::new().into(),
+        SparseSoftTarget::new(3).into(),
+        Hint::new("v", "v").into(),
+        HiddenCosine::new("t", "t").into(),
+        PatientKd::new("t", "t").with_pair("t2", "t2").into(),
+        AttentionMap::new("a", "a").into(),
+        Crd::new("v", "v").into(),
+        Vid::new("m", "m").into(),
+        Fsp::new(["m", "m2"], ["m", "m2"]).into(),
+        FactorTransfer::new("m", "m").into(),
+        ActivationBoundary::new("m", "m").into(),
+        Overhaul::new("m", "m", vec![-0.5; CHANNELS]).into(),
+        ReviewKd::new(["m", "m2"], ["m", "m2"]).into(),
+        Mgd::new("m", "m").into(),
+        ChannelWise::new("m", "m").into(),
+        AttentionTransfer::new("m", "m").into(),
+        Nst::new("m", "m").into(),
+        SimilarityPreserving::new("v", "v").into(),
+        Pkt::new("v", "v").into(),
+        Rkd::new("v", "v").into(),
+        CorrelationCongruence::new("v", "v").into(),
+        Mmd::new("v", "v").into(),
+        GramMse::new(["t", "t2"], ["t", "t2"]).into(),
+    ]
+}
