@@ -93,20 +93,6 @@ fn pixels_weigh_in_the_distributions() {
 }
 
 #[test]
-fn the_temperature_follows_its_schedule() {
-    let (student, teacher) = (maps([2, 3, 2, 2], 1), maps([2, 3, 2, 2], 2));
-    let config = ChannelWise::new("f0", "f0").with_temperature(Schedule::linear(4.0, 2.0));
-    let loss = config;
-    let (ours, theirs) = (outputs(from_ref(&student)), outputs(from_ref(&teacher)));
-    let at = |progress| {
-        let context = LossContext::new(&ours, &theirs).at(progress);
-        loss.forward(&context).into_scalar::<f32>()
-    };
-    assert_close(&[at(0.0)], &[value(&student, &teacher, 4.0)], 1e-6);
-    assert_close(&[at(1.0)], &[value(&student, &teacher, 2.0)], 1e-6);
-}
-
-#[test]
 fn features_that_do_not_fit_are_refused() {
     assert_eq!(
         check_error(&loss(), &[maps([2, 3, 4, 4], 1)], &[maps([3, 3, 4, 4], 1)]),

@@ -377,19 +377,6 @@ fn weights_are_repetitions() {
     assert!((plain.0 - repeated.0).abs() > 1e-3);
 }
 
-#[test]
-fn the_temperature_follows_its_schedule() {
-    let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]);
-    let value = |loss: &Crd, progress| {
-        let pair = Pair::new([[1.0, 2.0], [3.0, -1.0]]).like(&pair);
-        numbers(loss.forward(&pair.context().at(progress)))
-    };
-    let falling = Crd::new("s", "t").with_temperature(Schedule::linear(1.0, 0.1));
-    let constant = |temperature: f64| Crd::new("s", "t").with_temperature(temperature);
-    assert_eq!(value(&falling, 0.0), value(&constant(1.0), 0.0));
-    close(&value(&falling, 1.0), &value(&constant(0.1), 0.5), 1e-6);
-}
-
 /// What a checkpoint writes and reads goes through a visit and a map: memories and Z are there.
 #[test]
 fn memories_are_part_of_a_checkpoint() {

@@ -120,16 +120,6 @@ fn the_function_is_the_loss() {
 }
 
 #[test]
-fn temperature_follows_its_schedule() {
-    // By hand: halfway from 2 to 6 is 4.
-    let scheduled = Dist::new(Schedule::linear(2.0, 6.0));
-    let batch = Batch::example().at(0.5);
-    batch
-        .seen(&scheduled)
-        .assert_close(&batch.seen(&loss(4.0, 1.0, 1.0)), 1e-6);
-}
-
-#[test]
 fn what_does_not_fit_is_named() {
     let loss = loss(1.0, 1.0, 1.0);
     let mut batch = Batch::example();

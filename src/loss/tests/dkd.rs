@@ -189,14 +189,3 @@ fn config_defaults_ranges_and_round_trip() {
         "dkd.beta is NaN, expected a number of at least 0"
     );
 }
-
-#[test]
-fn temperature_follows_its_schedule() {
-    // By hand: halfway from 2 to 6 is 4.
-    let scheduled = Dkd::new(Schedule::linear(2.0, 6.0));
-    let batch = Batch::example().at(0.5);
-    let fixed = Dkd::new(4.0);
-    batch
-        .seen(&scheduled)
-        .assert_close(&batch.seen(&fixed), 1e-6);
-}

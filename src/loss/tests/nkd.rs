@@ -117,16 +117,6 @@ fn the_mean_is_over_rows() {
 }
 
 #[test]
-fn temperature_follows_its_schedule() {
-    // By hand: halfway from 2 to 6 is 4.
-    let scheduled = Nkd::new(Schedule::linear(2.0, 6.0));
-    let batch = Batch::example().at(0.5);
-    batch
-        .seen(&scheduled)
-        .assert_close(&batch.seen(&loss(4.0, 1.5)), 1e-6);
-}
-
-#[test]
 fn what_does_not_fit_is_named() {
     let loss = loss(1.0, 1.5);
     let mut batch = Batch::example();

@@ -1,7 +1,6 @@
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
 
 use super::*;
-use crate::data::outputs::Outputs;
 
 fn tensor<const R: usize, const C: usize>(values: [[f32; C]; R]) -> Tensor<2> {
     Tensor::from_floats(values, &Device::flex())
@@ -130,15 +129,6 @@ fn a_class_masked_by_the_student_is_costly_but_no_reason_to_drift() {
     // 1/2·2/3 − 1/3: the two that are left are as even as the teacher's.
     let gradient: Vec<f32> = gradient.into_data().iter::<f32>().collect();
     assert!(gradient.iter().all(|g| g.abs() < 1e-6), "{gradient:?}");
-}
-
-#[test]
-fn a_scheduled_temperature_is_that_of_the_moment() {
-    let (student, teacher) = (Outputs::new(random(2, 5)), Outputs::new(random(2, 5)));
-    let config = SoftTarget::new(Schedule::linear(8.0, 2.0));
-    let context = LossContext::new(&student, &teacher).at(0.5);
-    let found: f32 = config.forward(&context).into_scalar();
-    assert_eq!(found, value(student.logits(), teacher.logits(), 5.0));
 }
 
 #[test]

@@ -289,15 +289,6 @@ fn sides_are_not_interchangeable() {
 }
 
 #[test]
-fn temperature_follows_its_schedule() {
-    // By hand: halfway from 2 to 6 is 4.
-    let config = SparseSoftTarget::new(2).with_temperature(Schedule::linear(2.0, 6.0));
-    let batch = Batch::example().at(0.5);
-    let found = batch.seen(&config);
-    found.assert_close(&batch.seen(&loss(2, 4.0, Bucket)), 1e-6);
-}
-
-#[test]
 fn a_top_k_teacher_is_taken_as_it_is() {
     let batch = Batch::example();
     let device = Device::flex();

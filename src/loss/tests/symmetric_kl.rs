@@ -1,5 +1,4 @@
 use super::*;
-use crate::data::outputs::Outputs;
 use crate::loss::testing::logits;
 use crate::loss::testing::properties::{self, backward, kl, random, softmax, tensor, value};
 
@@ -108,16 +107,6 @@ fn a_class_may_be_masked() {
     let (half, one) = (tensor([[0.0, 0.0]]), tensor([[0.0, out]]));
     let found = value(&plain(), half, one);
     assert!((found / (31.5 * 2f32.ln()) - 1.0).abs() < 1e-6, "{found}");
-}
-
-#[test]
-fn a_scheduled_temperature_is_that_of_the_moment() {
-    let (student, teacher) = (Outputs::new(random(1, 2, 5)), Outputs::new(random(2, 2, 5)));
-    let config = SymmetricKl::new(Schedule::linear(8.0, 2.0));
-    let context = LossContext::new(&student, &teacher).at(0.5);
-    let found: f32 = config.forward(&context).into_scalar();
-    let expected = at(5.0, TemperatureScale::Squared);
-    assert_eq!(found, value(&expected, student.logits(), teacher.logits()));
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use super::*;
-use crate::data::outputs::Outputs;
 use crate::loss::testing::logits;
 use crate::loss::testing::properties::{self, backward, random, softmax, tensor, value};
 
@@ -85,15 +84,6 @@ fn a_class_may_be_masked() {
     let out = f32::NEG_INFINITY;
     let found = value(&plain(), tensor([[0.0, 0.0]]), tensor([[0.0, out]]));
     assert!((found - 0.5).abs() < 1e-6, "{found}");
-}
-
-#[test]
-fn a_scheduled_temperature_is_that_of_the_moment() {
-    let (student, teacher) = (Outputs::new(random(1, 2, 5)), Outputs::new(random(2, 2, 5)));
-    let config = TotalVariation::new(Schedule::linear(8.0, 2.0));
-    let context = LossContext::new(&student, &teacher).at(0.5);
-    let found: f32 = config.forward(&context).into_scalar();
-    assert_eq!(found, value(&at(5.0), student.logits(), teacher.logits()));
 }
 
 #[test]

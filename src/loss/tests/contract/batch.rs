@@ -130,6 +130,8 @@ pub struct Batch {
     pub labels: Vec<i64>,
     pub weights: Option<Vec<f32>>,
     pub dtype: DType,
+    /// From 0 to 1, of the training.
+    pub progress: f64,
 }
 
 /// Value and gradient of a loss.
@@ -157,6 +159,7 @@ impl Batch {
             labels: vec![2, 0, 3, 1, 4, 2],
             weights: None,
             dtype: DType::F32,
+            progress: 0.0,
         }
     }
 
@@ -179,7 +182,8 @@ impl Batch {
         let indices: Vec<usize> = (0..samples).collect();
         let context = LossContext::new(&student, &teacher)
             .with_targets(&targets)
-            .with_indices(&indices, DATASET);
+            .with_indices(&indices, DATASET)
+            .at(self.progress);
         let objective = Objective::new().with(loss.clone(), 1);
         objective
             .check(&context)

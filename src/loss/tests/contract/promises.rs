@@ -10,6 +10,7 @@ use crate::data::outputs::Outputs;
 use crate::data::targets::Targets;
 use crate::loss::context::LossContext;
 use crate::loss::known::KnownLoss;
+use crate::loss::term::IntoTerm;
 use crate::objective::Objective;
 
 #[track_caller]
@@ -118,6 +119,7 @@ fn keeps_its_contract(loss: &KnownLoss) {
     nothing_is_left_of_no_rows(loss, &plain);
     half_precision_is_compared_in_single(loss, &plain);
     extremes_are_finite(loss, &plain);
+    a_temperature_may_follow_a_schedule(loss, &plain);
     config_round_trips_and_refuses(loss, contract.refused);
 }
 
@@ -237,6 +239,35 @@ fn extremes_are_finite(loss: &KnownLoss, plain: &Batch) {
     }
 }
 
+/// The loss with other values of some fields.
+fn changed(loss: &KnownLoss, fields: serde_json::Value) -> serde_json::Result<KnownLoss> {
+    let mut json = serde_json::to_value(loss).unwrap();
+    let inner = json.as_object_mut().unwrap().values_mut().next().unwrap();
+    for (name, value) in fields.as_object().unwrap() {
+        inner[name] = value.clone();
+    }
+    serde_json::from_value(json)
+}
+
+/// A scheduled temperature is that of the moment.
+fn a_temperature_may_follow_a_schedule(loss: &KnownLoss, plain: &Batch) {
+    if loss.clone().into_term().loss().temperature().is_none() {
+        return;
+    }
+    let halfway = Batch {
+        progress: 0.5,
+        ..plain.clone()
+    };
+    let at = |temperature: serde_json::Value| {
+        let loss = changed(loss, serde_json::json!({ "temperature": temperature })).unwrap();
+        halfway.seen(&loss)
+    };
+    let found = at(serde_json::json!({"linear": {"from": 8, "to": 2}}));
+    let (five, eight) = (at(5.into()), at(8.into()));
+    assert_close(loss, "scheduled", &found, &five, 0.0);
+    assert_ne!(five.value, eight.value, "{loss:?}: the temperature");
+}
+
 /// The parameters survive a file, and one out of range, or without a name, is refused.
 fn config_round_trips_and_refuses(loss: &KnownLoss, refused: Refused) {
     let json = serde_json::to_value(loss).unwrap();
@@ -247,15 +278,7 @@ fn config_round_trips_and_refuses(loss: &KnownLoss, refused: Refused) {
     let toml = toml::to_string(loss).unwrap();
     assert_eq!(toml::from_str::<KnownLoss>(&toml).unwrap(), *loss);
 
-    let changed = |fields: serde_json::Value| {
-        let mut json = json.clone();
-        let inner = json.as_object_mut().unwrap().values_mut().next().unwrap();
-        for (name, value) in fields.as_object().unwrap() {
-            inner[name] = value.clone();
-        }
-        serde_json::from_value::<KnownLoss>(json)
-    };
-    let unknown = changed(serde_json::json!({"unknown": 1}))
+    let unknown = changed(loss, serde_json::json!({"unknown": 1}))
         .unwrap_err()
         .to_string();
     assert!(
@@ -267,7 +290,7 @@ fn config_round_trips_and_refuses(loss: &KnownLoss, refused: Refused) {
         return;
     };
     let fields = serde_json::from_str::<serde_json::Value>(fields).unwrap();
-    let refused = changed(fields).unwrap_or_else(|error| panic!("{loss:?}: {error}"));
+    let refused = changed(loss, fields).unwrap_or_else(|error| panic!("{loss:?}: {error}"));
     let error = Objective::new().with(refused, 1).validate();
     let error = error.expect_err("a value out of range").to_string();
     let name = json.as_object().unwrap().keys().next().unwrap();
@@ -279,7 +302,7 @@ fn config_round_trips_and_refuses(loss: &KnownLoss, refused: Refused) {
 fn a_label_below_zero_is_no_label() {
     let plain = Batch::new();
     for loss in &all() {
-        let needs = crate::loss::term::IntoTerm::into_term(loss.clone());
+        let needs = loss.clone().into_term();
         let needs = needs.loss().needs();
         let unlabelled = Batch {
             labels: vec![2, 0, -1, 1, 4, -100],
