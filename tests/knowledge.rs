@@ -445,3 +445,28 @@ fn labels_and_a_baseline_go_with_recorded_outputs() {
         .unwrap();
     assert!(distilled.report.baseline.unwrap().agreement.is_some());
 }
+
+#[test]
+fn several_stores_serve_one_batch() {
+    let _seeded = common::seeded();
+    let all = points(50);
+    let (first, second) = all.split_at(21);
+    let options = options().with_feature("hidden", FeaturePrecision::F32);
+    let (_first, first) = recorded(&named(first.to_vec()), &options);
+    let (_second, second) = recorded(&named(second.to_vec()), &options);
+    let (teacher, student) = nets();
+    let fit = |data: DistillData<Tensor<2>>| {
+        let distilled = Distiller::on(device(), teacher.clone(), student.clone())
+            .with(SoftTarget::new(2), 1)
+            .fit(&config(), data, None)
+            .unwrap();
+        (
+            numbers(&distilled.student),
+            distilled.report.distilled.kl_teacher_student,
+        )
+    };
+    let both = named(all.clone())
+        .with_knowledge(&first)
+        .with_knowledge(&second);
+    assert_eq!(fit(both), fit(named(all)));
+}

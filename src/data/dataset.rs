@@ -41,7 +41,7 @@ use crate::data::recorded::RecordedOutputs;
 pub struct DistillData<I, J = I> {
     source: Arc<dyn Source<I, J>>,
     images: Option<Arc<ToImages<I>>>,
-    recorded: Vec<Arc<dyn RecordedOutputs>>,
+    recorded: Option<Arc<dyn RecordedOutputs>>,
     /// Tells apart the indices of two datasets; 0 where names are more than an index.
     scope: u64,
 }
@@ -78,7 +78,7 @@ impl<I, J> DistillData<I, J> {
         Self {
             source: Arc::new(source),
             images: None,
-            recorded: Vec::new(),
+            recorded: None,
             scope,
         }
     }
@@ -172,23 +172,23 @@ impl<I, J> DistillData<I, J> {
     }
 
     pub(crate) fn with_recorded(mut self, recorded: Arc<dyn RecordedOutputs>) -> Self {
-        self.recorded.push(recorded);
+        self.recorded = Some(recorded);
         self
     }
 
     /// The data alone, without recorded outputs.
     pub(crate) fn without_recorded(mut self) -> Self {
-        self.recorded.clear();
+        self.recorded = None;
         self
     }
 
     /// The recorded outputs that belong to the data.
-    pub(crate) fn recorded(&self) -> &[Arc<dyn RecordedOutputs>] {
-        &self.recorded
+    pub(crate) fn recorded(&self) -> Option<&dyn RecordedOutputs> {
+        self.recorded.as_deref()
     }
 
     pub(crate) fn is_recorded(&self) -> bool {
-        !self.recorded.is_empty()
+        self.recorded.is_some()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Outputs that were written down before, as a batch asks for them.
 
+use std::any::Any;
+
 use burn::tensor::Device;
 
 use crate::data::key::Name;
@@ -13,9 +15,9 @@ pub(crate) trait RecordedOutputs: std::fmt::Debug + Send + Sync {
     /// the weights say where the others go.
     fn read(&self, names: &[Name], weights: Option<&Weights>, device: &Device) -> Result<Outputs>;
 
-    /// Whether there is a record of this sample.
-    fn has(&self, name: &Name) -> bool;
+    /// The fingerprints of the teachers, of which there should be one.
+    fn teachers(&self) -> Vec<&str>;
 
-    /// The fingerprint of the teacher.
-    fn teacher(&self) -> &str;
+    /// Itself, for who adds to it.
+    fn as_any(&self) -> &dyn Any;
 }

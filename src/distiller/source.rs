@@ -65,17 +65,18 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         T: Teacher<J>,
     {
         let all = std::iter::once(train).chain(valid);
-        let mut recorded = all.flat_map(|data| data.recorded()).peekable();
+        let recorded = all.filter_map(|data| data.recorded());
+        let mut recorded = recorded.flat_map(|it| it.teachers()).peekable();
         if recorded.peek().is_none() {
             return Ok(());
         }
         let Some(expected) = self.teacher.info().digest() else {
             return Ok(());
         };
-        match recorded.find(|store| store.teacher() != expected) {
+        match recorded.find(|teacher| *teacher != expected) {
             Some(other) => Err(Error::OtherTeacher {
                 expected,
-                found: other.teacher().to_string(),
+                found: other.to_string(),
             }),
             None => Ok(()),
         }

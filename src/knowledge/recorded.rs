@@ -1,5 +1,6 @@
 //! A teacher whose outputs were recorded.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -73,12 +74,7 @@ impl<J: 'static> Teacher<J> for Recorded {
             return Err(Error::NoKnowledge);
         }
         let device = self.device.clone().unwrap_or_default();
-        let of = |name: &Name| {
-            let store = self.stores.iter().find(|store| store.has(name));
-            (store.unwrap_or(&self.stores[0]), name.key)
-        };
-        let samples: Vec<(&Store, Key)> = batch.names.iter().map(of).collect();
-        outputs(&samples, batch.names, batch.weights, &device)
+        RecordedOutputs::read(self, batch.names, batch.weights, &device)
     }
 
     fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
@@ -102,22 +98,32 @@ impl<I, J> DistillData<I, J> {
     /// See [`record`](fn@crate::knowledge::record).
     #[must_use]
     pub fn with_knowledge(self, store: &Store) -> Self {
-        self.with_recorded(Arc::new(store.clone()))
+        let before = self.recorded().map(|recorded| recorded.as_any());
+        let before = before.and_then(|recorded| recorded.downcast_ref::<Recorded>());
+        let mut recorded = Recorded::new(store);
+        let stores = before.into_iter().flat_map(|before| before.stores.clone());
+        recorded.stores.extend(stores);
+        self.with_recorded(Arc::new(recorded))
     }
 }
 
-impl RecordedOutputs for Store {
+impl RecordedOutputs for Recorded {
     fn read(&self, names: &[Name], weights: Option<&Weights>, device: &Device) -> Result<Outputs> {
-        let samples: Vec<_> = names.iter().map(|name| (self, name.key)).collect();
+        let of = |name: &Name| {
+            let store = self.stores.iter().find(|store| store.contains(name.key));
+            (store.unwrap_or(&self.stores[0]), name.key)
+        };
+        let samples: Vec<(&Store, Key)> = names.iter().map(of).collect();
         outputs(&samples, names, weights, device)
     }
 
-    fn has(&self, name: &Name) -> bool {
-        self.contains(name.key)
+    fn teachers(&self) -> Vec<&str> {
+        let teacher = |store| -> &str { &Store::header(store).teacher };
+        self.stores.iter().map(teacher).collect()
     }
 
-    fn teacher(&self) -> &str {
-        &self.header().teacher
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

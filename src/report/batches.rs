@@ -1,15 +1,10 @@
-//! Batches to measure on, and the teacher's outputs for them.
-
-use std::sync::Arc;
+//! Batches to measure on.
 
 use burn::tensor::Device;
 
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
-use crate::data::outputs::Outputs;
-use crate::data::recorded::RecordedOutputs;
 use crate::error::{Error, Result};
-use crate::teacher::{Teacher, TeacherBatch};
 
 /// One batch of the measured data.
 pub(crate) fn read<I, J>(
@@ -22,22 +17,6 @@ pub(crate) fn read<I, J>(
         what: "measured",
         message: error.to_string(),
     })
-}
-
-/// The teacher's outputs for a batch: those that were recorded with the data, where they are.
-pub(crate) fn ask<I, J: 'static>(
-    teacher: &dyn Teacher<J>,
-    data: &DistillData<I, J>,
-    batch: &DistillBatch<I, J>,
-    device: &Device,
-) -> Result<Outputs> {
-    let has_all = |it: &&Arc<dyn RecordedOutputs>| {
-        !batch.names.is_empty() && batch.names.iter().all(|name| it.has(name))
-    };
-    match data.recorded().iter().find(has_all) {
-        Some(recorded) => recorded.read(&batch.names, batch.targets.first_weights(), device),
-        None => teacher.ask(&TeacherBatch::of(batch, data.scope())),
-    }
 }
 
 /// A device that cannot be read.

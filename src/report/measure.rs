@@ -11,11 +11,12 @@ use crate::data::distillable::Distillable;
 use crate::data::outputs::Outputs;
 use crate::error::{Error, Result, Side};
 use crate::objective::classes::ClassPolicy;
-use crate::report::batches::{ask, read, unreadable};
+use crate::report::batches::{read, unreadable};
 use crate::report::comparison::Comparison;
 use crate::report::heads::{Batch, Measurement};
 use crate::report::model::ModelReport;
 use crate::teacher::frozen::Frozen;
+use crate::teacher::full_batch::ask;
 use crate::teacher::{Teacher, TeacherBatch};
 
 /// How often a forward pass is timed, after one that is not.
@@ -131,12 +132,13 @@ where
     let device = &device.clone().inner();
     let student = Frozen::new(student, device);
     let mut teacher = teacher.map(|teacher| teacher.as_ref());
+    let full = teacher.is_some_and(|teacher| teacher.info().wants_full_batches);
     let mut failure = None;
     let mut sums = Measurement::default();
     let indices: Vec<usize> = (0..data.len()).collect();
     for chunk in indices.chunks(batch_size.max(1)) {
         let batch = read(data, chunk, device)?;
-        let taught = teacher.map(|teacher| ask(teacher, data, &batch, device));
+        let taught = teacher.map(|teacher| ask(teacher, data, &batch, batch_size, device, full));
         let taught = match taught.transpose() {
             Ok(taught) => taught.map(Outputs::without_autodiff),
             Err(error) => {

@@ -24,12 +24,8 @@ pub(crate) fn ask<I, J: 'static>(
     wants_full_batches: bool,
 ) -> Result<Outputs> {
     let weights = batch.targets.first_weights();
-    let stores = data.recorded();
-    if let Some(first) = stores.first() {
-        let mut stores = stores.iter();
-        let store = stores.find(|store| batch.names.iter().all(|name| store.has(name)));
-        let store = store.unwrap_or(first);
-        return store.read(&batch.names, weights, &device.clone().inner());
+    if let Some(recorded) = data.recorded() {
+        return recorded.read(&batch.names, weights, &device.clone().inner());
     }
     let samples = batch.indices.len();
     if !wants_full_batches || samples == 0 || samples >= batch_size {

@@ -34,18 +34,28 @@ where
     S: Distillable<I>,
 {
     fn ask(&self, batch: &TeacherBatch<'_, J>) -> Result<Outputs> {
-        let input: &dyn Any = batch.input;
-        let input = input.downcast_ref::<I>().ok_or_else(|| {
-            Error::invalid(
-                "mean_teacher.input",
-                std::any::type_name::<J>(),
-                "the type of the student's input",
-            )
-        })?;
-        Ok(self.model.outputs(input.valid()).without_autodiff())
+        outputs_of::<I, J, S>(&self.model, batch.input)
     }
 
     fn on(&self, device: &Device) -> Arc<dyn Teacher<J>> {
         Arc::new(Self::new(self.model.clone().to_device(device)))
     }
+}
+
+/// The outputs of a student for a teacher's input, which has to be of the student's type.
+pub(crate) fn outputs_of<I, J, S>(model: &S, input: &J) -> Result<Outputs>
+where
+    I: Module + 'static,
+    J: 'static,
+    S: Distillable<I>,
+{
+    let input: &dyn Any = input;
+    let input = input.downcast_ref::<I>().ok_or_else(|| {
+        Error::invalid(
+            "mean_teacher.input",
+            std::any::type_name::<J>(),
+            "the type of the student's input",
+        )
+    })?;
+    Ok(model.outputs(input.valid()).without_autodiff())
 }

@@ -179,7 +179,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             return Err(Error::EmptyMask { what });
         }
         let teacher = self.ask(data, &batch)?;
-        if self.is_cached && data.recorded().is_empty() {
+        if self.is_cached && !data.is_recorded() {
             self.check_repeats(what, data, teacher.as_ref())?;
         }
         let student = self.student.outputs(&batch.input);

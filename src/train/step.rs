@@ -1,6 +1,5 @@
 //! One step of the engine: the only place that knows its step traits.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -15,7 +14,7 @@ use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::teacher::TeacherBatch;
-use crate::teacher::mean::Average;
+use crate::teacher::own::outputs_of;
 use crate::train::composite::Composite;
 use crate::train::loader::{Step, StepWeight};
 use crate::train::metrics::{Numbers, StepOutput};
@@ -46,7 +45,8 @@ where
     /// student, or one that is asked about what the student writes.
     fn asked_inside(&self, batch: &DistillBatch<I, J>) -> Result<Option<Outputs>> {
         if let Some(average) = &self.average {
-            return Ok(Some(ask_average(average, batch)));
+            let input = &batch.teacher_input;
+            return outputs_of::<I, J, S>(&average.model, input).map(Some);
         }
         let Some(rollout) = &self.run.rollout else {
             return Ok(None);
@@ -105,19 +105,6 @@ where
         };
         Ok((total, output))
     }
-}
-
-/// The outputs of the average of the student. It sees the teacher's input, which for the same model is of
-/// the student's type.
-fn ask_average<I, J, S>(average: &Average<S>, batch: &DistillBatch<I, J>) -> Outputs
-where
-    I: Module + 'static,
-    J: Module + 'static,
-    S: Distillable<I>,
-{
-    let input: &dyn Any = &batch.teacher_input;
-    let input = input.downcast_ref::<I>().unwrap_or(&batch.input);
-    average.model.outputs(input.valid()).without_autodiff()
 }
 
 impl<I, J, S> TrainStep for Composite<I, J, S>
