@@ -422,5 +422,5 @@ impl Sums {
 }
 
 #[cfg(all(test, feature = "flex"))]
-#[path = "tests/projected.rs"]
+#[path = "tests/projected/mod.rs"]
 mod tests;
