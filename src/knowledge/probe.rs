@@ -1,30 +1,26 @@
-//! A digest of a teacher's input: a batcher that changed is found by it.
+//! A teacher's input for one sample, to be compared with what a batcher makes of it later.
 
 use std::any::Any;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::data::dataset::DistillData;
 use crate::error::{Error, Result};
+use crate::knowledge::format::input::InputSummary;
 
-/// A digest of the teacher's input for one sample, where that is a tensor.
-pub(crate) fn input_digest<I, J: 'static>(
+/// A summary of the teacher's input for one sample, where that is a tensor.
+pub(crate) fn summary_of_input<I, J: 'static>(
     data: &DistillData<I, J>,
     index: usize,
     device: &Device,
-) -> Result<Option<String>> {
+) -> Result<Option<InputSummary>> {
     let batch = data.batch(vec![index], device);
     let batch = batch.map_err(|error| Error::Dataset {
         what: "recorded",
         message: error.to_string(),
     })?;
-    Ok(numbers(&batch.teacher_input).map(|data| {
-        let mut digest = Xxh3Default::new();
-        digest.update(format!("{:?}{:?}", data.shape(), data.dtype()).as_bytes());
-        digest.update(data.as_bytes());
-        format!("{:016x}", digest.digest())
-    }))
+    Ok(numbers(&batch.teacher_input)
+        .map(|data| InputSummary::new(&data.shape(), data.iter::<f64>())))
 }
 
 /// The numbers of an input that is a tensor.

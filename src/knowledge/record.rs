@@ -16,7 +16,7 @@ use crate::knowledge::capture::Capture;
 use crate::knowledge::format::header::{FeaturePrecision, Header};
 use crate::knowledge::format::manifest::NAME;
 use crate::knowledge::options::RecordOptions;
-use crate::knowledge::probe::input_digest;
+use crate::knowledge::probe::summary_of_input;
 use crate::knowledge::store::Store;
 use crate::knowledge::store::writer::Writer;
 use crate::progress::ProgressMode;
@@ -185,7 +185,10 @@ where
                 let header = captured.header(digest.clone(), data.views());
                 let options = options.writer.clone();
                 let mut made = Writer::create_or_resume_with(directory, &header, options)?;
-                made.probe(batch.names[0].key, input_digest(data, chunk[0], device)?);
+                made.probe(
+                    batch.names[0].key,
+                    summary_of_input(data, chunk[0], device)?,
+                );
                 writer.insert(made)
             }
         };
@@ -297,12 +300,12 @@ fn check_inputs<I, J: 'static>(
     let Some(index) = names.iter().position(|name| name.key == key) else {
         return Ok(());
     };
-    match input_digest(data, index, device)? {
-        Some(given) if given != recorded => Err(Error::KnowledgeMismatch {
+    match summary_of_input(data, index, device)? {
+        Some(given) if !given.is_like(recorded) => Err(Error::KnowledgeMismatch {
             directory: store.directory().into(),
-            what: format!("the input of sample {key} with digest"),
-            recorded,
-            given,
+            what: format!("the input of sample {key} with"),
+            recorded: recorded.to_string(),
+            given: given.to_string(),
         }),
         _ => Ok(()),
     }

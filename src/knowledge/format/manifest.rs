@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::key::DataFingerprint;
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::header::Header;
+use crate::knowledge::format::input::InputSummary;
 
 /// Its name in the directory.
 pub(crate) const NAME: &str = "manifest.json";
@@ -44,13 +45,13 @@ pub(crate) struct Manifest {
 }
 
 /// The input of one sample, to be compared with what a batcher makes of it later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Probe {
     /// The sample's id, in hexadecimal digits.
     pub(crate) id: String,
     pub(crate) view: u32,
-    pub(crate) input: String,
+    pub(crate) input: InputSummary,
 }
 
 /// What is known of a shard without opening it.

@@ -4,6 +4,7 @@ pub(crate) mod bits;
 pub(crate) mod files;
 pub(crate) mod form;
 pub(crate) mod header;
+pub(crate) mod input;
 pub(crate) mod ints;
 pub(crate) mod manifest;
 pub(crate) mod map;

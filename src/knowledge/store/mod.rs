@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
+use crate::knowledge::format::input::InputSummary;
 use crate::knowledge::format::manifest::{Manifest, NAME, ShardEntry};
 use crate::knowledge::format::map::map;
 use crate::knowledge::format::ranks::Ranks;
@@ -198,11 +199,11 @@ impl Store {
     }
 
     /// The first sample that was recorded, and a digest of its input, where that is known.
-    pub(crate) fn probe(&self) -> Option<(Key, String)> {
+    pub(crate) fn probe(&self) -> Option<(Key, &InputSummary)> {
         let probe = self.inner.manifest.probe.as_ref()?;
         let id = u128::from_str_radix(&probe.id, 16).ok()?;
         let key = Key::new(SampleId(id)).with_view(probe.view);
-        Some((key, probe.input.clone()))
+        Some((key, &probe.input))
     }
 
     /// Whether a sample can be looked up.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::knowledge::format::files::{Written, write_whole};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
+use crate::knowledge::format::input::InputSummary;
 use crate::knowledge::format::manifest::{Manifest, NAME, Probe, ShardEntry};
 use crate::knowledge::format::ranks::Ranks;
 use crate::knowledge::format::sample::SampleRecord;
@@ -154,7 +155,7 @@ impl Writer {
     }
 
     /// Sets what a later recording compares the first sample's input with.
-    pub(crate) fn probe(&mut self, key: Key, input: Option<String>) {
+    pub(crate) fn probe(&mut self, key: Key, input: Option<InputSummary>) {
         self.manifest.probe = input.map(|input| Probe {
             id: key.id.to_string(),
             view: key.view,
