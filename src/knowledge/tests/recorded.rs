@@ -74,6 +74,7 @@ fn read(teacher: &Recorded, data: &Data) -> Result<Outputs> {
     let batch = data
         .named_batch((0..data.len()).collect(), &device())
         .unwrap();
+    let teacher: Arc<dyn Teacher<Tensor<2>>> = teacher.on(&device());
     teacher.ask(&TeacherBatch::of(&batch, data.scope()))
 }
 
