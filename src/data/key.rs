@@ -17,22 +17,22 @@ impl fmt::Display for SampleId {
 
 /// One recorded view of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     /// The sample.
-    pub id: SampleId,
+    pub(crate) id: SampleId,
     /// Which of its views, from 0.
-    pub view: u32,
+    pub(crate) view: u32,
 }
 
 impl Key {
     /// The first view of a sample, and the only one where nothing is augmented.
-    pub fn new(id: SampleId) -> Self {
+    pub(crate) fn new(id: SampleId) -> Self {
         Self { id, view: 0 }
     }
 
     /// Another view of the same sample.
     #[must_use]
-    pub fn with_view(self, view: u32) -> Self {
+    pub(crate) fn with_view(self, view: u32) -> Self {
         Self { view, ..self }
     }
 }
@@ -49,18 +49,11 @@ impl fmt::Display for Key {
 /// data leaves its fingerprint as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DataFingerprint(u128);
+pub(crate) struct DataFingerprint(u128);
 
 impl DataFingerprint {
-    /// The fingerprint of these samples.
-    pub fn of(ids: impl IntoIterator<Item = SampleId>) -> Self {
-        let mut all = Self::default();
-        ids.into_iter().for_each(|id| all.add(id));
-        all
-    }
-
     /// One more sample.
-    pub fn add(&mut self, id: SampleId) {
+    pub(crate) fn add(&mut self, id: SampleId) {
         self.0 = self.0.wrapping_add(xxh3_128(&id.0.to_le_bytes()));
     }
 }
