@@ -36,8 +36,6 @@ pub(crate) enum BatchLogits {
         indices: Vec<i32>,
         /// Their log-probabilities at the temperature recorded.
         log_probs: Vec<f32>,
-        /// The logarithm of the mass of all other classes, one per row; −∞ for drawn rows.
-        log_rest: Vec<f32>,
     },
 }
 
@@ -66,7 +64,6 @@ impl Rows {
                 width: 0,
                 indices: Vec::new(),
                 log_probs: Vec::new(),
-                log_rest: Vec::new(),
             },
         };
         let features = header.features.iter().map(|feature| BatchFeature {
