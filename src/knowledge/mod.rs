@@ -31,7 +31,8 @@
 //! );
 //! let teacher = teacher_fn("a table of May 3rd", move |numbers: Tensor<1, Int>| {
 //!     let device = numbers.device();
-//!     let rows = numbers.into_data().iter::<u32>().map(|number| table[number as usize]);
+//!     let numbers: Vec<u32> = numbers.into_data().iter().collect();
+//!     let rows = numbers.into_iter().map(|number| table[number as usize]);
 //!     let (classes, probabilities): (Vec<[i32; 2]>, Vec<[f32; 2]>) = rows.unzip();
 //!     let classes = Tensor::<1, Int>::from_data(&classes.concat()[..], &device).reshape([-1, 2]);
 //!     let probabilities = Tensor::<1>::from_data(&probabilities.concat()[..], &device);
