@@ -1,9 +1,9 @@
-//! The name of a sample, whatever its index in a dataset, and of all samples together.
+//! The name of a sample, whatever its index in a dataset.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// What names a sample whatever its place in a dataset: a hash of its content, or an id of your own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,41 +40,6 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (view {})", self.id, self.view)
-    }
-}
-
-/// Which samples there are, whatever their order: the sum of a hash of each id.
-///
-/// A sample that occurs twice counts twice. Views do not count: recording more views of the same
-/// data leaves its fingerprint as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct DataFingerprint(u128);
-
-impl DataFingerprint {
-    /// One more sample.
-    pub(crate) fn add(&mut self, id: SampleId) {
-        self.0 = self.0.wrapping_add(xxh3_128(&id.0.to_le_bytes()));
-    }
-}
-
-impl fmt::Display for DataFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl From<DataFingerprint> for String {
-    fn from(value: DataFingerprint) -> Self {
-        value.to_string()
-    }
-}
-
-impl TryFrom<String> for DataFingerprint {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u128::from_str_radix(&text, 16).map(Self)
     }
 }
 

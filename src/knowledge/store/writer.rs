@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::data::key::{DataFingerprint, Key};
+use crate::data::key::Key;
 use crate::error::{Error, Result};
 use crate::knowledge::format::files::write_whole;
 use crate::knowledge::format::form::Form;
@@ -35,7 +35,6 @@ pub(crate) struct Writer {
     manifest: Manifest,
     ranks: Option<Ranks>,
     columns: Columns,
-    data: DataFingerprint,
     /// Holds the lock, which the system lets go of with the process if need be.
     _lock: File,
 }
@@ -73,7 +72,6 @@ impl Writer {
         Ok(Self {
             form,
             shard_bytes,
-            data: manifest.data,
             manifest,
             ranks,
             columns: Columns::default(),
@@ -112,11 +110,7 @@ impl Writer {
         }
         self.columns
             .push(sample, &self.form, self.ranks.as_ref())
-            .map_err(refused)?;
-        if sample.key.view == 0 {
-            self.data.add(sample.key.id);
-        }
-        Ok(())
+            .map_err(refused)
     }
 
     /// Closes the shard, if it holds a sample, and puts it on disk.
@@ -142,7 +136,6 @@ impl Writer {
             rows: self.columns.rows as u64,
             keys: self.columns.keys(),
         });
-        manifest.data = self.data;
         // A finished store that grows is unfinished until it is finished again.
         manifest.complete = false;
         write_manifest(&self.directory, &manifest)?;
