@@ -246,8 +246,7 @@ fn a_recording_goes_on_grows_and_refuses_what_has_changed() {
         let recording = record(teacher, data, directory.path(), options)?;
         Ok::<_, Error>((recording.samples, recording.resumed))
     };
-    let mut small = options();
-    small.writer.shard_bytes = 100;
+    let small = options().with_shard_bytes(100);
     assert_eq!(run(&teacher, &named(points(30)), &small).unwrap(), (30, 0));
     // Finished and the same: nothing is left to do.
     assert_eq!(run(&teacher, &named(points(30)), &small).unwrap(), (30, 30));

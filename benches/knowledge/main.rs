@@ -17,6 +17,7 @@ mod digits;
 #[path = "../../examples/common/idx.rs"]
 #[allow(dead_code)]
 mod idx;
+mod numbers;
 mod reading;
 mod sizes;
 mod trainings;

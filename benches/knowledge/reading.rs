@@ -1,13 +1,18 @@
-//! Batches in random order, out of the system's page cache.
+//! Batches in random order, out of the system's page cache: what a training waits for when it asks
+//! [`Recorded`](burn_distill::Recorded), up to tensors on the device.
 
-use burn_distill::knowledge::{
-    Header, Key, LogitsFormat, LogitsPrecision, LogitsRecord, Rows, SampleId, SampleRecord, Store,
-    ValuePrecision, Writer,
-};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use burn::tensor::{Tensor, TensorData};
+use burn_distill::Outputs;
+use burn_distill::knowledge::{LogitsFormat, LogitsPrecision, Store, ValuePrecision};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+
+use crate::numbers;
 
 const CLASSES: usize = 1000;
 const SAMPLES: usize = 32_768;
@@ -21,6 +26,8 @@ pub fn bench(criterion: &mut Criterion) {
         temperature: 1.0,
         precision: ValuePrecision::Step(0.1),
     };
+    let mut order: Vec<u32> = (0..SAMPLES as u32).collect();
+    order.shuffle(&mut StdRng::seed_from_u64(1));
     for (name, logits) in [
         ("f32", dense(LogitsPrecision::F32)),
         ("f16", dense(LogitsPrecision::F16)),
@@ -34,50 +41,28 @@ pub fn bench(criterion: &mut Criterion) {
         let store = std::cell::LazyCell::new(|| write(logits));
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             let (_directory, store) = &*store;
-            let mut random = StdRng::seed_from_u64(1);
-            let mut keys: Vec<_> = (0..SAMPLES)
-                .map(|i| Key::new(SampleId(i as u128)))
-                .collect();
-            keys.shuffle(&mut random);
-            let mut batches = keys.chunks_exact(BATCH).cycle();
-            let mut rows = Rows::new(store.header());
-            bencher.iter(|| {
-                let keys = batches.next().expect("there is always another batch");
-                store.read_into(keys, &mut rows).expect("all are recorded");
+            bencher.iter_custom(|batches| {
+                let samples = order.iter().copied().cycle();
+                let samples = samples.take(batches as usize * BATCH).collect();
+                let total = Arc::new(Mutex::new(Duration::ZERO));
+                let sum = total.clone();
+                numbers::read(store, samples, BATCH, move |_, _, time| {
+                    *sum.lock().expect("no thread panics") += time;
+                });
+                *total.lock().expect("no thread panics")
             });
         });
     }
 }
 
 fn write(logits: LogitsFormat) -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().expect("a directory for the benchmark");
-    let header = Header {
-        teacher: "a generator of random numbers".into(),
-        heads: Vec::new(),
-        classes: CLASSES,
-        logits,
-        features: Vec::new(),
-        views: 1,
-    };
-    let mut writer =
-        Writer::create_or_resume(directory.path(), &header).expect("an empty directory");
-    let mut random = StdRng::seed_from_u64(0);
-    for i in 0..SAMPLES {
-        let row: Vec<f32> = (0..CLASSES)
-            .map(|_| random.random_range(-8.0..8.0))
-            .collect();
-        let sample = SampleRecord {
-            id: SampleId(i as u128),
-            view: 0,
-            seed: 0,
-            rows: 1,
-            logits: LogitsRecord::Full(&row),
-            features: &[],
+    numbers::write(SAMPLES, BATCH, logits, |numbers, device| {
+        let row = |number: &u32| {
+            let mut random = StdRng::seed_from_u64(u64::from(*number));
+            (0..CLASSES).map(move |_| random.random_range(-8.0f32..8.0))
         };
-        writer.write(&sample).expect("room on the disk");
-    }
-    writer.finish().expect("room on the disk");
-    let store = Store::open(directory.path()).expect("just written");
-    store.verify().expect("just written");
-    (directory, store)
+        let all: Vec<f32> = numbers.iter().flat_map(row).collect();
+        let all = TensorData::new(all, [numbers.len(), CLASSES]);
+        Outputs::new(Tensor::<2>::from_data(all, device))
+    })
 }

@@ -3,20 +3,28 @@
 //! The teacher is a language model as far as its answers go: 65,536 classes whose logits are -ln(rank) and
 //! normal noise. *Uniform* has the classes in another order for each row, so that nothing can be said of
 //! their numbers beforehand; *skewed* in the same order for all, as frequent words are frequent everywhere.
+//! A store names frequent classes by small numbers where that saves more than the list of them takes, which
+//! takes many rows: each skewed row is recorded [`COPIES`] times.
 
-use burn_distill::knowledge::{
-    BatchLogits, Header, Key, LogitsFormat, LogitsRecord, RankChoice, SampleId, SampleRecord,
-    Store, ValuePrecision, Writer, WriterOptions,
-};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_distill::knowledge::{LogitsFormat, Store, ValuePrecision};
+use burn_distill::{Head, Logits, Outputs, TopK};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+
+use crate::numbers;
 
 const CLASSES: usize = 65_536;
 /// Rows of one sample.
 const SEQUENCE: usize = 64;
 const KS: [usize; 4] = [16, 64, 128, 256];
 const DRAWS: [usize; 2] = [12, 50];
+/// How often each skewed row is recorded.
+const COPIES: usize = 4;
 
 /// Logits of `rows` tokens, one row at a time.
 struct Teacher {
@@ -68,17 +76,19 @@ impl Row {
     fn new(logits: &[f32]) -> Self {
         let most = logits.iter().copied().fold(f32::MIN, f32::max);
         let sum: f64 = logits.iter().map(|z| f64::from(z - most).exp()).sum();
-        let log_prob = |class: usize| f64::from(logits[class] - most) - sum.ln();
+        let log_prob = |class: &usize| f64::from(logits[*class] - most) - sum.ln();
         let mut order: Vec<usize> = (0..CLASSES).collect();
-        order.sort_unstable_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        let all: Vec<f64> = order.iter().map(|class| log_prob(*class)).collect();
+        let by_logit = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]);
+        let widest = KS[KS.len() - 1];
+        order.select_nth_unstable_by(widest, by_logit);
+        order[..widest].sort_unstable_by(by_logit);
+        let all: Vec<f64> = order.iter().map(log_prob).collect();
         let outside = KS.map(|k| {
             let rest = all[k..].iter();
             rest.fold((0.0, 0.0), |(tail, entropy), l| {
                 (tail + l.exp(), entropy + l.exp() * l)
             })
         });
-        let widest = KS[KS.len() - 1];
         Self {
             classes: order[..widest].iter().map(|class| *class as i32).collect(),
             log_probs: all[..widest].to_vec(),
@@ -90,11 +100,15 @@ impl Row {
 pub fn print(rows: usize) {
     println!("| k | values | bytes, uniform | bytes, skewed | KL | of it by precision |");
     println!("|---:|---|---:|---:|---:|---:|");
-    let table = |is_uniform| -> Vec<Row> {
+    let table = |is_uniform| -> Arc<[Row]> {
         let mut teacher = Teacher::new(is_uniform);
         (0..rows).map(|_| Row::new(&teacher.row())).collect()
     };
-    let (uniform, skewed) = (table(true), table(false));
+    let (uniform, skewed) = std::thread::scope(|scope| {
+        let uniform = scope.spawn(|| table(true));
+        let skewed = table(false);
+        (uniform.join().expect("rows are drawn"), skewed)
+    });
     let step = |step| (format!("step {step}"), ValuePrecision::Step(step));
     for (at, k) in KS.into_iter().enumerate() {
         for (name, precision) in [
@@ -110,10 +124,9 @@ pub fn print(rows: usize) {
                 temperature: 1.0,
                 precision,
             };
-            let (_uniform, store) = write_top(&uniform, at, logits, RankChoice::Off);
-            let ranks = RankChoice::Given(by_frequency(&skewed, k));
-            let (_skewed, ranked) = write_top(&skewed, at, logits, ranks);
-            let [bytes, fewer] = [&store, &ranked].map(|store| store.bytes() as f64 / rows as f64);
+            let (_uniform, store) = write_top(&uniform, 1, at, logits);
+            let (_skewed, ranked) = write_top(&skewed, COPIES, at, logits);
+            let [bytes, fewer] = [&store, &ranked].map(per_row);
             let (all, of_precision) = lost(&store, &uniform, at);
             let of_precision = match of_precision {
                 loss if loss < 5e-6 => "< 0.00001".into(),
@@ -123,143 +136,115 @@ pub fn print(rows: usize) {
         }
     }
     for draws in DRAWS {
-        let bytes = [true, false].map(|is_uniform| drawn(rows, draws, is_uniform));
         println!(
-            "| {draws} draws | counts | {:.1} | {:.1} | | |",
-            bytes[0], bytes[1]
+            "| {draws} draws | counts | {:.1} | | | |",
+            drawn(rows, draws)
         );
     }
 }
 
-fn write(
-    logits: LogitsFormat,
-    ranks: RankChoice,
-    fill: impl FnOnce(&mut Writer),
-) -> (tempfile::TempDir, Store) {
-    let directory = tempfile::tempdir().expect("a directory for the benchmark");
-    let header = Header {
-        teacher: "a generator of random numbers".into(),
-        heads: Vec::new(),
-        classes: CLASSES,
-        logits,
-        features: Vec::new(),
-        views: 1,
-    };
-    let mut options = WriterOptions::default();
-    options.ranks = ranks;
-    let mut writer = Writer::create_or_resume_with(directory.path(), &header, options)
-        .expect("an empty directory");
-    fill(&mut writer);
-    writer.finish().expect("room on the disk");
-    let store = Store::open(directory.path()).expect("just written");
-    (directory, store)
-}
-
-fn sample(i: usize, rows: usize, logits: LogitsRecord<'_>) -> SampleRecord<'_> {
-    SampleRecord {
-        id: SampleId(i as u128),
-        view: 0,
-        seed: 0,
-        rows,
-        logits,
-        features: &[],
-    }
+fn per_row(store: &Store) -> f64 {
+    store.bytes() as f64 / store.rows() as f64
 }
 
 /// The likeliest classes of all rows, as many as the `k` at this place of [`KS`].
 fn write_top(
-    rows: &[Row],
+    rows: &Arc<[Row]>,
+    copies: usize,
     at: usize,
     logits: LogitsFormat,
-    ranks: RankChoice,
 ) -> (tempfile::TempDir, Store) {
-    let k = KS[at];
-    write(logits, ranks, |writer| {
-        for (i, rows) in rows.chunks(SEQUENCE).enumerate() {
-            let indices: Vec<i32> = rows
-                .iter()
-                .flat_map(|row| &row.classes[..k])
-                .copied()
-                .collect();
-            let log_probs = rows.iter().flat_map(|row| &row.log_probs[..k]);
-            let log_probs: Vec<f32> = log_probs.map(|l| *l as f32).collect();
-            let log_rest: Vec<f32> = rows
-                .iter()
-                .map(|row| row.outside[at].0.ln() as f32)
-                .collect();
-            let logits = LogitsRecord::TopK {
-                indices: &indices,
-                log_probs: &log_probs,
-                log_rest: &log_rest,
-            };
-            let sample = sample(i, rows.len(), logits);
-            writer.write(&sample).expect("room on the disk");
-        }
+    let sequences = rows.len().div_ceil(SEQUENCE);
+    let rows = rows.clone();
+    numbers::write(sequences * copies, 1, logits, move |number, device| {
+        let sequence = number[0] as usize % sequences;
+        let rows = rows
+            .chunks(SEQUENCE)
+            .nth(sequence)
+            .expect("it is a sequence");
+        top(rows, KS[at], device)
     })
 }
 
-fn by_frequency(rows: &[Row], k: usize) -> Vec<u32> {
-    let mut counts = vec![0usize; CLASSES];
-    for class in rows.iter().flat_map(|row| &row.classes[..k]) {
-        counts[*class as usize] += 1;
-    }
-    let mut order: Vec<u32> = (0..CLASSES as u32).collect();
-    order.sort_by_key(|class| std::cmp::Reverse(counts[*class as usize]));
-    order
+/// The `k` likeliest classes of some rows.
+fn top(rows: &[Row], k: usize, device: &Device) -> Outputs {
+    let classes = rows.iter().flat_map(|row| &row.classes[..k]).copied();
+    let classes = TensorData::new(classes.collect(), [rows.len(), k]);
+    let log_probs = rows.iter().flat_map(|row| &row.log_probs[..k]);
+    let log_probs = log_probs.map(|l| *l as f32).collect();
+    let log_probs = TensorData::new(log_probs, [rows.len(), k]);
+    Outputs::new(TopK::new(
+        Tensor::<2, Int>::from_data(classes, device),
+        Tensor::<2>::from_data(log_probs, device),
+        CLASSES,
+    ))
 }
 
 /// KL(teacher || what is read) per row, the rest spread evenly, and what of it is left when the rest is
 /// spread as the teacher has it: that much is due to the precision of the numbers.
-fn lost(store: &Store, rows: &[Row], at: usize) -> (f64, f64) {
-    let (k, mut all, mut of_precision) = (KS[at], 0.0, 0.0);
-    for (i, rows) in rows.chunks(SEQUENCE).enumerate() {
-        let read = store
-            .read(&[Key::new(SampleId(i as u128))])
-            .expect("it was written");
-        let BatchLogits::Sparse {
-            width,
-            indices,
-            log_probs,
-            log_rest,
-        } = read.logits
-        else {
-            unreachable!("the store has some classes of each row");
-        };
-        for (n, row) in rows.iter().enumerate() {
-            let found: std::collections::HashMap<i32, f32> = indices[n * width..][..width]
-                .iter()
-                .copied()
-                .zip(log_probs[n * width..][..width].iter().copied())
-                .collect();
-            let inside: f64 = (row.classes[..k].iter().zip(&row.log_probs))
-                .map(|(class, l)| l.exp() * (l - f64::from(found[class])))
-                .sum();
-            let ((tail, entropy), rest) = (row.outside[at], f64::from(log_rest[n]));
-            all += inside + entropy - tail * (rest - ((CLASSES - k) as f64).ln());
-            of_precision += inside + tail * (tail.ln() - rest);
-        }
-    }
+fn lost(store: &Store, rows: &Arc<[Row]>, at: usize) -> (f64, f64) {
+    let sums = Arc::new(Mutex::new((0.0, 0.0)));
+    let (total, known) = (sums.clone(), rows.clone());
+    let sequences = rows.len().div_ceil(SEQUENCE) as u32;
+    numbers::read(
+        store,
+        (0..sequences).collect(),
+        1,
+        move |indices, outputs, _| {
+            let Some((_, Head::Categorical(Logits::TopK(top)))) = outputs.first_head() else {
+                unreachable!("the store has some classes of each row");
+            };
+            let classes: Vec<i32> = top.indices.clone().into_data().iter().collect();
+            let log_probs: Vec<f32> = top.log_probs.clone().into_data().iter().collect();
+            let rows = known
+                .chunks(SEQUENCE)
+                .nth(indices[0])
+                .expect("it is a sequence");
+            let (mut all, mut of_precision) = (0.0, 0.0);
+            let read = classes.chunks(KS[at]).zip(log_probs.chunks(KS[at]));
+            for (row, (classes, log_probs)) in rows.iter().zip(read) {
+                let (inside, outside) = row.losses(classes, log_probs, at);
+                all += inside + outside[0];
+                of_precision += inside + outside[1];
+            }
+            let mut total = total.lock().expect("no thread panics");
+            *total = (total.0 + all, total.1 + of_precision);
+        },
+    );
+    let (all, of_precision) = *sums.lock().expect("no thread panics");
     (all / rows.len() as f64, of_precision / rows.len() as f64)
 }
 
+impl Row {
+    /// What is lost in the classes that are read, and in the others: where these are spread evenly, and as
+    /// the teacher has them.
+    fn losses(&self, classes: &[i32], log_probs: &[f32], at: usize) -> (f64, [f64; 2]) {
+        let log_probs = log_probs.iter().map(|l| f64::from(*l));
+        let kept: f64 = log_probs.clone().map(f64::exp).sum();
+        let found: HashMap<i32, f64> = classes.iter().copied().zip(log_probs).collect();
+        let inside = (self.classes[..KS[at]].iter().zip(&self.log_probs))
+            .map(|(class, l)| l.exp() * (l - found[class]))
+            .sum();
+        let (tail, entropy) = self.outside[at];
+        let rest = (1.0 - kept).ln();
+        let evenly = rest - ((CLASSES - KS[at]) as f64).ln();
+        (inside, [entropy - tail * evenly, tail * (tail.ln() - rest)])
+    }
+}
+
 /// Bytes a row of so many draws.
-fn drawn(rows: usize, draws: usize, is_uniform: bool) -> f64 {
+fn drawn(rows: usize, draws: usize) -> f64 {
     let logits = LogitsFormat::Sampled {
         draws,
         temperature: 1.0,
     };
-    let mut teacher = Teacher::new(is_uniform);
-    let ranks = match is_uniform {
-        true => RankChoice::Off,
-        false => RankChoice::Given(teacher.order.clone()),
-    };
-    let (_directory, store) = write(logits, ranks, |writer| {
-        for i in 0..rows.div_ceil(SEQUENCE) {
-            let count = SEQUENCE.min(rows - i * SEQUENCE);
-            let all: Vec<f32> = (0..count).flat_map(|_| teacher.row()).collect();
-            let sample = sample(i, count, LogitsRecord::Full(&all));
-            writer.write(&sample).expect("room on the disk");
-        }
+    let teacher = Mutex::new(Teacher::new(true));
+    let sequence = SEQUENCE.min(rows);
+    let (_directory, store) = numbers::write(rows / sequence, 1, logits, move |_, device| {
+        let mut teacher = teacher.lock().expect("no thread panics");
+        let all: Vec<f32> = (0..sequence).flat_map(|_| teacher.row()).collect();
+        let all = TensorData::new(all, [sequence, CLASSES]);
+        Outputs::new(Tensor::<2>::from_data(all, device))
     });
-    store.bytes() as f64 / rows as f64
+    per_row(&store)
 }

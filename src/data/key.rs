@@ -1,9 +1,9 @@
-//! The name of a sample, whatever its index in a dataset, and of all samples together.
+//! The name of a sample, whatever its index in a dataset.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// What names a sample whatever its place in a dataset: a hash of its content, or an id of your own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,22 +17,22 @@ impl fmt::Display for SampleId {
 
 /// One recorded view of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     /// The sample.
-    pub id: SampleId,
+    pub(crate) id: SampleId,
     /// Which of its views, from 0.
-    pub view: u32,
+    pub(crate) view: u32,
 }
 
 impl Key {
     /// The first view of a sample, and the only one where nothing is augmented.
-    pub fn new(id: SampleId) -> Self {
+    pub(crate) fn new(id: SampleId) -> Self {
         Self { id, view: 0 }
     }
 
     /// Another view of the same sample.
     #[must_use]
-    pub fn with_view(self, view: u32) -> Self {
+    pub(crate) fn with_view(self, view: u32) -> Self {
         Self { view, ..self }
     }
 }
@@ -40,48 +40,6 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (view {})", self.id, self.view)
-    }
-}
-
-/// Which samples there are, whatever their order: the sum of a hash of each id.
-///
-/// A sample that occurs twice counts twice. Views do not count: recording more views of the same
-/// data leaves its fingerprint as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct DataFingerprint(u128);
-
-impl DataFingerprint {
-    /// The fingerprint of these samples.
-    pub fn of(ids: impl IntoIterator<Item = SampleId>) -> Self {
-        let mut all = Self::default();
-        ids.into_iter().for_each(|id| all.add(id));
-        all
-    }
-
-    /// One more sample.
-    pub fn add(&mut self, id: SampleId) {
-        self.0 = self.0.wrapping_add(xxh3_128(&id.0.to_le_bytes()));
-    }
-}
-
-impl fmt::Display for DataFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl From<DataFingerprint> for String {
-    fn from(value: DataFingerprint) -> Self {
-        value.to_string()
-    }
-}
-
-impl TryFrom<String> for DataFingerprint {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u128::from_str_radix(&text, 16).map(Self)
     }
 }
 

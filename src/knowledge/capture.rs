@@ -161,8 +161,7 @@ impl Capture {
             let features: Vec<&[f32]> = features.iter().map(Vec::as_slice).collect();
             let count = if has_logits { rows.len() } else { 0 };
             writer.write(&SampleRecord {
-                id: name.key.id,
-                view: name.key.view,
+                key: name.key,
                 seed: name.seed,
                 rows: count,
                 logits: self.logits.rows(first..first + count, self.classes),

@@ -32,10 +32,9 @@ pub fn shard(bytes: &[u8]) {
             continue;
         };
         let _digest = layout.key_digest(bytes);
-        let mut rows = Rows::new(&form.header);
         for sample in 0..layout.samples {
             let mut scratch = Scratch::default();
-            rows.reset(&form.header);
+            let mut rows = Rows::new(&form.header);
             let read = layout.read(bytes, sample, &form, None, &mut scratch, &mut rows);
             if read.is_ok() {
                 rows.pad(&scratch.widths);

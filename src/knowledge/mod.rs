@@ -6,42 +6,41 @@
 //! documentation of `record` has all of it in code.
 //!
 //! A [`Store`] is a directory of [safetensors](https://huggingface.co/docs/safetensors) files, which other
-//! programs open, and a JSON manifest. Its [`Writer`] takes plain numbers, from whatever teacher:
+//! programs open, and a JSON manifest. Numbers of any other program come into it through a
+//! [closure](crate::teacher_fn): all logits, or no more than a top k.
 //!
 //! ```
-//! use burn_distill::knowledge::*;
+//! use burn::data::dataset::InMemDataset;
+//! use burn::tensor::{Device, Int, Tensor};
+//! use burn_distill::knowledge::{RecordOptions, Store, record};
+//! use burn_distill::{DistillBatch, DistillData, Outputs, ProgressMode, TopK, teacher_fn};
 //!
 //! # fn main() -> burn_distill::Result<()> {
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let directory = directory.path();
-//! let header = Header {
-//!     teacher: "a digest of its weights".into(),
-//!     heads: Vec::new(),
-//!     classes: 4,
-//!     logits: LogitsFormat::TopK {
-//!         k: 2,
-//!         temperature: 1.0,
-//!         precision: ValuePrecision::Step(0.1),
+//! // Samples and their numbers in a table that another program wrote: the two likeliest of 1000 classes.
+//! let samples = vec![(0u32, [0.5f32, 1.0]), (1, [2.0, 0.0])];
+//! let table = [([417, 3], [0.75f32, 0.2]), ([3, 99], [0.6, 0.3])];
+//! let data = DistillData::builder(InMemDataset::new(samples)).by_content().batched(
+//!     |samples: Vec<(u32, [f32; 2])>, device: &Device| {
+//!         let (numbers, inputs): (Vec<u32>, Vec<[f32; 2]>) = samples.into_iter().unzip();
+//!         let inputs = Tensor::<1>::from_data(&inputs.concat()[..], device).reshape([-1, 2]);
+//!         DistillBatch::<Tensor<2>>::new(inputs)
+//!             .with_teacher_input(Tensor::<1, Int>::from_data(&numbers[..], device))
 //!     },
-//!     features: Vec::new(),
-//!     views: 1,
-//! };
-//! let mut writer = Writer::create_or_resume(directory, &header)?;
-//! writer.write(&SampleRecord {
-//!     id: SampleId(7),
-//!     view: 0,
-//!     seed: 0,
-//!     rows: 1,
-//!     logits: LogitsRecord::Full(&[0.0, 3.0, 1.0, 2.0]),
-//!     features: &[],
-//! })?;
-//! writer.finish()?;
-//!
-//! let rows = Store::open(directory)?.read(&[Key::new(SampleId(7))])?;
-//! let BatchLogits::Sparse { indices, .. } = rows.logits else {
-//!     panic!("two classes of each row were recorded");
-//! };
-//! assert_eq!(indices, [1, 3]);
+//! );
+//! let teacher = teacher_fn("a table of May 3rd", move |numbers: Tensor<1, Int>| {
+//!     let device = numbers.device();
+//!     let numbers: Vec<u32> = numbers.into_data().iter().collect();
+//!     let rows = numbers.into_iter().map(|number| table[number as usize]);
+//!     let (classes, probabilities): (Vec<[i32; 2]>, Vec<[f32; 2]>) = rows.unzip();
+//!     let classes = Tensor::<1, Int>::from_data(&classes.concat()[..], &device).reshape([-1, 2]);
+//!     let probabilities = Tensor::<1>::from_data(&probabilities.concat()[..], &device);
+//!     Outputs::new(TopK::new(classes, probabilities.reshape([-1, 2]).log(), 1000))
+//! });
+//! let options = RecordOptions::new(Device::flex()).with_progress(ProgressMode::Silent);
+//! record(&teacher, &data, directory, &options)?;
+//! assert_eq!(Store::open(directory)?.rows(), 2);
 //! # Ok(())
 //! # }
 //! ```
@@ -62,14 +61,11 @@ pub mod fuzzing;
 #[path = "tests/kit.rs"]
 mod testing;
 
-pub use crate::data::key::{Key, SampleId, content_id};
+pub use crate::data::key::{SampleId, content_id};
 pub use crate::knowledge::format::header::{
-    FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
+    FeaturePrecision, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-pub use crate::knowledge::format::rows::{BatchLogits, Rows};
-pub use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
 pub use crate::knowledge::options::RecordOptions;
 pub use crate::knowledge::record::{Recording, record};
 pub use crate::knowledge::store::Store;
-pub use crate::knowledge::store::writer::{RankChoice, Writer, WriterOptions};
 pub use crate::teacher::fingerprint::fingerprint;

@@ -3,7 +3,6 @@
 use burn::tensor::Device;
 
 use crate::knowledge::format::header::{FeaturePrecision, LogitsFormat};
-use crate::knowledge::store::writer::WriterOptions;
 use crate::progress::ProgressMode;
 
 /// What to record, and how.
@@ -12,7 +11,7 @@ use crate::progress::ProgressMode;
 pub struct RecordOptions {
     /// Where the teacher runs.
     pub device: Device,
-    /// Samples at a time, 128 by default. With one shard, that is what memory is needed for.
+    /// Samples at a time, 128 by default.
     pub batch_size: usize,
     /// How logits are recorded; in single precision, and as the teacher gives them, where this is `None`: all
     /// of them, or its own top k.
@@ -21,8 +20,10 @@ pub struct RecordOptions {
     pub features: Vec<RecordFeature>,
     /// What is shown: a bar, or nothing.
     pub progress: ProgressMode,
-    /// How files are written.
-    pub writer: WriterOptions,
+    /// A file is closed once it holds this many bytes, 64 MiB by default. With one batch more, it is what
+    /// memory is needed for, twice that for the first file of some classes a row; and what an interrupted
+    /// recording runs again.
+    pub shard_bytes: usize,
 }
 
 /// A feature to record.
@@ -46,7 +47,7 @@ impl RecordOptions {
             logits: None,
             features: Vec::new(),
             progress: ProgressMode::default(),
-            writer: WriterOptions::default(),
+            shard_bytes: 64 << 20,
         }
     }
 
@@ -91,6 +92,13 @@ impl RecordOptions {
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets how many bytes a file holds.
+    #[must_use]
+    pub fn with_shard_bytes(mut self, shard_bytes: usize) -> Self {
+        self.shard_bytes = shard_bytes;
         self
     }
 

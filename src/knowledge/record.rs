@@ -161,14 +161,11 @@ where
     let teacher = teacher.on(device);
     let size = options.batch_size.max(1);
     let mut writer = match &before {
-        Some(store) => {
-            let header = store.header().clone();
-            Some(Writer::create_or_resume_with(
-                directory,
-                &header,
-                options.writer.clone(),
-            )?)
-        }
+        Some(store) => Some(Writer::create_or_resume(
+            directory,
+            store.header(),
+            options.shard_bytes,
+        )?),
         None => None,
     };
     let recorded_as = before.as_ref().map(|store| store.header().logits);
@@ -183,8 +180,7 @@ where
             Some(writer) => writer,
             None => {
                 let header = captured.header(digest.clone(), data.views());
-                let options = options.writer.clone();
-                let mut made = Writer::create_or_resume_with(directory, &header, options)?;
+                let mut made = Writer::create_or_resume(directory, &header, options.shard_bytes)?;
                 made.probe(
                     batch.names[0].key,
                     summary_of_input(data, chunk[0], device)?,

@@ -282,7 +282,6 @@ impl Layout {
                 width,
                 indices,
                 log_probs,
-                ..
             } => {
                 let temperature = match header.logits {
                     LogitsFormat::TopK { temperature, .. }

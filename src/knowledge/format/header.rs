@@ -12,21 +12,21 @@ const MOST_DRAWS: usize = 4096;
 /// What a store holds of each sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Header {
+pub(crate) struct Header {
     /// Which teacher gave this: a fingerprint of its weights, compared as it is.
-    pub teacher: String,
+    pub(crate) teacher: String,
     /// The names of the teacher's heads in their order; empty where there is one, `logits`. The first that
     /// is not among the features is the head whose logits are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// The number of logits per row.
-    pub classes: usize,
+    pub(crate) classes: usize,
     /// How the logits are kept.
-    pub logits: LogitsFormat,
+    pub(crate) logits: LogitsFormat,
     /// The features kept, in the order in which samples give them.
-    pub features: Vec<FeatureFormat>,
+    pub(crate) features: Vec<FeatureFormat>,
     /// The number of views of each sample, 1 where nothing is augmented.
-    pub views: u32,
+    pub(crate) views: u32,
 }
 
 /// The numbers of dense logits.
@@ -106,15 +106,15 @@ pub enum FeaturePrecision {
 /// How one feature is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FeatureFormat {
+pub(crate) struct FeatureFormat {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its shape in one sample, without the axis that varies where one does.
-    pub shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// Whether a first axis, whose size differs from sample to sample, comes before `shape`: tokens.
-    pub varies: bool,
+    pub(crate) varies: bool,
     /// Its numbers.
-    pub precision: FeaturePrecision,
+    pub(crate) precision: FeaturePrecision,
 }
 
 impl FeatureFormat {

@@ -3,12 +3,11 @@
 //! ```text
 //! { "checksum": "…16 digits…",           of this text with the digits as zeros
 //!   "format": "burn-distill knowledge", "version": 1, "crate": "…",
-//!   "complete": true, "header": { … }, "data": "…", "ranks": null, "shards": [ … ] }
+//!   "complete": true, "header": { … }, "ranks": null, "shards": [ … ] }
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::key::DataFingerprint;
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
@@ -34,8 +33,6 @@ pub(crate) struct Manifest {
     /// Whether all of the data is recorded.
     pub(crate) complete: bool,
     pub(crate) header: Header,
-    /// Which samples there are.
-    pub(crate) data: DataFingerprint,
     /// The numbering of classes in packed rows.
     pub(crate) ranks: Option<Written>,
     pub(crate) shards: Vec<ShardEntry>,
@@ -100,7 +97,6 @@ impl Manifest {
             crate_version: env!("CARGO_PKG_VERSION").into(),
             complete: false,
             header,
-            data: DataFingerprint::default(),
             ranks: None,
             shards: Vec::new(),
             probe: None,

@@ -1,59 +1,8 @@
-//! From all logits of a row to the part of them that is kept.
+//! Samples of a row in place of all its logits.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::data::key::Key;
-
-/// The most likely classes of a row.
-#[derive(Debug, Default)]
-pub(crate) struct Top {
-    pub(crate) classes: Vec<u32>,
-    pub(crate) log_probs: Vec<f32>,
-    pub(crate) log_rest: f32,
-    order: Vec<u32>,
-}
-
-/// The largest of `z / τ` and the logarithm of the sum of exponentials below it.
-fn normaliser(logits: &[f32], temperature: f64) -> (f64, f64) {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let most = f64::from(most) / temperature;
-    let sum: f64 = logits
-        .iter()
-        .map(|z| (f64::from(*z) / temperature - most).exp())
-        .sum();
-    (most, sum.ln())
-}
-
-impl Top {
-    /// Takes the `k` largest of a row that has a finite one; of equal logits those of lower classes.
-    pub(crate) fn take(&mut self, logits: &[f32], k: usize, temperature: f64) {
-        self.order.clear();
-        self.order.extend(0..logits.len() as u32);
-        if k < logits.len() {
-            self.order.select_nth_unstable_by(k - 1, |a, b| {
-                let (left, right) = (logits[*a as usize], logits[*b as usize]);
-                right.total_cmp(&left).then(a.cmp(b))
-            });
-        }
-        let (most, log_sum) = normaliser(logits, temperature);
-        let log_prob =
-            |class: &u32| f64::from(logits[*class as usize]) / temperature - most - log_sum;
-        let (kept, rest) = self.order.split_at(k);
-        self.classes.clear();
-        self.classes.extend_from_slice(kept);
-        self.log_probs.clear();
-        self.log_probs
-            .extend(kept.iter().map(|c| log_prob(c) as f32));
-        // The smaller of the two sums is the precise one.
-        let rest: f64 = rest.iter().map(|c| log_prob(c).exp()).sum();
-        self.log_rest = if rest < 0.5 {
-            rest.ln() as f32
-        } else {
-            let kept: f64 = kept.iter().map(|c| log_prob(c).exp()).sum();
-            (-kept).ln_1p() as f32
-        };
-    }
-}
 
 /// Draws classes from `softmax(z / τ)` with replacement, and appends the distinct ones, ascending, and how
 /// often each came less one.
@@ -70,7 +19,8 @@ pub(crate) fn draw(
 ) {
     classes.clear();
     counts.clear();
-    let (most, _) = normaliser(logits, temperature);
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = f64::from(most) / temperature;
     let weight = |z: &f32| (f64::from(*z) / temperature - most).exp();
     // Added up in the same order twice, so that the last sum is the total to the last bit.
     let total: f64 = logits.iter().map(weight).sum();

@@ -4,22 +4,20 @@ use crate::knowledge::format::header::{Header, LogitsFormat};
 
 /// The knowledge of some samples, one behind the other.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Rows {
+pub(crate) struct Rows {
     /// The rows of logits of each sample.
-    pub per_sample: Vec<usize>,
+    pub(crate) per_sample: Vec<usize>,
     /// The seed of each sample's view.
-    pub seeds: Vec<u64>,
+    pub(crate) seeds: Vec<u64>,
     /// The logits of all rows.
-    pub logits: BatchLogits,
+    pub(crate) logits: BatchLogits,
     /// The features, in the order of the header.
-    pub features: Vec<BatchFeature>,
+    pub(crate) features: Vec<BatchFeature>,
 }
 
 /// The logits of a batch, row after row.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum BatchLogits {
+pub(crate) enum BatchLogits {
     /// All logits, `[rows, classes]`.
     Dense {
         /// The number of classes.
@@ -38,28 +36,25 @@ pub enum BatchLogits {
         indices: Vec<i32>,
         /// Their log-probabilities at the temperature recorded.
         log_probs: Vec<f32>,
-        /// The logarithm of the mass of all other classes, one per row; −∞ for drawn rows.
-        log_rest: Vec<f32>,
     },
 }
 
 /// A feature of a batch.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct BatchFeature {
+pub(crate) struct BatchFeature {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its shape in one sample, without the axis that varies.
-    pub shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// The size of the axis that varies, for each sample; `None` where none does.
-    pub lengths: Option<Vec<usize>>,
+    pub(crate) lengths: Option<Vec<usize>>,
     /// Its numbers, `[samples, shape]`, or `[sum of lengths, shape]`.
-    pub values: Vec<f32>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl Rows {
     /// Nothing yet, in the form of a store.
-    pub fn new(header: &Header) -> Self {
+    pub(crate) fn new(header: &Header) -> Self {
         let logits = match header.logits {
             LogitsFormat::Dense { .. } => BatchLogits::Dense {
                 classes: header.classes,
@@ -69,7 +64,6 @@ impl Rows {
                 width: 0,
                 indices: Vec::new(),
                 log_probs: Vec::new(),
-                log_rest: Vec::new(),
             },
         };
         let features = header.features.iter().map(|feature| BatchFeature {
@@ -83,47 +77,6 @@ impl Rows {
             seeds: Vec::new(),
             logits,
             features: features.collect(),
-        }
-    }
-
-    /// Forgets the samples and keeps the memory, where it has the form of a store; starts anew elsewhere.
-    pub(crate) fn reset(&mut self, header: &Header) {
-        let fits = match (&self.logits, header.logits) {
-            (BatchLogits::Dense { classes, .. }, LogitsFormat::Dense { .. }) => {
-                *classes == header.classes
-            }
-            (BatchLogits::Dense { .. }, _) | (_, LogitsFormat::Dense { .. }) => false,
-            _ => true,
-        };
-        let same = self.features.len() == header.features.len()
-            && self.features.iter().zip(&header.features).all(|(a, b)| {
-                a.name == b.name && a.shape == b.shape && a.lengths.is_some() == b.varies
-            });
-        if !(fits && same) {
-            *self = Self::new(header);
-            return;
-        }
-        self.per_sample.clear();
-        self.seeds.clear();
-        match &mut self.logits {
-            BatchLogits::Dense { values, .. } => values.clear(),
-            BatchLogits::Sparse {
-                width,
-                indices,
-                log_probs,
-                log_rest,
-            } => {
-                *width = 0;
-                indices.clear();
-                log_probs.clear();
-                log_rest.clear();
-            }
-        }
-        for feature in &mut self.features {
-            feature.values.clear();
-            if let Some(lengths) = &mut feature.lengths {
-                lengths.clear();
-            }
         }
     }
 

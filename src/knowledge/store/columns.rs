@@ -19,7 +19,7 @@ use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::{LogitsFormat, LogitsPrecision};
 use crate::knowledge::format::numbers;
 use crate::knowledge::format::ranks::Ranks;
-use crate::knowledge::format::reduce::{Random, Top, draw};
+use crate::knowledge::format::reduce::{Random, draw};
 use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
 use crate::knowledge::format::sparse::Row;
 use crate::knowledge::format::tensors::Tensor;
@@ -42,7 +42,6 @@ pub(crate) struct Columns {
     features: Vec<FeatureColumn>,
     keys: KeyDigest,
     row: Row,
-    top: Top,
     pairs: Vec<(u32, u32)>,
 }
 
@@ -142,8 +141,8 @@ impl Columns {
 
         self.samples += 1;
         self.rows += sample.rows;
-        self.ids.extend(sample.id.0.to_le_bytes());
-        self.views.extend(sample.view.to_le_bytes());
+        self.ids.extend(sample.key.id.0.to_le_bytes());
+        self.views.extend(sample.key.view.to_le_bytes());
         self.seeds.extend(sample.seed.to_le_bytes());
         self.row_ends.extend((self.rows as u32).to_le_bytes());
         if form.packed.is_some() {
@@ -153,7 +152,7 @@ impl Columns {
         for (feature, format) in self.features.iter_mut().zip(&form.header.features) {
             feature.end(format);
         }
-        self.keys.add(sample.id.0, sample.view, sample.seed);
+        self.keys.add(sample.key.id.0, sample.key.view, sample.seed);
         Ok(())
     }
 
@@ -179,18 +178,6 @@ impl Columns {
                     true => Ok(()),
                     false => Err("a logit is too large for half precision, record f32".into()),
                 }
-            }
-            (LogitsFormat::TopK { k, temperature, .. }, LogitsRecord::Full(logits)) => {
-                check_full(logits, sample.rows, classes)?;
-                for row in logits.chunks_exact(classes) {
-                    let mut top = std::mem::take(&mut self.top);
-                    top.take(row, k, temperature);
-                    let classes = top.classes.iter().copied();
-                    let pushed = self.push_top(classes, &top.log_probs, top.log_rest, form, ranks);
-                    self.top = top;
-                    pushed?;
-                }
-                Ok(())
             }
             (
                 LogitsFormat::TopK { k, .. },
@@ -218,7 +205,7 @@ impl Columns {
             (LogitsFormat::Sampled { draws, temperature }, LogitsRecord::Full(logits)) => {
                 check_full(logits, sample.rows, classes)?;
                 for (at, row) in logits.chunks_exact(classes).enumerate() {
-                    let random = Random::new(sample.key(), sample.seed, at);
+                    let random = Random::new(sample.key, sample.seed, at);
                     let Row {
                         classes, values, ..
                     } = &mut self.row;
@@ -229,6 +216,9 @@ impl Columns {
                     self.push_row(f32::NEG_INFINITY, form, ranks)?;
                 }
                 Ok(())
+            }
+            (LogitsFormat::TopK { .. }, LogitsRecord::Full(_)) => {
+                Err("it has all logits, the store keeps the most likely classes".into())
             }
             (_, LogitsRecord::TopK { .. }) => {
                 Err("it has the most likely classes, the store keeps something else".into())

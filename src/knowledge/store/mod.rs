@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
-use crate::data::key::{DataFingerprint, Key, SampleId};
+use crate::data::key::{Key, SampleId};
 use crate::error::{Error, Result};
 use crate::knowledge::format::files::{Written, checksum};
 use crate::knowledge::format::form::Form;
@@ -147,13 +147,8 @@ impl Store {
     }
 
     /// What is kept of each sample.
-    pub fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.inner.form.header
-    }
-
-    /// Which samples there are, to be compared with those of a dataset.
-    pub fn data(&self) -> DataFingerprint {
-        self.inner.manifest.data
     }
 
     /// Whether recording came to its end.
@@ -207,12 +202,12 @@ impl Store {
     }
 
     /// Whether a sample can be looked up.
-    pub fn contains(&self, key: Key) -> bool {
+    pub(crate) fn contains(&self, key: Key) -> bool {
         self.inner.index.contains_key(&slot(key))
     }
 
     /// All keys with their seeds, in the order in which they were recorded, of the files that can be read.
-    pub fn keys(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (Key, u64)> + '_ {
         let shards = self.inner.shards.iter().filter_map(|s| s.as_ref().ok());
         shards.flat_map(|shard| shard.layout.keys(&shard.map))
     }
@@ -229,33 +224,12 @@ impl Store {
         Ok(())
     }
 
-    /// What is recorded of these samples, in this order.
+    /// What is recorded of some samples, at least one, in this order, each in its store; all stores have one
+    /// form.
     ///
     /// # Errors
     ///
-    /// Returns an error if one was not recorded, or if its file is damaged.
-    pub fn read(&self, keys: &[Key]) -> Result<Rows> {
-        let mut rows = Rows::new(self.header());
-        self.read_into(keys, &mut rows)?;
-        Ok(rows)
-    }
-
-    /// The same into memory that is used again.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read); then `rows` holds some of the samples.
-    pub fn read_into(&self, keys: &[Key], rows: &mut Rows) -> Result<()> {
-        rows.reset(self.header());
-        let mut scratch = Scratch::default();
-        for key in keys {
-            self.append(*key, &mut scratch, rows)?;
-        }
-        rows.pad(&scratch.widths);
-        Ok(())
-    }
-
-    /// Reads a batch whose samples lie in stores of one form, each with the key of its sample.
+    /// Returns an error if a sample was not recorded, if its file is damaged, or if stores differ in form.
     pub(crate) fn read_across(samples: &[(&Self, Key)]) -> Result<Rows> {
         let (first, _) = samples[0];
         let mut rows = Rows::new(first.header());

@@ -220,10 +220,7 @@ impl Layout {
                 }
             }
             BatchLogits::Sparse {
-                indices,
-                log_probs,
-                log_rest,
-                ..
+                indices, log_probs, ..
             } => {
                 let part = span(&bytes[self.logit_ends.clone()], sample, logits.len())?;
                 let mut rest = &logits[part];
@@ -244,7 +241,6 @@ impl Layout {
                     packed
                         .values
                         .log_probs(&row.values, row.log_rest, log_probs)?;
-                    log_rest.push(row.log_rest);
                     scratch.widths.push(row.classes.len());
                 }
                 if !rest.is_empty() {

@@ -3,9 +3,9 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::data::key::{DataFingerprint, Key};
+use crate::data::key::Key;
 use crate::error::{Error, Result};
-use crate::knowledge::format::files::{Written, write_whole};
+use crate::knowledge::format::files::write_whole;
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
@@ -19,41 +19,6 @@ use crate::knowledge::store::{read_manifest, read_ranks};
 const LOCK: &str = ".lock";
 const RANKS: &str = "ranks.safetensors";
 
-/// How a store is written; nothing of it changes what is read.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct WriterOptions {
-    /// A shard is closed once it holds this many bytes, 64 MiB unless said otherwise. With one sample
-    /// more it is what a writer needs of memory, twice that for the first shard of packed rows.
-    pub shard_bytes: usize,
-    /// In which numbers packed rows name classes.
-    pub ranks: RankChoice,
-}
-
-impl Default for WriterOptions {
-    fn default() -> Self {
-        Self {
-            shard_bytes: 64 << 20,
-            ranks: RankChoice::Auto,
-        }
-    }
-}
-
-/// In which numbers packed rows name classes. What is read is the same; frequent classes with small
-/// numbers take fewer bits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RankChoice {
-    /// By how often classes occur in the first shard, where that saves more there than the list of
-    /// numbers takes.
-    #[default]
-    Auto,
-    /// Their own numbers.
-    Off,
-    /// The class of each number, the most frequent first: for teachers whose frequencies are known.
-    Given(Vec<u32>),
-}
-
 /// Records samples into a directory, each once, and goes on where an interrupted writer ended.
 ///
 /// A shard is there whole or not at all, and counts once the manifest names it: a writer that is
@@ -63,95 +28,56 @@ pub enum RankChoice {
 /// A key that comes twice is recorded twice, and the first is what is read: samples of a dataset that
 /// are the same need no care. Two different samples under one id are a mistake that this cannot see.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     directory: PathBuf,
     form: Form,
-    options: WriterOptions,
+    shard_bytes: usize,
     manifest: Manifest,
     ranks: Option<Ranks>,
     columns: Columns,
-    data: DataFingerprint,
-    /// The samples that were there when the writer was made.
-    recorded: u64,
     /// Holds the lock, which the system lets go of with the process if need be.
     _lock: File,
 }
 
 impl Writer {
-    /// Begins to record into a directory, or goes on with what an interrupted writer left there.
+    /// Begins to record into a directory, or goes on with what an interrupted writer left there. A shard is
+    /// closed once it holds `shard_bytes`.
     ///
     /// # Errors
     ///
     /// Returns an error if the header is not valid or differs from the one recorded, if another
     /// writer is at work there, or if the directory cannot be written or holds something else.
-    pub fn create_or_resume(directory: impl AsRef<Path>, header: &Header) -> Result<Self> {
-        Self::create_or_resume_with(directory, header, WriterOptions::default())
-    }
-
-    /// The same with options.
-    ///
-    /// # Errors
-    ///
-    /// As [`create_or_resume`](Self::create_or_resume), and if ranks given are not those recorded.
-    pub fn create_or_resume_with(
-        directory: impl AsRef<Path>,
+    pub(crate) fn create_or_resume(
+        directory: &Path,
         header: &Header,
-        options: WriterOptions,
+        shard_bytes: usize,
     ) -> Result<Self> {
-        let directory = directory.as_ref().to_path_buf();
         let form = Form::new(header.clone())?;
-        let lock = lock(&directory)?;
-        let given = match &options.ranks {
-            RankChoice::Given(classes) => Some(given_ranks(classes, &form)?),
-            RankChoice::Auto | RankChoice::Off => None,
-        };
-
+        let lock = lock(directory)?;
         let path = directory.join(NAME);
         let exists = path.try_exists().map_err(|error| Error::io(&path, error))?;
         let (manifest, ranks) = match exists {
             true => {
-                let manifest = read_manifest(&directory)?;
-                check_same(&directory, &manifest, header)?;
-                let ranks = read_ranks(&directory, &manifest)?;
-                check_ranks(&directory, ranks.as_ref(), given)?;
+                let manifest = read_manifest(directory)?;
+                check_same(directory, &manifest, header)?;
+                let ranks = read_ranks(directory, &manifest)?;
                 (manifest, ranks)
             }
             false => {
-                let mut manifest = Manifest::new(header.clone());
-                if let Some(ranks) = &given {
-                    manifest.ranks = Some(write_ranks(&directory, ranks)?);
-                }
-                write_manifest(&directory, &manifest)?;
-                (manifest, given)
+                let manifest = Manifest::new(header.clone());
+                write_manifest(directory, &manifest)?;
+                (manifest, None)
             }
         };
-        let recorded = manifest.samples();
         Ok(Self {
             form,
-            options,
-            data: manifest.data,
+            shard_bytes,
             manifest,
             ranks,
             columns: Columns::default(),
-            recorded,
-            directory,
+            directory: directory.to_path_buf(),
             _lock: lock,
         })
-    }
-
-    /// How many samples were recorded when this writer was made, views counted one by one.
-    pub fn recorded(&self) -> u64 {
-        self.recorded
-    }
-
-    /// How many samples are on disk now.
-    pub fn written(&self) -> u64 {
-        self.manifest.samples()
-    }
-
-    /// Whether the recording was finished.
-    pub fn is_complete(&self) -> bool {
-        self.manifest.complete
     }
 
     /// Sets what a later recording compares the first sample's input with.
@@ -170,25 +96,21 @@ impl Writer {
     ///
     /// Returns an error if the sample does not have the form of the header, and if a shard cannot be
     /// written. In each case the sample is not recorded, and the writer can be used on.
-    pub fn write(&mut self, sample: &SampleRecord) -> Result<()> {
+    pub(crate) fn write(&mut self, sample: &SampleRecord) -> Result<()> {
         let refused = |reason: String| Error::InvalidSample {
-            sample: sample.key().to_string(),
+            sample: sample.key.to_string(),
             reason,
         };
-        if sample.view >= self.form.header.views {
+        if sample.key.view >= self.form.header.views {
             let views = self.form.header.views;
             return Err(refused(format!("the store keeps {views} views, from 0")));
         }
-        if self.columns.bytes() >= self.options.shard_bytes {
+        if self.columns.bytes() >= self.shard_bytes {
             self.flush()?;
         }
         self.columns
             .push(sample, &self.form, self.ranks.as_ref())
-            .map_err(refused)?;
-        if sample.view == 0 {
-            self.data.add(sample.id);
-        }
-        Ok(())
+            .map_err(refused)
     }
 
     /// Closes the shard, if it holds a sample, and puts it on disk.
@@ -197,11 +119,11 @@ impl Writer {
     ///
     /// Returns an error that names the file that cannot be written. Nothing is lost: once there is
     /// room, the next call writes the same shard.
-    pub fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         if self.columns.samples == 0 {
             return Ok(());
         }
-        if self.manifest.shards.is_empty() && self.options.ranks == RankChoice::Auto {
+        if self.manifest.shards.is_empty() {
             self.find_ranks()?;
         }
         let name = format!("shard-{:05}.safetensors", self.manifest.shards.len());
@@ -214,7 +136,6 @@ impl Writer {
             rows: self.columns.rows as u64,
             keys: self.columns.keys(),
         });
-        manifest.data = self.data;
         // A finished store that grows is unfinished until it is finished again.
         manifest.complete = false;
         write_manifest(&self.directory, &manifest)?;
@@ -234,10 +155,11 @@ impl Writer {
             remedy: "report this with the header".into(),
         };
         let ranks = Ranks::by_count(&self.columns.class_counts(&self.form).map_err(own)?);
-        let price = ranks.to_bytes().len();
+        let list = ranks.to_bytes();
         let packed = self.columns.renumber(&self.form, &ranks).map_err(own)?;
-        if packed.bytes() + price < self.columns.logit_bytes() {
-            self.manifest.ranks = Some(write_ranks(&self.directory, &ranks)?);
+        if packed.bytes() + list.len() < self.columns.logit_bytes() {
+            let written = write_whole(&self.directory, RANKS, [list.as_slice()])?;
+            self.manifest.ranks = Some(written);
             self.columns.adopt(packed);
             self.ranks = Some(ranks);
         }
@@ -249,7 +171,7 @@ impl Writer {
     /// # Errors
     ///
     /// As [`flush`](Self::flush).
-    pub fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
         if self.manifest.complete {
             return Ok(());
@@ -287,20 +209,6 @@ fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<()> {
     write_whole(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
 }
 
-fn write_ranks(directory: &Path, ranks: &Ranks) -> Result<Written> {
-    write_whole(directory, RANKS, [ranks.to_bytes().as_slice()])
-}
-
-fn given_ranks(classes: &[u32], form: &Form) -> Result<Ranks> {
-    if classes.len() != form.header.classes {
-        let expected = "one class per logit";
-        let found = format!("{} for {} classes", classes.len(), form.header.classes);
-        return Err(Error::invalid("knowledge.ranks", found, expected));
-    }
-    Ranks::new(classes.to_vec())
-        .map_err(|_| Error::invalid("knowledge.ranks", "a list", "every class once"))
-}
-
 fn check_same(directory: &Path, manifest: &Manifest, header: &Header) -> Result<()> {
     match manifest.header.difference(header) {
         None => Ok(()),
@@ -309,22 +217,6 @@ fn check_same(directory: &Path, manifest: &Manifest, header: &Header) -> Result<
             what: what.into(),
             recorded,
             given,
-        }),
-    }
-}
-
-fn check_ranks(directory: &Path, recorded: Option<&Ranks>, given: Option<Ranks>) -> Result<()> {
-    match (recorded, given) {
-        (_, None) => Ok(()),
-        (Some(recorded), Some(given)) if *recorded == given => Ok(()),
-        (recorded, Some(_)) => Err(Error::KnowledgeMismatch {
-            directory: directory.to_path_buf(),
-            what: "classes numbered".into(),
-            recorded: match recorded {
-                Some(_) => "by other ranks".into(),
-                None => "as they are".into(),
-            },
-            given: "by ranks given".into(),
         }),
     }
 }

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use crate::data::key::{Key, SampleId};
-use crate::knowledge::format::header::Header;
+use crate::error::Result;
+use crate::knowledge::format::header::{Header, LogitsFormat};
+use crate::knowledge::format::rows::Rows;
 use crate::knowledge::format::sample::{LogitsRecord, SampleRecord};
 use crate::knowledge::fuzzing::headers;
-use crate::knowledge::store::writer::{RankChoice, Writer, WriterOptions};
+use crate::knowledge::store::Store;
+use crate::knowledge::store::writer::Writer;
 
 /// SplitMix64.
 pub(crate) struct Numbers(pub(crate) u64);
@@ -75,33 +78,68 @@ impl Owned {
         }
     }
 
-    pub(crate) fn write(&self, writer: &mut Writer) -> crate::error::Result<()> {
+    pub(crate) fn write(&self, header: &Header, writer: &mut Writer) -> Result<()> {
         let features: Vec<&[f32]> = self.features.iter().map(Vec::as_slice).collect();
+        let (mut indices, mut log_probs, mut log_rest) = (Vec::new(), Vec::new(), Vec::new());
+        let logits = match header.logits {
+            LogitsFormat::TopK { k, temperature, .. } => {
+                for row in self.logits.chunks(header.classes) {
+                    let exact = exact_log_probs(row, temperature);
+                    let mut order: Vec<i32> = (0..row.len() as i32).collect();
+                    order.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+                    let log_prob = |class: &i32| exact[*class as usize];
+                    let (top, others) = order.split_at(k);
+                    log_probs.extend(top.iter().map(|class| log_prob(class) as f32));
+                    let rest: f64 = others.iter().map(|class| log_prob(class).exp()).sum();
+                    log_rest.push(rest.ln() as f32);
+                    indices.extend_from_slice(top);
+                }
+                LogitsRecord::TopK {
+                    indices: &indices,
+                    log_probs: &log_probs,
+                    log_rest: &log_rest,
+                }
+            }
+            LogitsFormat::Dense { .. } | LogitsFormat::Sampled { .. } => {
+                LogitsRecord::Full(&self.logits)
+            }
+        };
         writer.write(&SampleRecord {
-            id: self.key.id,
-            view: self.key.view,
+            key: self.key,
             seed: self.seed,
             rows: self.rows,
-            logits: LogitsRecord::Full(&self.logits),
+            logits,
             features: &features,
         })
     }
 }
 
-/// Options under which a shard holds few samples.
-pub(crate) fn small_shards() -> WriterOptions {
-    WriterOptions {
-        shard_bytes: 300,
-        ranks: RankChoice::Auto,
+/// The logarithms of the probabilities of one row.
+pub(crate) fn exact_log_probs(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let scaled = |z: &f32| f64::from(*z) / temperature;
+    let sum: f64 = logits.iter().map(|z| scaled(z).exp()).sum();
+    logits.iter().map(|z| scaled(z) - sum.ln()).collect()
+}
+
+/// The bytes of a shard that holds few samples.
+pub(crate) const SMALL: usize = 300;
+/// The bytes of a shard that holds all of them.
+pub(crate) const LARGE: usize = 1 << 20;
+
+impl Store {
+    /// What is recorded of these samples, at least one.
+    pub(crate) fn read(&self, keys: &[Key]) -> Result<Rows> {
+        let samples: Vec<_> = keys.iter().map(|key| (self, *key)).collect();
+        Self::read_across(&samples)
     }
 }
 
 /// Records the samples 0 to `count` in small shards, and finishes.
 pub(crate) fn record(directory: &Path, header: &Header, count: u64) -> Vec<Owned> {
-    let mut writer = Writer::create_or_resume_with(directory, header, small_shards()).unwrap();
+    let mut writer = Writer::create_or_resume(directory, header, SMALL).unwrap();
     let samples: Vec<_> = (0..count).map(|n| Owned::new(n, header)).collect();
     for sample in &samples {
-        sample.write(&mut writer).unwrap();
+        sample.write(header, &mut writer).unwrap();
     }
     writer.finish().unwrap();
     samples

@@ -1,50 +1,8 @@
 use super::*;
 use crate::data::key::SampleId;
-use crate::knowledge::testing::Numbers;
 
 fn random(seed: u64) -> Random {
     Random::new(Key::new(SampleId(1)), seed, 0)
-}
-
-#[test]
-fn the_most_likely_are_taken_with_the_mass_of_the_others() {
-    let mut numbers = Numbers(3);
-    let logits: Vec<f32> = (0..500).map(|_| 3.0 * numbers.normal() as f32).collect();
-    let temperature = 2.0;
-    let mut sorted: Vec<usize> = (0..500).collect();
-    sorted.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-    let sum: f64 = logits.iter().map(|z| (f64::from(*z) / 2.0).exp()).sum();
-    for k in [1, 7, 499, 500] {
-        let mut top = Top::default();
-        top.take(&logits, k, temperature);
-        let mut got: Vec<usize> = top.classes.iter().map(|c| *c as usize).collect();
-        for (class, log_prob) in got.iter().zip(&top.log_probs) {
-            let exact = f64::from(logits[*class]) / 2.0 - sum.ln();
-            assert!((f64::from(*log_prob) - exact).abs() < 1e-6);
-        }
-        got.sort_unstable();
-        let mut expected = sorted[..k].to_vec();
-        expected.sort_unstable();
-        assert_eq!(got, expected);
-        let rest = sorted[k..]
-            .iter()
-            .map(|c| (f64::from(logits[*c]) / 2.0).exp());
-        let rest = (rest.sum::<f64>() / sum).ln();
-        assert!(
-            rest == f64::from(top.log_rest) || (rest - f64::from(top.log_rest)).abs() < 1e-6,
-            "{rest} {}",
-            top.log_rest
-        );
-    }
-}
-
-#[test]
-fn a_mass_near_one_keeps_its_digits() {
-    // 1 of 1,000,000 classes alike leaves 1 − 1e-6.
-    let mut top = Top::default();
-    top.take(&vec![5.0; 1_000_000], 1, 1.0);
-    assert_eq!(top.classes, [0], "of equal logits the first");
-    assert!((f64::from(top.log_rest) / -1.000_000_5e-6 - 1.0).abs() < 1e-6);
 }
 
 #[test]

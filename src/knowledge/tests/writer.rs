@@ -10,7 +10,7 @@ use super::*;
 use crate::data::key::SampleId;
 use crate::knowledge::fuzzing::headers;
 use crate::knowledge::store::Store;
-use crate::knowledge::testing::{Owned, dense, record, small_shards};
+use crate::knowledge::testing::{LARGE, Owned, SMALL, dense, record};
 
 /// What a directory holds but for the lock and what is not whole.
 fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -26,12 +26,11 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Goes on with the samples 0 to `count` as a user does, calling `after` behind each.
 fn go_on(directory: &Path, header: &Header, count: u64, after: impl Fn(&Writer)) {
-    let mut writer = Writer::create_or_resume_with(directory, header, small_shards()).unwrap();
-    let recorded = writer.recorded();
+    let mut writer = Writer::create_or_resume(directory, header, SMALL).unwrap();
+    let recorded = writer.manifest.samples();
     for n in 0..count {
-        let sample = Owned::new(n, header);
         if n >= recorded {
-            sample.write(&mut writer).unwrap();
+            Owned::new(n, header).write(header, &mut writer).unwrap();
             after(&writer);
         }
     }
@@ -56,7 +55,7 @@ fn killed_at_any_moment_the_next_writer_goes_on() {
     let (header, count) = (headers().swap_remove(5), 150);
     if let Some(directory) = std::env::var_os(CHILD) {
         go_on(Path::new(&directory), &header, count, |writer| {
-            println!("written {}", writer.written());
+            println!("written {}", writer.manifest.samples());
         });
         return;
     }
@@ -105,11 +104,11 @@ fn what_is_half_written_is_never_taken_for_whole() {
     let (directory, undisturbed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let directory = directory.path();
     record(undisturbed.path(), &header, 12);
-    let mut writer = Writer::create_or_resume_with(directory, &header, small_shards()).unwrap();
+    let mut writer = Writer::create_or_resume(directory, &header, SMALL).unwrap();
     for n in 0..7 {
-        Owned::new(n, &header).write(&mut writer).unwrap();
+        Owned::new(n, &header).write(&header, &mut writer).unwrap();
     }
-    let written = writer.written();
+    let written = writer.manifest.samples();
     assert!((1..7).contains(&written), "some in memory, some on disk");
     drop(writer);
     // As a writer leaves them that was killed while it wrote a shard, or before it wrote the manifest.
@@ -129,11 +128,11 @@ fn a_full_disk_is_named_and_nothing_is_lost() {
     let header = dense();
     if let Some(directory) = std::env::var_os(CHILD) {
         let directory = Path::new(&directory);
-        let mut writer = Writer::create_or_resume(directory, &header).unwrap();
-        Owned::new(0, &header).write(&mut writer).unwrap();
+        let mut writer = Writer::create_or_resume(directory, &header, LARGE).unwrap();
+        Owned::new(0, &header).write(&header, &mut writer).unwrap();
         writer.flush().unwrap();
         for n in 1..300 {
-            Owned::new(n, &header).write(&mut writer).unwrap();
+            Owned::new(n, &header).write(&header, &mut writer).unwrap();
         }
         let shard = directory.join("shard-00001.safetensors");
         for _ in 0..2 {
@@ -146,7 +145,7 @@ fn a_full_disk_is_named_and_nothing_is_lost() {
                 )
             );
         }
-        assert_eq!(writer.written(), 1);
+        assert_eq!(writer.manifest.samples(), 1);
         let left = files(directory).into_keys().collect::<Vec<_>>();
         assert_eq!(left, ["manifest.json", "shard-00000.safetensors"]);
         return;
@@ -177,7 +176,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     let file = directory.path().join("a file");
     fs::write(&file, "").unwrap();
     let below = file.join("store");
-    let error = Writer::create_or_resume(&below, &dense()).unwrap_err();
+    let error = Writer::create_or_resume(&below, &dense(), LARGE).unwrap_err();
     let remedy = "; name a directory that can be made and written";
     assert_eq!(
         error.to_string(),
@@ -189,7 +188,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     // A directory in which not even the superuser makes a file.
     #[cfg(target_os = "linux")]
     {
-        let error = Writer::create_or_resume("/proc/self", &dense()).unwrap_err();
+        let error = Writer::create_or_resume(Path::new("/proc/self"), &dense(), LARGE).unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with("/proc/self/.lock: cannot be written: ") && text.ends_with(remedy),
@@ -201,8 +200,8 @@ fn a_directory_that_cannot_be_written_is_named() {
 #[test]
 fn a_second_writer_is_refused_until_the_first_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let first = Writer::create_or_resume(directory.path(), &dense()).unwrap();
-    let second = Writer::create_or_resume(directory.path(), &dense()).unwrap_err();
+    let first = Writer::create_or_resume(directory.path(), &dense(), LARGE).unwrap();
+    let second = Writer::create_or_resume(directory.path(), &dense(), LARGE).unwrap_err();
     assert_eq!(
         second.to_string(),
         format!(
@@ -211,16 +210,16 @@ fn a_second_writer_is_refused_until_the_first_is_gone() {
         )
     );
     drop(first);
-    Writer::create_or_resume(directory.path(), &dense()).unwrap();
+    Writer::create_or_resume(directory.path(), &dense(), LARGE).unwrap();
 }
 
 #[test]
 fn another_header_is_refused_with_both_sides() {
     let directory = tempfile::tempdir().unwrap();
     let mut header = dense();
-    drop(Writer::create_or_resume(directory.path(), &header).unwrap());
+    drop(Writer::create_or_resume(directory.path(), &header, LARGE).unwrap());
     header.teacher = "another".into();
-    let error = Writer::create_or_resume(directory.path(), &header).unwrap_err();
+    let error = Writer::create_or_resume(directory.path(), &header, LARGE).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -236,9 +235,9 @@ fn a_finished_store_grows() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let header = dense();
-    let open = || Writer::create_or_resume_with(directory, &header, small_shards()).unwrap();
+    let open = || Writer::create_or_resume(directory, &header, SMALL).unwrap();
     let write = |writer: &mut Writer, numbers: std::ops::Range<u64>| {
-        numbers.for_each(|n| Owned::new(n as _, &header).write(writer).unwrap());
+        numbers.for_each(|n| Owned::new(n as _, &header).write(&header, writer).unwrap());
     };
     let mut writer = open();
     write(&mut writer, 0..9);
@@ -246,14 +245,14 @@ fn a_finished_store_grows() {
     let before = Store::open(directory).unwrap();
 
     let mut writer = open();
-    assert!(writer.is_complete() && writer.recorded() == 9);
+    assert!(writer.manifest.complete && writer.manifest.samples() == 9);
     write(&mut writer, 9..12);
     writer.flush().unwrap();
     drop(writer);
     // Until it is finished again, a store that grows is unfinished.
     assert!(Store::open(directory).is_err());
     let mut writer = open();
-    assert_eq!(writer.recorded(), 12);
+    assert_eq!(writer.manifest.samples(), 12);
     write(&mut writer, 12..13);
     writer.finish().unwrap();
 
@@ -267,13 +266,13 @@ fn a_finished_store_grows() {
 fn a_sample_of_another_form_is_refused_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let header = dense();
-    let mut writer = Writer::create_or_resume(directory.path(), &header).unwrap();
+    let mut writer = Writer::create_or_resume(directory.path(), &header, LARGE).unwrap();
     let good = Owned::new(4, &header);
     let count = good.logits.len();
     let mut refused = |change: &dyn Fn(&mut Owned)| {
         let mut bad = good.clone();
         change(&mut bad);
-        let text = bad.write(&mut writer).unwrap_err().to_string();
+        let text = bad.write(&header, &mut writer).unwrap_err().to_string();
         text.split_once("cannot be recorded: ")
             .unwrap()
             .1
@@ -323,12 +322,12 @@ fn a_sample_of_another_form_is_refused_and_leaves_nothing() {
         refused(&|s| s.features[0][0] = 1e6),
         "feature \"pooled\" has a number too large for half precision"
     );
-    good.write(&mut writer).unwrap();
+    good.write(&header, &mut writer).unwrap();
     writer.finish().unwrap();
 
     let alone = tempfile::tempdir().unwrap();
-    let mut writer = Writer::create_or_resume(alone.path(), &header).unwrap();
-    good.write(&mut writer).unwrap();
+    let mut writer = Writer::create_or_resume(alone.path(), &header, LARGE).unwrap();
+    good.write(&header, &mut writer).unwrap();
     writer.finish().unwrap();
     assert!(files(directory.path()) == files(alone.path()));
 }
