@@ -14,3 +14,14 @@ pub enum Reduction {
     /// Their sum.
     Sum,
 }
+
+/// How the difference of two maps or matrices becomes one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DifferenceReduction {
+    /// The mean of its squares.
+    MeanSquare,
+    /// Its length, not squared; that of a matrix is its Frobenius norm.
+    Norm,
+}
