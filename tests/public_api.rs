@@ -582,6 +582,11 @@ fn public_types_are_send_and_sync() {
     check_clone::<Ensemble<Net>>();
     check_clone::<TeacherBatch<'static, Tensor<2>>>();
     check_clone::<Error>();
+    fn check_value(_: impl Send + Sync + Clone + std::fmt::Debug) {}
+    check_value(loss_fn("l", Needs::teacher(), |context| {
+        context.logits().mean()
+    }));
+    check_value(teacher_fn("t", |x: Tensor<2>| x));
     fn check_config<T: Send + Sync + Clone>() {}
     check_config::<FitConfig>();
     fn _object_safe(_: &dyn Loss, _: &dyn Teacher<Tensor<2>>) {}

@@ -1,6 +1,10 @@
 //! How several values become one.
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+
+use crate::data::targets::Weights;
+use crate::ops::features::{Elements, Samples};
 
 /// How several values become one: by their mean or by their sum. Each loss that has this parameter says
 /// which values these are.
@@ -13,6 +17,29 @@ pub enum Reduction {
     Mean,
     /// Their sum.
     Sum,
+}
+
+impl Reduction {
+    /// One value per sample, `[N]`, from those of its elements.
+    pub(crate) fn per_sample(self, elements: Elements) -> Tensor<1> {
+        match self {
+            Self::Mean => elements.means(),
+            Self::Sum => elements.sums(None),
+        }
+    }
+
+    /// The weighted mean over samples of these values.
+    pub(crate) fn mean(
+        self,
+        elements: Elements,
+        samples: &Samples,
+        weights: Option<&Weights>,
+    ) -> Tensor<1> {
+        match self {
+            Self::Mean => elements.mean(weights),
+            Self::Sum => samples.mean(elements.sums(weights)),
+        }
+    }
 }
 
 /// How the difference of two maps or matrices becomes one value.

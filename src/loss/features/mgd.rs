@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result};
+use crate::error::{Result, check};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -69,11 +69,7 @@ use crate::ops::maps::expect_maps;
 ///
 /// Yang et al.: Masked Generative Distillation, 2022, arXiv:2205.01529.
 pub fn mgd(generated: Tensor<4>, teacher: Tensor<4>, reduction: Reduction) -> LossValue {
-    let errors = squared_errors(generated, teacher);
-    match reduction {
-        Reduction::Mean => LossValue::composed(errors.means()),
-        Reduction::Sum => LossValue::composed(errors.sums(None)),
-    }
+    LossValue::composed(reduction.per_sample(squared_errors(generated, teacher)))
 }
 
 fn squared_errors(generated: Tensor<4>, teacher: Tensor<4>) -> Elements {
@@ -206,14 +202,13 @@ impl Loss for Mgd {
 
     fn validate(&self) -> Result<()> {
         self.pair().validate("mgd")?;
-        match (0.0..1.0).contains(&self.mask_ratio) {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "mgd.mask_ratio",
-                self.mask_ratio,
-                "a number from 0 to below 1",
-            )),
-        }
+        let (ratio, expected) = (self.mask_ratio, "a number from 0 to below 1");
+        check(
+            "mgd.mask_ratio",
+            ratio,
+            (0.0..1.0).contains(&ratio),
+            expected,
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
@@ -242,10 +237,7 @@ impl Loss for Mgd {
         let kept = chance.greater_equal_elem(self.mask_ratio);
         let generated = modules.get::<MgdGenerator>().forward(student, kept);
         let errors = squared_errors(generated, teacher);
-        match self.reduction {
-            Reduction::Mean => errors.mean(weights),
-            Reduction::Sum => samples.mean(errors.sums(weights)),
-        }
+        self.reduction.mean(errors, &samples, weights)
     }
 }
 

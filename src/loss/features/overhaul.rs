@@ -92,8 +92,8 @@ fn partial_errors(student: Tensor<4>, teacher: Tensor<4>, margin: Tensor<1>) -> 
         let on = teacher.clone().greater_elem(0.0);
         let target = teacher.max_pair(margin.expand(student.dims()));
         let difference = student - target;
-        let compared = difference.clone().greater_elem(0.0).bool_or(on);
-        let difference = difference.mask_fill(compared.bool_not(), 0.0);
+        let is_below = difference.clone().lower_equal_elem(0.0);
+        let difference = difference.mask_fill(is_below.bool_and(on.bool_not()), 0.0);
         difference.clone() * difference
     })
 }

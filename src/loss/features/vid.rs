@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result};
+use crate::error::{Result, check, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -265,18 +265,13 @@ impl Loss for Vid {
 
     fn validate(&self) -> Result<()> {
         self.pair().validate("vid")?;
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            let expected = "a number greater than 0";
-            return Err(Error::invalid("vid.epsilon", self.epsilon, expected));
-        }
-        match self.initial_variance.is_finite() && self.initial_variance > self.epsilon {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "vid.initial_variance",
-                self.initial_variance,
-                "a number greater than vid.epsilon",
-            )),
-        }
+        check_positive("vid.epsilon", self.epsilon)?;
+        check(
+            "vid.initial_variance",
+            self.initial_variance,
+            self.initial_variance.is_finite() && self.initial_variance > self.epsilon,
+            "a number greater than vid.epsilon",
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

@@ -71,10 +71,9 @@ pub fn logit_cosine(
     teacher: impl Into<Logits>,
     centred: bool,
 ) -> LossValue {
-    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+    LossValue::composed(composed::compare(student, teacher, |student, teacher| {
         cosine_distance(student, teacher, centred)
-    });
-    LossValue::composed(rows)
+    }))
 }
 
 /// Cosine distance between logits as a term of an objective; see [`logit_cosine`] for the formula.

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::data::head::{Head, HeadKind, Logits};
-use crate::error::{Error, Result};
+use crate::error::{Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::reduction::Reduction;
@@ -68,13 +68,11 @@ pub fn logit_mse(
 ) -> LossValue {
     let student = student.into();
     let [_, classes] = student.shape();
-    LossValue::closed(RowLoss {
-        form: form(1.0, reduction, classes),
+    LossValue::closed(RowLoss::between(
+        form(1.0, reduction, classes),
         student,
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+        teacher,
+    ))
 }
 
 fn form(temperature: f64, reduction: Reduction, classes: usize) -> ClosedForm {
@@ -163,14 +161,7 @@ impl Loss for LogitMse {
     }
 
     fn validate(&self) -> Result<()> {
-        match self.temperature.is_finite() && self.temperature > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "logit_mse.temperature",
-                self.temperature,
-                "a number greater than 0",
-            )),
-        }
+        check_positive("logit_mse.temperature", self.temperature)
     }
 
     fn closed_form(&self, _progress: f64) -> Option<ClosedForm> {

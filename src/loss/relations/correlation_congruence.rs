@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
 use crate::data::targets::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
-use crate::loss::modules::projector::Projector;
 use crate::loss::reduction::DifferenceReduction;
 use crate::loss::relations::relative::relative;
 use crate::ops::features::{Samples, length, unit, vectors};
@@ -302,14 +301,10 @@ impl Loss for CorrelationCongruence {
     }
 
     fn validate(&self) -> Result<()> {
+        if let Correlation::Gaussian { gamma, .. } = self.correlation {
+            check_positive("correlation_congruence.correlation.gamma", gamma)?;
+        }
         match self.correlation {
-            Correlation::Gaussian { gamma, .. } if !(gamma.is_finite() && gamma > 0.0) => {
-                return Err(Error::invalid(
-                    "correlation_congruence.correlation.gamma",
-                    gamma,
-                    "a number greater than 0",
-                ));
-            }
             Correlation::Gaussian { order: 0, .. } => {
                 return Err(Error::invalid(
                     "correlation_congruence.correlation.order",
@@ -339,11 +334,10 @@ impl Loss for CorrelationCongruence {
     }
 
     fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
-        if !self.is_adjacent() {
-            return None;
+        match self.is_adjacent() {
+            true => self.pair().projector(context, device),
+            false => None,
         }
-        let (student, teacher) = self.pair().features(context);
-        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {

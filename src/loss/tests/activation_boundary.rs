@@ -1,6 +1,7 @@
 use std::slice::from_ref;
 
 use super::*;
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::bench::*;
 
 fn loss(reduction: Reduction) -> ActivationBoundary {

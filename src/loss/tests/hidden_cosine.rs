@@ -1,5 +1,6 @@
 use super::*;
 use crate::data::targets::{Targets, Weights};
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::features::{assert_config, from_json, mask, outputs, refused, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 

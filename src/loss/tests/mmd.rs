@@ -1,4 +1,5 @@
 use super::*;
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::features::*;
 
 fn term(kernel: Kernel) -> Mmd {

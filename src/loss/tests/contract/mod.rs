@@ -4,6 +4,7 @@
 //! hand, limits, edge cases, stands in a file of its own.
 
 mod batch;
+mod files;
 mod promises;
 
 use crate::loss::features::activation_boundary::ActivationBoundary;
@@ -46,13 +47,8 @@ use batch::CHANNELS;
 
 type Refused = Option<(&'static str, &'static str)>;
 
-const TEMPERATURE: Refused = Some((
-    r#"{"temperature": 0}"#,
-    "temperature is 0, expected a number greater than 0",
-));
-
 const STUDENT: Refused = Some((
-    r#"{"student": ""}"#,
+    r#"student = """#,
     r#"student is "", expected the name of a feature"#,
 ));
 
@@ -99,57 +95,69 @@ fn contract(loss: &KnownLoss) -> Contract {
         ..contract
     };
     match loss {
-        KnownLoss::SoftTarget(_) => on_logits(TEMPERATURE),
-        KnownLoss::SoftCrossEntropy(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::ReverseKl(_) => on_logits(TEMPERATURE),
-        KnownLoss::SymmetricKl(_) => on_logits(TEMPERATURE),
+        KnownLoss::SoftTarget(_) => on_logits(None),
+        KnownLoss::SoftCrossEntropy(_) => above_teacher(on_logits(None)),
+        KnownLoss::ReverseKl(_) => on_logits(None),
+        KnownLoss::SymmetricKl(_) => on_logits(None),
         KnownLoss::JensenShannon(_) => on_logits(Some((
-            r#"{"beta": 1.5}"#,
+            "beta = 1.5",
             "beta is 1.5, expected a number in [0, 1]",
         ))),
-        KnownLoss::TotalVariation(_) => on_logits(TEMPERATURE),
-        KnownLoss::LogitMse(_) => plain(TEMPERATURE),
+        KnownLoss::TotalVariation(_) => on_logits(None),
+        KnownLoss::LogitMse(_) => plain(None),
         KnownLoss::LogitCosine(_) => of_directions(None),
         KnownLoss::HardLabel(_) => above_teacher(on_logits(Some((
-            r#"{"smoothing": 1}"#,
+            "smoothing = 1",
             "smoothing is 1, expected a number in [0, 1)",
         )))),
-        KnownLoss::Dkd(_) => on_logits(TEMPERATURE),
-        KnownLoss::Nkd(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::Dist(_) => on_logits(TEMPERATURE),
-        KnownLoss::VirtualTeacher(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::SparseSoftTarget(_) => on_logits(TEMPERATURE),
+        KnownLoss::Dkd(_) => on_logits(Some((
+            "alpha = -1",
+            "alpha is -1, expected a number of at least 0",
+        ))),
+        KnownLoss::Nkd(_) => above_teacher(on_logits(Some((
+            "gamma = -1",
+            "gamma is -1, expected a number of at least 0",
+        )))),
+        KnownLoss::Dist(_) => on_logits(Some((
+            "beta = -1",
+            "beta is -1, expected a number of at least 0",
+        ))),
+        KnownLoss::VirtualTeacher(_) => above_teacher(on_logits(Some((
+            "correct = 1",
+            "correct is 1, expected a number in (0, 1)",
+        )))),
+        KnownLoss::SparseSoftTarget(_) => on_logits(Some(("k = 0", "k is 0, expected at least 1"))),
         KnownLoss::Hint(_) => plain(STUDENT),
         KnownLoss::HiddenCosine(_) => of_directions(Some((
-            r#"{"teacher": ""}"#,
+            r#"teacher = """#,
             r#"teacher is "", expected the name of a feature"#,
         ))),
         KnownLoss::PatientKd(_) => of_directions(Some((
-            r#"{"pairs": []}"#,
+            "pairs = []",
             "pairs is [], expected at least one pair of features",
         ))),
         KnownLoss::AttentionMap(_) => plain(STUDENT),
         KnownLoss::Crd(_) => Contract {
             draws: true,
-            ..above_teacher(plain(TEMPERATURE))
+            ..above_teacher(plain(STUDENT))
         },
         KnownLoss::Vid(_) => above_teacher(plain(STUDENT)),
         KnownLoss::Fsp(_) => plain(Some((
-            r#"{"student": ["", "m2"]}"#,
+            r#"student = ["", "m2"]"#,
             r#"student is "", expected the name of a feature"#,
         ))),
         KnownLoss::FactorTransfer(_) => above_teacher(plain(STUDENT)),
         KnownLoss::ActivationBoundary(_) => above_teacher(plain(STUDENT)),
         KnownLoss::Overhaul(_) => above_teacher(plain(STUDENT)),
         KnownLoss::ReviewKd(_) => above_teacher(plain(Some((
-            r#"{"student": [], "teacher": []}"#,
+            "student = [], teacher = []",
             "student is empty, expected at least one name",
         )))),
         KnownLoss::Mgd(_) => Contract {
             draws: true,
             ..above_teacher(plain(STUDENT))
         },
-        KnownLoss::ChannelWise(_) => plain(TEMPERATURE),
+        KnownLoss::ChannelWise(_) => plain(STUDENT),
         KnownLoss::AttentionTransfer(_) => of_directions(STUDENT),
         KnownLoss::Nst(_) => of_directions(STUDENT),
         KnownLoss::SimilarityPreserving(_) => of_directions(STUDENT),
@@ -158,7 +166,7 @@ fn contract(loss: &KnownLoss) -> Contract {
         KnownLoss::CorrelationCongruence(_) => plain(STUDENT),
         KnownLoss::Mmd(_) => plain(STUDENT),
         KnownLoss::GramMse(_) => plain(Some((
-            r#"{"student": ["", "t2"]}"#,
+            r#"student = ["", "t2"]"#,
             r#"student is "", expected the name of a feature"#,
         ))),
     }
