@@ -3,11 +3,8 @@ use burn::tensor::{Device, Int};
 use super::*;
 use crate::data::feature::Feature;
 use crate::data::targets::Targets;
-use crate::loss::testing::features::{
-    assert_config, close, from_json, mask, outputs, refused, weights,
-};
+use crate::loss::testing::features::{close, mask, outputs, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::Objective;
 
 const DISTANCES: [AttentionDistance; 3] = [
     AttentionDistance::Mse,
@@ -289,32 +286,5 @@ fn errors_say_what_does_not_fit() {
     assert_eq!(
         text(rank3, map([2, 4, 3, 3]), each).unwrap_err(),
         r#"term "attention_map_s": feature "s" of the student has shape [2, 3, 3], expected [N, heads, T, T]"#
-    );
-}
-
-#[test]
-fn config_has_the_defaults_and_bounds() {
-    let config = AttentionMap::new("s", "t");
-    assert_eq!(
-        (config.distance, config.heads),
-        (AttentionDistance::Mse, AttentionHeads::Each)
-    );
-    let json = r#"{"student":"s","teacher":"t","distance":"kl_of_scores","heads":"mean"}"#;
-    let read: AttentionMap = from_json(json);
-    let changed = config
-        .with_distance(AttentionDistance::KlOfScores)
-        .with_heads(AttentionHeads::Mean);
-    assert_eq!(read, changed);
-    assert_config("attention_map", &read);
-    let toml = r#"
-        [[terms]]
-        loss = { attention_map = { student = "s", teacher = "t", distance = "kl_of_probabilities" } }
-        [[terms]]
-        loss = { attention_map = { student = "s", teacher = "t", distance = "mse" } }
-    "#;
-    assert!(Objective::from_toml(toml).is_ok());
-    assert_eq!(
-        refused(&AttentionMap::new("", "t")),
-        r#"attention_map.student is "", expected the name of a feature"#
     );
 }

@@ -143,27 +143,3 @@ fn errors_say_what_is_wrong() {
         "term \"attention_transfer_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 4], teacher has [2, 5, 4]"
     );
 }
-
-#[test]
-fn config_has_the_papers_defaults_and_bounds() {
-    let config: AttentionTransfer = read(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, AttentionTransfer::new("s", "t"));
-    assert_eq!((config.power, config.signed), (2, false));
-    assert_eq!(config.reduction, DifferenceReduction::Norm);
-    assert_config(
-        "attention_transfer",
-        &config.clone().with_power(4).with_signed(true),
-    );
-
-    assert!(config.clone().with_power(1).validate().is_ok());
-    let error = config.with_power(0).validate().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "attention_transfer.power is 0, expected a whole number of at least 1"
-    );
-    let error = AttentionTransfer::new("s", "").validate().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "attention_transfer.teacher is \"\", expected the name of a feature"
-    );
-}

@@ -180,35 +180,3 @@ fn weights_weight() {
     let found = run_weighted(&adjacent, &student, &teacher, weights(&[1.0, 2.0, 0.5]));
     close(&[found.value], &[10.0 / 3.0], 1e-6);
 }
-
-#[test]
-fn config_has_the_papers_defaults_and_bounds() {
-    let config: CorrelationCongruence = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, CorrelationCongruence::new("s", "t"));
-    assert_eq!(config.correlation, gaussian(0.4, 2));
-    assert!(config.normalize);
-    assert_eq!(config.reduction, DifferenceReduction::MeanSquare);
-    let with = |correlation| config.clone().with_correlation(correlation);
-    let name = "correlation_congruence";
-    assert_config(name, &with(gaussian(1.0, 3)));
-    assert_config(name, &with(Correlation::Adjacent).with_normalize(false));
-
-    assert!(with(gaussian(1e-9, 1)).validate().is_ok());
-    assert_eq!(
-        refused(&with(gaussian(0.0, 2))),
-        "correlation_congruence.correlation.gamma is 0, expected a number greater than 0"
-    );
-    assert_eq!(
-        refused(&with(gaussian(0.4, 0))),
-        "correlation_congruence.correlation.order is 0, expected a whole number of at least 1"
-    );
-    assert_eq!(
-        refused(&with(Correlation::Adjacent).with_reduction(DifferenceReduction::Norm)),
-        "correlation_congruence.reduction is norm, expected its default where correlation is \
-         adjacent"
-    );
-    assert_eq!(
-        refused(&CorrelationCongruence::new("", "t")),
-        "correlation_congruence.student is \"\", expected the name of a feature"
-    );
-}

@@ -134,18 +134,6 @@ fn a_class_may_be_masked() {
 }
 
 #[test]
-fn beta_is_in_bounds() {
-    let checked = |beta| JensenShannon::new(1.0).with_beta(beta).validate();
-    for end in [0.0, 1.0] {
-        assert!(checked(end).is_ok());
-    }
-    for bad in [-0.1, 1.1, f64::NAN] {
-        let expected = format!("jensen_shannon.beta is {bad}, expected a number in [0, 1]");
-        assert_eq!(checked(bad).unwrap_err().to_string(), expected);
-    }
-}
-
-#[test]
 #[should_panic(expected = "beta is in [0, 1], got 2")]
 fn a_share_out_of_range_is_a_panic_of_the_function() {
     let z = random(1, 2, 3);

@@ -152,29 +152,3 @@ fn two_sizes_panic() {
         Reduction::Sum,
     );
 }
-
-#[test]
-fn config() {
-    let config = Mgd::new("a", "b");
-    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert_eq!(
-        (config.mask_ratio, config.reduction),
-        (0.65, Reduction::Mean)
-    );
-    let json = r#"{"student": "a", "teacher": "b", "reduction": "sum"}"#;
-    let sum = config.clone().with_reduction(Reduction::Sum);
-    assert_eq!(sum, read(json));
-    assert_config("mgd", &config);
-    assert_config("mgd", &sum.with_mask_ratio(0.0));
-    assert!(config.clone().with_mask_ratio(0.0).validate().is_ok());
-    for (ratio, text) in [(1.0, "1"), (-0.1, "-0.1"), (f64::NAN, "NaN")] {
-        assert_eq!(
-            error(config.clone().with_mask_ratio(ratio).validate()),
-            format!("mgd.mask_ratio is {text}, expected a number from 0 to below 1")
-        );
-    }
-    assert_eq!(
-        error(Mgd::new("a", "").validate()),
-        "mgd.teacher is \"\", expected the name of a feature"
-    );
-}

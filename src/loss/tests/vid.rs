@@ -179,32 +179,3 @@ fn two_ranks_panic() {
 fn two_widths_panic() {
     let _ = vid(vectors([2, 3], 1), vectors([2, 4], 1), unit_scale(3), 1e-5).mean();
 }
-
-#[test]
-fn config() {
-    let config = Vid::new("a", "b");
-    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert!(config.has_regressor);
-    assert_config("vid", &config);
-    assert_eq!((config.epsilon, config.initial_variance), (1e-5, 5.0));
-    let other = config.clone().with_regressor(false);
-    assert_config("vid", &other.with_epsilon(1e-6).with_initial_variance(1.0));
-    for (epsilon, text) in [(0.0, "0"), (-1.0, "-1"), (f64::NAN, "NaN")] {
-        assert_eq!(
-            error(config.clone().with_epsilon(epsilon).validate()),
-            format!("vid.epsilon is {text}, expected a number greater than 0")
-        );
-    }
-    assert_eq!(
-        error(config.with_initial_variance(1e-5).validate()),
-        "vid.initial_variance is 0.00001, expected a number greater than vid.epsilon"
-    );
-    assert_eq!(
-        error(Vid::new("", "b").validate()),
-        "vid.student is \"\", expected the name of a feature"
-    );
-    assert_eq!(
-        error(Vid::new("a", "").validate()),
-        "vid.teacher is \"\", expected the name of a feature"
-    );
-}

@@ -1,55 +1,11 @@
-//! What a config file says of a loss: fields, defaults, refusals.
+//! What a config file says of a loss is what is read, what it leaves out has its default, and what
+//! makes no sense is refused.
 
 use toml::{Table, Value};
 
-use super::Refused;
+use super::fields::{ABOVE_0, Fields, fields};
 use crate::loss::known::KnownLoss;
 use crate::objective::Objective;
-
-/// The fields that a file may leave out, with the values that they have then.
-fn defaults(loss: &KnownLoss) -> &'static str {
-    match loss {
-        KnownLoss::SoftTarget(_) => "temperature = 4.0",
-        KnownLoss::SoftCrossEntropy(_) => "temperature = 4.0, scale = 'squared'",
-        KnownLoss::ReverseKl(_) | KnownLoss::SymmetricKl(_) => {
-            "temperature = 1.0, scale = 'squared'"
-        }
-        KnownLoss::JensenShannon(_) => "temperature = 1.0, beta = 0.5, scale = 'squared'",
-        KnownLoss::TotalVariation(_) => "temperature = 1.0",
-        KnownLoss::LogitMse(_) => "temperature = 1.0, reduction = 'mean'",
-        KnownLoss::LogitCosine(_) => "centred = false",
-        KnownLoss::HardLabel(_) => "smoothing = 0.0",
-        KnownLoss::Dkd(_) => "temperature = 4.0, alpha = 1.0, beta = 8.0",
-        KnownLoss::Nkd(_) => "temperature = 1.0, gamma = 1.5",
-        KnownLoss::Dist(_) => "temperature = 1.0, beta = 1.0, gamma = 1.0",
-        KnownLoss::VirtualTeacher(_) => "temperature = 20.0, correct = 0.99",
-        KnownLoss::SparseSoftTarget(_) => {
-            "k = 64, temperature = 1.0, missing_probability = 'bucket'"
-        }
-        KnownLoss::Hint(_) => "regressor = 'auto'",
-        KnownLoss::HiddenCosine(_) => "norm = 'added'",
-        KnownLoss::AttentionMap(_) => "distance = 'mse', heads = 'each'",
-        KnownLoss::Crd(_) => "width = 128, negatives = 16384, temperature = 0.07, momentum = 0.5",
-        KnownLoss::Vid(_) => "has_regressor = true, epsilon = 1e-5, initial_variance = 5.0",
-        KnownLoss::ActivationBoundary(_) => "margin = 1.0, reduction = 'mean'",
-        KnownLoss::Overhaul(_) => "reduction = 'mean'",
-        KnownLoss::Mgd(_) => "mask_ratio = 0.65, reduction = 'mean'",
-        KnownLoss::ChannelWise(_) => "temperature = 4.0",
-        KnownLoss::AttentionTransfer(_) => "power = 2, signed = false, reduction = 'norm'",
-        KnownLoss::Nst(_) => "kernel = { polynomial = { degree = 2, offset = 0.0 } }",
-        KnownLoss::SimilarityPreserving(_) => "norm = 'l2'",
-        KnownLoss::Pkt(_) => "eps = 1e-7",
-        KnownLoss::Rkd(_) => "distance_weight = 25.0, angle_weight = 50.0, squared = false",
-        KnownLoss::CorrelationCongruence(_) => {
-            "correlation = { gaussian = { gamma = 0.4, order = 2 } }, normalize = true, \
-             reduction = 'mean_square'"
-        }
-        KnownLoss::Mmd(_) => "kernel = 'gaussian'",
-        KnownLoss::Fsp(_) => "form = 'mean_square'",
-        KnownLoss::FactorTransfer(_) => "form = 'flat_l1'",
-        KnownLoss::PatientKd(_) | KnownLoss::ReviewKd(_) | KnownLoss::GramMse(_) => "",
-    }
-}
 
 fn table(text: &str) -> Table {
     let fields = toml::from_str::<Table>(&format!("fields = {{ {text} }}"));
@@ -86,11 +42,11 @@ fn validate(loss: KnownLoss) -> Result<(), String> {
 }
 
 /// What a file says of a loss is what is read, and what it leaves out has its default.
-pub fn keeps_to_its_file(loss: &KnownLoss, refused: Refused) {
+pub fn keeps_to_its_file(loss: &KnownLoss) {
     let json = serde_json::to_string(loss).unwrap();
     assert_eq!(serde_json::from_str::<KnownLoss>(&json).unwrap(), *loss);
-    let (name, fields) = written(loss);
-    assert_eq!(read(&name, fields.clone()).unwrap(), *loss);
+    let (name, all) = written(loss);
+    assert_eq!(read(&name, all.clone()).unwrap(), *loss);
 
     let error = changed(loss, "unknown = 1").unwrap_err().to_string();
     assert!(
@@ -98,13 +54,24 @@ pub fn keeps_to_its_file(loss: &KnownLoss, refused: Refused) {
         "{loss:?}: {error}"
     );
 
-    let defaults = table(defaults(loss));
-    let mut required = fields;
-    required.retain(|field, _| !defaults.contains_key(field));
-    let (_, shortest) = written(&read(&name, required.clone()).unwrap());
-    let mut expected = required.clone();
-    expected.extend(defaults);
-    assert_eq!(shortest, expected, "{name}");
+    let Fields {
+        defaults,
+        others,
+        ranges,
+        refused,
+    } = fields(loss);
+    let mut required = all.clone();
+    let mut expected = table(defaults);
+    required.retain(|field, _| !expected.contains_key(field));
+    expected.extend(required.clone());
+    let shortest = read(&name, required.clone()).unwrap();
+    assert_eq!(written(&shortest).1, expected, "{name}");
+    // Where it is not given another, the loss from code has the same.
+    let given = ["temperature", "smoothing", "k"];
+    let same = |(field, value): (&String, &Value)| {
+        given.contains(&field.as_str()) || *value == expected[field]
+    };
+    assert!(all.iter().all(same), "{loss:?}");
     for field in required.keys() {
         let mut without = required.clone();
         without.remove(field);
@@ -113,17 +80,40 @@ pub fn keeps_to_its_file(loss: &KnownLoss, refused: Refused) {
         assert!(error.contains(&expected), "{loss:?}: {error}");
     }
 
-    if let Some((field, message)) = refused {
-        let refused = changed(loss, field).unwrap_or_else(|error| panic!("{loss:?}: {error}"));
-        assert_eq!(validate(refused), Err(format!("{name}.{message}")));
+    for fields in others {
+        let other = changed(&shortest, fields).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut expected = expected.clone();
+        expected.extend(table(fields));
+        assert_eq!(written(&other).1, expected);
+        assert_eq!(validate(other), Ok(()));
     }
-    if shortest.contains_key("temperature") {
-        for bad in ["0", "-1", "NaN", "inf"] {
-            let field = format!("temperature = {}", bad.to_lowercase());
-            let message = format!("{name}.temperature is {bad}, expected a number greater than 0");
-            assert_eq!(validate(changed(loss, &field).unwrap()), Err(message));
-        }
+    let refuses = |fields: &str, message: &str| {
+        let refused = changed(loss, fields).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(validate(refused), Err(format!("{name}.{message}")));
+    };
+    for (fields, message) in refused {
+        refuses(fields, message);
+    }
+    let mut ranges = ranges.to_vec();
+    if expected.contains_key("temperature") {
+        ranges.push(("temperature", ABOVE_0));
         let least = format!("temperature = {:e}", f64::MIN_POSITIVE);
         assert_eq!(validate(changed(loss, &least).unwrap()), Ok(()));
+    }
+    for (field, (values, expected)) in ranges {
+        for value in values {
+            let shown = value.replace("nan", "NaN");
+            let message = format!("{field} is {shown}, expected {expected}");
+            refuses(&format!("{field} = {value}"), &message);
+        }
+    }
+    for side in ["student", "teacher"] {
+        let nameless = match required.get(side) {
+            Some(Value::String(_)) => format!("{side} = ''"),
+            Some(Value::Array(_)) => format!("{side} = ['', 'm2']"),
+            _ => continue,
+        };
+        let message = format!(r#"{side} is "", expected the name of a feature"#);
+        refuses(&nameless, &message);
     }
 }

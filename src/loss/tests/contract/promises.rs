@@ -119,7 +119,7 @@ fn keeps_its_contract(loss: &KnownLoss) {
     extremes_are_finite(loss, &plain);
     a_temperature_may_follow_a_schedule(loss, &plain);
     what_is_not_a_number_is_seen(loss, &plain);
-    keeps_to_its_file(loss, contract.refused);
+    keeps_to_its_file(loss);
 }
 
 fn rows_can_be_permuted(loss: &KnownLoss, plain: &Batch, seen: &Seen) {
