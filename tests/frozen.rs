@@ -13,7 +13,7 @@ use burn::store::{BurnpackStore, ModuleStore};
 use burn::tensor::quantization::{Calibration, QuantScheme, QuantStore, QuantValue};
 use burn::tensor::{Device, Tensor};
 use burn::train::MultiDeviceOptim;
-use burn_distill::loss::{Hint, LossContext, Needs, SoftTarget, loss_fn};
+use burn_distill::loss::{Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::report::measure;
 use burn_distill::{Distillable, Distilled, Distiller, Feature, FitConfig, Outputs, ProgressMode};
 use common::net::{Net, bytes, initialized, inputs, labelled, largest_difference, numbers, points};
@@ -66,7 +66,7 @@ fn it_is_in_inference_mode_however_it_was_given() {
 fn no_graph_is_recorded_for_it_and_its_outputs_are_on_the_students_device() {
     let _seeded = common::seeded();
     let looks = || {
-        loss_fn("looks", Needs::teacher(), |context: &LossContext<'_>| {
+        loss_fn("looks", |context: &LossContext<'_>| {
             let (student, teacher) = (context.logits(), context.teacher_logits());
             let Some(Feature::Rank2(hidden)) = context.teacher().feature("hidden") else {
                 panic!("a feature of rank 2")

@@ -13,7 +13,7 @@ use burn_distill::knowledge::{
     FeaturePrecision, LogitsFormat, RecordOptions, SampleId, Store, ValuePrecision, record,
 };
 use burn_distill::loss::{
-    HardLabel, Hint, LogitMse, LossContext, Needs, SoftTarget, SparseSoftTarget, loss_fn,
+    HardLabel, Hint, LogitMse, LossContext, SoftTarget, SparseSoftTarget, loss_fn,
 };
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distiller, Error, FitConfig, Head, Objective, Outputs,
@@ -141,14 +141,10 @@ fn seen(
     data: DistillData<Tensor<2>>,
     then: impl Fn(&LossContext<'_>) + Send + Sync + 'static,
 ) -> Result<()> {
-    let looks = loss_fn(
-        "looks",
-        Needs::teacher(),
-        move |context: &LossContext<'_>| {
-            then(context);
-            context.logits().sum() * 0.0
-        },
-    );
+    let looks = loss_fn("looks", move |context: &LossContext<'_>| {
+        then(context);
+        context.logits().sum() * 0.0
+    });
     let (_, student) = nets();
     Distiller::on(device(), teacher, student)
         .with(looks, 1)
@@ -410,7 +406,7 @@ fn heads_of_every_kind_are_recorded() {
         })
     };
     let tags = || {
-        loss_fn("tags", Needs::teacher(), |context: &LossContext<'_>| {
+        loss_fn("tags", |context: &LossContext<'_>| {
             let error = context.logits() - context.teacher_logits();
             context.mean((error.clone() * error).sum_dim(1).squeeze_dim(1))
         })

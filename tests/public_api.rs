@@ -282,11 +282,12 @@ fn a_binary_head_learns_and_is_measured_by_its_labels() {
     let needs = Needs::teacher()
         .with_head(HeadKind::Binary)
         .with_target(TargetKind::Binary);
-    let bernoulli = loss_fn("bernoulli", needs, |context: &LossContext<'_>| {
+    let bernoulli = loss_fn("bernoulli", |context: &LossContext<'_>| {
         let (p, q) = (context.teacher_logits(), context.logits());
         let error = sigmoid(p) - sigmoid(q);
         context.mean((error.clone() * error).sum_dim(1).squeeze_dim(1))
-    });
+    })
+    .needing(needs);
     let model = || linear(2, Outputs::binary);
     let data = || {
         with_targets(|batch, input| {
@@ -583,9 +584,7 @@ fn public_types_are_send_and_sync() {
     check_clone::<TeacherBatch<'static, Tensor<2>>>();
     check_clone::<Error>();
     fn check_value(_: impl Send + Sync + Clone + std::fmt::Debug) {}
-    check_value(loss_fn("l", Needs::teacher(), |context| {
-        context.logits().mean()
-    }));
+    check_value(loss_fn("l", |context| context.logits().mean()));
     check_value(teacher_fn("t", |x: Tensor<2>| x));
     fn check_config<T: Send + Sync + Clone>() {}
     check_config::<FitConfig>();

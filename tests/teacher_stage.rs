@@ -15,7 +15,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::SgdConfig;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_distill::loss::{HardLabel, Hint, LossContext, Needs, SoftTarget, loss_fn};
+use burn_distill::loss::{HardLabel, Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distilled, Distiller, Error, Feature, FitConfig,
     Objective, Outputs, ProgressMode, Schedule, Targets, TeacherCache, TopK, adapt, teacher_fn,
@@ -539,7 +539,7 @@ fn a_teacher_is_never_asked_where_no_term_needs_it() {
 fn outputs_belong_to_the_samples_of_their_batch() {
     let _seeded = common::seeded();
     for (workers, cache) in [(0, false), (1, false), (3, false), (3, true)] {
-        let is_own = loss_fn("is_own", Needs::teacher(), |context: &LossContext<'_>| {
+        let is_own = loss_fn("is_own", |context: &LossContext<'_>| {
             let Some(Feature::Rank2(seen)) = context.teacher().feature("input") else {
                 panic!("a feature of rank 2")
             };

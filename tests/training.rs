@@ -12,7 +12,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn::train::{Interrupter, MultiDeviceOptim};
 use burn_distill::loss::{
-    HardLabel, Hint, LossContext, Needs, SoftTarget, hard_label, loss_fn, soft_target,
+    HardLabel, Hint, LossContext, SoftTarget, hard_label, loss_fn, soft_target,
 };
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, ProgressMode, Schedule,
@@ -303,7 +303,7 @@ fn what_is_not_finite_stops_training_and_says_where() {
     let _seeded = common::seeded();
     let directory = tempfile::tempdir().unwrap();
     let (teacher, student) = pair(0.0);
-    let poisoned = loss_fn("poisoned", Needs::teacher(), |context: &LossContext<'_>| {
+    let poisoned = loss_fn("poisoned", |context: &LossContext<'_>| {
         let factor = if context.progress < 0.5 {
             1.0
         } else {

@@ -170,7 +170,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let on_labels = Needs::nothing()
         .with_head(HeadKind::Binary)
         .with_target(TargetKind::Binary);
-    let on_labels = loss_fn("from_labels", on_labels, pitch::from_labels);
+    let on_labels = loss_fn("from_labels", pitch::from_labels).needing(on_labels);
     let on_labels = Objective::new().with(on_labels, 1);
     let baseline = train_supervised(
         device.clone(),
@@ -181,7 +181,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None,
     )?;
     let on_teacher = Needs::teacher().with_head(HeadKind::Binary);
-    let on_teacher = loss_fn("from_teacher", on_teacher, pitch::from_teacher);
+    let on_teacher = loss_fn("from_teacher", pitch::from_teacher).needing(on_teacher);
     let distilled = Distiller::on(device.clone(), models.full.clone(), student())
         .with(on_teacher, 1)
         .fit(&config("distilled"), train.data, tones.data.clone())?;

@@ -1,16 +1,23 @@
 //! A loss from a closure.
 
-use std::sync::Arc;
-
 use burn::tensor::Tensor;
 
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
 
+/// A loss made of a closure; see [`loss_fn`].
+#[derive(Clone)]
+pub struct CustomLoss<F> {
+    name: String,
+    needs: Needs,
+    forward: F,
+}
+
 /// Turns a closure into a loss.
 ///
 /// The closure returns a tensor of shape `[1]`; [`LossContext::mean`] averages one value per row with
-/// the weights of the batch. What it needs is checked before training.
+/// the weights of the batch. Say what it needs with [`CustomLoss::needing`], and it is checked before
+/// training.
 ///
 /// # Example
 ///
@@ -19,11 +26,10 @@ use crate::loss::loss::{Loss, Needs};
 /// ```
 /// use burn::tensor::activation::softmax;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{Loss, LossContext, Needs, loss_fn};
-/// use burn_distill::{HeadKind, Outputs};
+/// use burn_distill::loss::{Loss, LossContext, loss_fn};
+/// use burn_distill::Outputs;
 ///
-/// let needs = Needs::teacher().with_head(HeadKind::Categorical);
-/// let total_variation = loss_fn("total_variation", needs, |context: &LossContext<'_>| {
+/// let total_variation = loss_fn("total_variation", |context: &LossContext<'_>| {
 ///     let p = softmax(context.teacher_logits(), 1);
 ///     let q = softmax(context.logits(), 1);
 ///     context.mean((p - q).abs().sum_dim(1).squeeze_dim(1) / 2.0)
@@ -35,30 +41,23 @@ use crate::loss::loss::{Loss, Needs};
 /// let value = total_variation.forward(&LossContext::new(&student, &teacher));
 /// assert_eq!(value.into_scalar::<f32>(), 1.0);
 /// ```
-pub fn loss_fn<F>(name: impl Into<String>, needs: Needs, forward: F) -> impl Loss + Clone
+pub fn loss_fn<F>(name: impl Into<String>, forward: F) -> CustomLoss<F>
 where
     F: Fn(&LossContext<'_>) -> Tensor<1> + Send + Sync + 'static,
 {
     CustomLoss {
         name: name.into(),
-        needs,
-        forward: Arc::new(forward),
+        needs: Needs::teacher(),
+        forward,
     }
 }
 
-struct CustomLoss<F> {
-    name: String,
-    needs: Needs,
-    forward: Arc<F>,
-}
-
-impl<F> Clone for CustomLoss<F> {
-    fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            needs: self.needs.clone(),
-            forward: self.forward.clone(),
-        }
+impl<F> CustomLoss<F> {
+    /// Says what the closure needs; by default it is a teacher and nothing else.
+    #[must_use]
+    pub fn needing(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
     }
 }
 

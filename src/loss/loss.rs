@@ -49,7 +49,7 @@ use crate::schedule::Schedule;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a loss",
     label = "expected a loss, such as `SoftTarget::new(4.0)`",
-    note = "a closure becomes a loss by `loss_fn(name, needs, closure)`, a type of your own by `impl Loss for {Self}`"
+    note = "a closure becomes a loss by `loss_fn(name, closure)`, a type of your own by `impl Loss for {Self}`"
 )]
 pub trait Loss: Any + std::fmt::Debug + Send + Sync {
     /// The name of the term in progress, reports and errors.

@@ -70,7 +70,7 @@ pub(crate) mod value;
 pub(crate) mod testing;
 
 pub use crate::loss::context::LossContext;
-pub use crate::loss::custom::loss_fn;
+pub use crate::loss::custom::{CustomLoss, loss_fn};
 pub use crate::loss::features::activation_boundary::{ActivationBoundary, activation_boundary};
 pub use crate::loss::features::attention_transfer::{AttentionTransfer, attention_transfer};
 pub use crate::loss::features::channel_wise::{ChannelWise, channel_wise};

@@ -158,7 +158,7 @@ impl Term {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a loss",
     label = "expected a loss, such as `SoftTarget::new(4.0)`",
-    note = "a closure becomes a loss by `loss_fn(name, needs, closure)`, a type of your own by `impl Loss for {Self}`",
+    note = "a closure becomes a loss by `loss_fn(name, closure)`, a type of your own by `impl Loss for {Self}`",
     note = "losses are taken by value, and their parameters are checked when the objective is: hand over neither a reference nor a `Result`"
 )]
 pub trait IntoTerm {

@@ -262,10 +262,11 @@ fn labels_name_classes_of_the_students_own() {
 #[test]
 fn only_terms_that_compare_see_the_change() {
     let seen = |needs: Needs| {
-        let loss = loss_fn("width", needs, |context: &LossContext<'_>| {
+        let loss = loss_fn("width", |context: &LossContext<'_>| {
             let logits = context.logits();
             Tensor::full([1], logits.dims()[1] as f64, &logits.device())
-        });
+        })
+        .needing(needs);
         let objective = Objective::new().with(loss, 1.0);
         let objective = objective.with_class_policy(ClassPolicy::Truncate);
         let student = Outputs::new(tensor([[0.0; 5]]));

@@ -4,7 +4,6 @@ use crate::loss::features::hint::Hint;
 use crate::loss::logits::hard_label::HardLabel;
 use crate::loss::logits::logit_mse::LogitMse;
 use crate::loss::logits::soft_target::SoftTarget;
-use crate::loss::loss::Needs;
 use crate::loss::reduction::Reduction;
 
 #[test]
@@ -42,7 +41,7 @@ fn toml_and_json_say_the_same() {
 
 #[test]
 fn a_loss_from_code_has_no_place_in_a_file() {
-    let loss = loss_fn("mine", Needs::teacher(), |context| {
+    let loss = loss_fn("mine", |context| {
         context.mean(context.logits().sum_dim(1).squeeze_dim(1))
     });
     let error = toml::to_string(&Objective::new().with(loss, 1)).unwrap_err();

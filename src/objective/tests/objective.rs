@@ -63,9 +63,10 @@ fn a_teacher_is_needed_if_any_term_looks_at_it() {
     assert!(!labels.needs_teacher());
     assert!(labels.with(SoftTarget::new(2), 0).needs_teacher());
     for (needs, expected) in [(Needs::teacher(), true), (Needs::nothing(), false)] {
-        let loss = loss_fn("closure", needs, |context| {
+        let loss = loss_fn("closure", |context| {
             context.mean(context.logits().sum_dim(1).squeeze_dim(1))
-        });
+        })
+        .needing(needs);
         assert_eq!(Objective::new().with(loss, 1).needs_teacher(), expected);
     }
 }

@@ -7,7 +7,6 @@ use crate::loss::custom::loss_fn;
 use crate::loss::features::hint::Hint;
 use crate::loss::logits::hard_label::HardLabel;
 use crate::loss::logits::soft_target::SoftTarget;
-use crate::loss::loss::Needs;
 use crate::loss::relations::crd::Crd;
 use crate::loss::term::IntoTerm;
 use crate::objective::Objective;
@@ -40,7 +39,7 @@ fn refused(term: impl IntoTerm, targets: &Targets) -> String {
 }
 
 fn anything() -> impl IntoTerm {
-    loss_fn("anything", Needs::teacher(), |context| {
+    loss_fn("anything", |context| {
         context.mean(context.logits().sum_dim(1).squeeze_dim(1))
     })
 }

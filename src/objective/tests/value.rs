@@ -14,7 +14,6 @@ use crate::loss::logits::reverse_kl::ReverseKl;
 use crate::loss::logits::soft_target::SoftTarget;
 use crate::loss::logits::sparse_soft_target::SparseSoftTarget;
 use crate::loss::loss::Loss;
-use crate::loss::loss::Needs;
 use crate::loss::term::IntoTerm;
 use crate::loss::testing::numbers::{close, noise, numbers};
 use crate::objective::classes::ClassPolicy;
@@ -25,7 +24,7 @@ fn random<const D: usize>(shape: [usize; D], seed: usize) -> Tensor<D> {
 }
 
 fn constant(name: &'static str, value: f64) -> impl Loss {
-    loss_fn(name, Needs::teacher(), move |context: &LossContext<'_>| {
+    loss_fn(name, move |context: &LossContext<'_>| {
         Tensor::full([1], value, &context.logits().device())
     })
 }
@@ -196,7 +195,7 @@ fn a_top_k_teacher_of_all_classes_is_a_dense_one() {
 #[test]
 fn standardized_terms_and_those_without_a_closed_form_see_the_logits_of_a_projected_head() {
     let [dense, projected] = &teachers();
-    let composed = loss_fn("composed", Needs::teacher(), |context: &LossContext<'_>| {
+    let composed = loss_fn("composed", |context: &LossContext<'_>| {
         let error = context.logits() - context.teacher_logits();
         context.mean(error.abs().mean_dim(1).squeeze_dim(1))
     });
