@@ -101,10 +101,10 @@ const ON_LOGITS: [(&str, OnLogits); 16] = [
         soft_target(standardize(s, 1e-7), teacher, 2.0).mean()
     }),
     ("logit_mse", |s, x| {
-        logit_mse(s, x.teacher.clone(), LogitReduction::Mean).mean()
+        logit_mse(s, x.teacher.clone(), Reduction::Mean).mean()
     }),
     ("logit_cosine", |s, x| {
-        logit_cosine(s, x.teacher.clone(), Centring::None).mean()
+        logit_cosine(s, x.teacher.clone(), false).mean()
     }),
     ("hard_label", |s, x| {
         hard_label(s, x.labels.clone(), 0.0).mean()
@@ -142,8 +142,7 @@ type OnMaps = fn(Tensor<4>, Tensor<4>) -> Tensor<1>;
 const ON_MAPS: [(&str, OnMaps); 5] = [
     ("hint", |s, t| hint(s, t).mean()),
     ("attention_transfer", |s, t| {
-        let (map, reduction) = (ActivationMap::Absolute, AttentionReduction::Norm);
-        attention_transfer(s, t, 2, map, reduction).mean()
+        attention_transfer(s, t, 2, false, DifferenceReduction::Norm).mean()
     }),
     ("channel_wise", |s, t| {
         channel_wise(s, t, TEMPERATURE).mean()

@@ -437,6 +437,31 @@ impl Error {
     }
 }
 
+/// Fails unless a hyper-parameter `is_valid`.
+pub(crate) fn check(
+    name: &str,
+    value: impl std::fmt::Display,
+    is_valid: bool,
+    expected: &'static str,
+) -> Result<()> {
+    match is_valid {
+        true => Ok(()),
+        false => Err(Error::invalid(name, value, expected)),
+    }
+}
+
+/// Fails unless a hyper-parameter is a number greater than 0.
+pub(crate) fn check_positive(name: &str, value: f64) -> Result<()> {
+    let is_valid = value.is_finite() && value > 0.0;
+    check(name, value, is_valid, "a number greater than 0")
+}
+
+/// Fails unless a hyper-parameter is a number of at least 0.
+pub(crate) fn check_not_negative(name: &str, value: f64) -> Result<()> {
+    let is_valid = value.is_finite() && value >= 0.0;
+    check(name, value, is_valid, "a number of at least 0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

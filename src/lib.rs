@@ -99,7 +99,7 @@ pub use crate::supervised::{Trained, train_supervised};
 pub use crate::teacher::adapt::{Adapted, adapt};
 pub use crate::teacher::any::AnyTeacher;
 pub use crate::teacher::cache::TeacherCache;
-pub use crate::teacher::closure::{TeacherFn, TeacherOutputs, teacher_fn};
+pub use crate::teacher::closure::{TeacherOutputs, teacher_fn};
 pub use crate::teacher::ensemble::{Combine, Ensemble};
 pub use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
 pub use crate::train::config::FitConfig;

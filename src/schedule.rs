@@ -4,7 +4,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check};
 
 /// A number that may change while training runs.
 ///
@@ -124,10 +124,7 @@ impl Schedule {
         allowed: impl Fn(f64) -> bool + Copy,
         expected: &'static str,
     ) -> Result<()> {
-        let value = |v: f64| match v.is_finite() && allowed(v) {
-            true => Ok(()),
-            false => Err(Error::invalid(name, v, expected)),
-        };
+        let value = |v: f64| check(name, v, v.is_finite() && allowed(v), expected);
         match &self.0 {
             Form::Constant(v) => value(*v),
             // Both ends bound a monotone curve, and all ranges here are intervals.

@@ -11,7 +11,7 @@ use burn_distill::knowledge::{RecordOptions, Store, record};
 use burn_distill::loss::SoftTarget;
 use burn_distill::{
     Combine, DistillBatch, DistillData, Distiller, Ensemble, Error, FitConfig, Outputs,
-    ProgressMode, Teacher, TeacherBatch, TeacherFn, TeacherOutputs, teacher_fn,
+    ProgressMode, Teacher, TeacherBatch, TeacherOutputs, teacher_fn,
 };
 use common::net::{CLASSES, INPUTS, Net, Point, inputs, points, unlabelled};
 
@@ -123,9 +123,8 @@ fn one_that_fails_in_the_middle_of_a_training_ends_it_with_its_reason() {
 
 #[test]
 fn it_is_recorded_under_its_name() {
-    type Closure = fn(Tensor<2>) -> Vec<[f32; CLASSES]>;
-    fn named(name: &str) -> TeacherFn<Closure> {
-        teacher_fn(name, first_three as Closure)
+    fn named(name: &'static str) -> impl Teacher<Tensor<2>> {
+        teacher_fn(name, first_three)
     }
     fn fingerprint(teacher: &impl Teacher<Tensor<2>>) -> String {
         let fingerprint = teacher.info().fingerprint;

@@ -39,12 +39,8 @@ fn losses() -> Vec<(&'static str, Pure)> {
             jensen_shannon(s, t, 2.0, TemperatureScale::Squared, 0.5).mean()
         }),
         ("total_variation", |s, t| total_variation(s, t, 2.0).mean()),
-        ("logit_mse", |s, t| {
-            logit_mse(s, t, LogitReduction::Mean).mean()
-        }),
-        ("logit_cosine", |s, t| {
-            logit_cosine(s, t, Centring::Mean).mean()
-        }),
+        ("logit_mse", |s, t| logit_mse(s, t, Reduction::Mean).mean()),
+        ("logit_cosine", |s, t| logit_cosine(s, t, true).mean()),
         ("dkd", |s, t| dkd(s, t, labels(), 2.0, 1.0, 8.0).mean()),
         ("nkd", |s, t| nkd(s, t, labels(), 2.0, 1.5).mean()),
         ("dist", |s, t| dist(s, t, 2.0, 1.0, 1.0)),
@@ -136,7 +132,7 @@ fn a_sum_over_many_classes_does_not_overflow() {
     let in_half: f32 = squares.sum_dim(1).into_scalar();
     assert!(in_half.is_infinite(), "{in_half}");
 
-    let run = |s| logit_mse(s, teacher, LogitReduction::Sum).mean();
+    let run = |s| logit_mse(s, teacher, Reduction::Sum).mean();
     let (value, gradient) = backward(student, DType::F16, run);
     assert_eq!(value.into_scalar::<f32>(), 65536.0);
     assert_eq!(numbers(gradient), vec![8.0; 4096]);

@@ -13,9 +13,9 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_distill::knowledge::{RecordOptions, Store, record};
 use burn_distill::loss::{
-    Centring, CustomLoss, HardLabel, Hint, JensenShannon, KnownLoss, LogitCosine, LogitMse, Loss,
-    LossContext, LossModules, LossValue, Needs, ReverseKl, SoftCrossEntropy, SoftTarget,
-    SymmetricKl, TemperatureScale, TotalVariation, loss_fn,
+    HardLabel, Hint, JensenShannon, KnownLoss, LogitCosine, LogitMse, Loss, LossContext,
+    LossModules, LossValue, Needs, ReverseKl, SoftCrossEntropy, SoftTarget, SymmetricKl,
+    TemperatureScale, TotalVariation, loss_fn,
 };
 use burn_distill::metric::{CalibrationErrorMetric, FidelityMetric, ParameterDistance};
 use burn_distill::report::ModelReport;
@@ -23,9 +23,8 @@ use burn_distill::{
     AnyTeacher, ClassPolicy, Combine, DataBuilder, DistillBatch, DistillData, Distillable,
     Distilled, Distiller, Ensemble, Error, Feature, FitConfig, Head, HeadKind, History, Logits,
     Objective, ObjectiveModules, OutputLayer, Outputs, Preflight, ProgressMode, Recorded, Report,
-    Schedule, Side, Target, TargetKind, Targets, Teacher, TeacherBatch, TeacherCache, TeacherFn,
-    TeacherInfo, Term, TopK, Trained, TrainingSummary, Transfer, TransferSummary, Weights, adapt,
-    teacher_fn,
+    Schedule, Side, Target, TargetKind, Targets, Teacher, TeacherBatch, TeacherCache, TeacherInfo,
+    Term, TopK, Trained, TrainingSummary, Transfer, TransferSummary, Weights, adapt, teacher_fn,
 };
 use common::net::{CLASSES, INPUTS, Net, Point, inputs, labelled, numbers, points, unlabelled};
 
@@ -280,14 +279,15 @@ fn falls<T: Teacher<Tensor<2>>, S: Distillable<Tensor<2>>>(
 #[test]
 fn a_binary_head_learns_and_is_measured_by_its_labels() {
     let _seeded = common::seeded();
+    let needs = Needs::teacher()
+        .with_head(HeadKind::Binary)
+        .with_target(TargetKind::Binary);
     let bernoulli = loss_fn("bernoulli", |context: &LossContext<'_>| {
         let (p, q) = (context.teacher_logits(), context.logits());
         let error = sigmoid(p) - sigmoid(q);
         context.mean((error.clone() * error).sum_dim(1).squeeze_dim(1))
-    });
-    let needs = Needs::teacher()
-        .with_head(HeadKind::Binary)
-        .with_target(TargetKind::Binary);
+    })
+    .needing(needs);
     let model = || linear(2, Outputs::binary);
     let data = || {
         with_targets(|batch, input| {
@@ -295,7 +295,7 @@ fn a_binary_head_learns_and_is_measured_by_its_labels() {
             batch.with_binary(positive.float())
         })
     };
-    let objective = Objective::new().with(bernoulli.needing(needs), 1);
+    let objective = Objective::new().with(bernoulli, 1);
     let report = falls(model(), model(), objective.clone(), data()).distilled;
     let head = &report.heads["logits"];
     assert_eq!(head.kind, HeadKind::Binary);
@@ -572,8 +572,7 @@ fn public_types_are_send_and_sync() {
         TotalVariation,
         LogitCosine,
     )>();
-    check_clone::<(TemperatureScale, Centring, ClassPolicy, Combine)>();
-    check_clone::<CustomLoss<fn(&LossContext<'_>) -> Tensor<1>>>();
+    check_clone::<(TemperatureScale, ClassPolicy, Combine)>();
     check_clone::<(LossContext<'static>, LossModules, LossValue, Needs)>();
     check_clone::<(Schedule, ProgressMode, TeacherCache)>();
     check_clone::<(Report, ModelReport, TrainingSummary, History)>();
@@ -581,9 +580,12 @@ fn public_types_are_send_and_sync() {
     check_clone::<(FidelityMetric, CalibrationErrorMetric)>();
     check_clone::<(Transfer, TransferSummary)>();
     check_clone::<(AnyTeacher<Tensor<2>>, Recorded, TeacherInfo)>();
-    check_clone::<(Ensemble<Net>, TeacherFn<fn(Tensor<2>) -> Tensor<2>>)>();
+    check_clone::<Ensemble<Net>>();
     check_clone::<TeacherBatch<'static, Tensor<2>>>();
     check_clone::<Error>();
+    fn check_value(_: impl Send + Sync + Clone + std::fmt::Debug) {}
+    check_value(loss_fn("l", |context| context.logits().mean()));
+    check_value(teacher_fn("t", |x: Tensor<2>| x));
     fn check_config<T: Send + Sync + Clone>() {}
     check_config::<FitConfig>();
     fn _object_safe(_: &dyn Loss, _: &dyn Teacher<Tensor<2>>) {}

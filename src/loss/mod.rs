@@ -60,6 +60,7 @@ pub(crate) mod logits;
 #[allow(clippy::module_inception)] // The trait that all others implement.
 pub(crate) mod loss;
 pub(crate) mod modules;
+pub(crate) mod reduction;
 pub(crate) mod relations;
 pub(crate) mod sequences;
 pub(crate) mod term;
@@ -71,26 +72,23 @@ pub(crate) mod testing;
 pub use crate::loss::context::LossContext;
 pub use crate::loss::custom::{CustomLoss, loss_fn};
 pub use crate::loss::features::activation_boundary::{ActivationBoundary, activation_boundary};
-pub use crate::loss::features::attention_transfer::{
-    ActivationMap, AttentionReduction, AttentionTransfer, attention_transfer,
-};
+pub use crate::loss::features::attention_transfer::{AttentionTransfer, attention_transfer};
 pub use crate::loss::features::channel_wise::{ChannelWise, channel_wise};
 pub use crate::loss::features::factor_transfer::{FactorForm, FactorTransfer, factor_transfer};
 pub use crate::loss::features::fsp::{Fsp, FspForm, fsp};
 pub use crate::loss::features::hint::{Hint, hint};
-pub use crate::loss::features::mgd::{Mgd, MgdReduction, mgd};
+pub use crate::loss::features::mgd::{Mgd, mgd};
 pub use crate::loss::features::nst::{Nst, nst};
 pub use crate::loss::features::overhaul::{Overhaul, margins, overhaul};
-pub use crate::loss::features::reduction::Reduction;
 pub use crate::loss::features::review_kd::{ReviewKd, hcl};
-pub use crate::loss::features::vid::{Vid, VidRegressor, vid};
+pub use crate::loss::features::vid::{Vid, vid};
 pub use crate::loss::known::KnownLoss;
 pub use crate::loss::logits::dist::{Dist, dist};
 pub use crate::loss::logits::dkd::{Dkd, dkd};
 pub use crate::loss::logits::hard_label::{HardLabel, hard_label};
 pub use crate::loss::logits::jensen_shannon::{JensenShannon, jensen_shannon};
-pub use crate::loss::logits::logit_cosine::{Centring, LogitCosine, logit_cosine};
-pub use crate::loss::logits::logit_mse::{LogitMse, LogitReduction, logit_mse};
+pub use crate::loss::logits::logit_cosine::{LogitCosine, logit_cosine};
+pub use crate::loss::logits::logit_mse::{LogitMse, logit_mse};
 pub use crate::loss::logits::nkd::{Nkd, nkd};
 pub use crate::loss::logits::reverse_kl::{ReverseKl, reverse_kl};
 pub use crate::loss::logits::scale::TemperatureScale;
@@ -106,8 +104,9 @@ pub use crate::loss::modules::LossModules;
 pub use crate::loss::modules::contrast::CrdMemory;
 pub use crate::loss::modules::projector::Regressor;
 pub use crate::loss::modules::translator::{Paraphraser, reconstruction};
+pub use crate::loss::reduction::{DifferenceReduction, Reduction};
 pub use crate::loss::relations::correlation_congruence::{
-    Correlation, CorrelationCongruence, CorrelationReduction, correlation_congruence,
+    Correlation, CorrelationCongruence, correlation_congruence,
 };
 pub use crate::loss::relations::crd::{Crd, crd, crd_normalisers};
 pub use crate::loss::relations::mmd::{Mmd, mmd};
@@ -117,7 +116,7 @@ pub use crate::loss::relations::similarity_preserving::{
     SimilarityNorm, SimilarityPreserving, similarity_preserving,
 };
 pub use crate::loss::sequences::attention_map::{
-    AttentionDistance, AttentionHeads, AttentionInput, AttentionMap, attention_map,
+    AttentionDistance, AttentionHeads, AttentionMap, attention_map,
 };
 pub use crate::loss::sequences::gram_mse::{GramMse, gram_mse};
 pub use crate::loss::sequences::hidden_cosine::{CosineNorm, HiddenCosine, hidden_cosine};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::loss::Loss;
 use crate::schedule::Schedule;
@@ -150,14 +150,7 @@ impl Term {
                 "a loss between the logits of student and teacher",
             ));
         }
-        match eps.is_finite() && eps > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "standardize",
-                eps,
-                "a number greater than 0",
-            )),
-        }
+        check_positive("standardize", eps)
     }
 }
 

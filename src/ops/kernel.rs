@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_not_negative};
 
 /// A similarity of two vectors, for losses that compare two sets of vectors.
 ///
@@ -41,9 +41,9 @@ impl Kernel {
                 0,
                 "a whole number of at least 1",
             )),
-            Self::Polynomial { offset, .. } if !(offset.is_finite() && offset >= 0.0) => Err(
-                Error::invalid(format!("{name}.offset"), offset, "a number of at least 0"),
-            ),
+            Self::Polynomial { offset, .. } => {
+                check_not_negative(&format!("{name}.offset"), offset)
+            }
             _ => Ok(()),
         }
     }

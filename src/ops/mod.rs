@@ -87,13 +87,17 @@ impl Softened {
             masked,
         }
     }
+
+    /// Those of the student, then those of the teacher.
+    fn both(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> [Self; 2] {
+        [student, teacher].map(|logits| Self::new(logits, temperature))
+    }
 }
 
 /// `KL(p ‖ q)` per row, with `p = softmax(z_t / τ)` and `q = softmax(z_s / τ)`, and its gradient
 /// with respect to `z_s`: `(q − p) / τ`.
 pub(crate) fn divergence(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
-    let q = Softened::new(student, temperature);
-    let p = Softened::new(teacher, temperature);
+    let [q, p] = Softened::both(student, teacher, temperature);
     let r = q.log.clone() - p.log.clone();
     Rows {
         value: sum(addends(&p.p, &q.p, r)),
@@ -121,8 +125,7 @@ pub(crate) fn reverse_divergence(
     teacher: &Tensor<2>,
     temperature: f64,
 ) -> Rows {
-    let q = Softened::new(student, temperature);
-    let p = Softened::new(teacher, temperature);
+    let [q, p] = Softened::both(student, teacher, temperature);
     let r = q.log - p.log;
     Rows {
         value: sum(addends(&q.p, &p.p, -r.clone())),
@@ -138,8 +141,7 @@ pub(crate) fn symmetric_divergence(
     teacher: &Tensor<2>,
     temperature: f64,
 ) -> Rows {
-    let q = Softened::new(student, temperature);
-    let p = Softened::new(teacher, temperature);
+    let [q, p] = Softened::both(student, teacher, temperature);
     let r = q.log.clone() - p.log.clone();
     let value = (q.p.clone() - p.p.clone()) * r.clone();
     let gradient = cross_entropy_gradient(&q, p.p) + through_softmax(q.p, r);
@@ -157,8 +159,7 @@ pub(crate) fn mixture_divergence(
     temperature: f64,
     beta: f64,
 ) -> Rows {
-    let q = Softened::new(student, temperature);
-    let p = Softened::new(teacher, temperature);
+    let [q, p] = Softened::both(student, teacher, temperature);
     let r = q.log - p.log;
     // Seen from the larger of p and q, m is 1 − w·(1 − e^−|r|) of it, w the weight of the smaller
     // one. So log m needs no exponential that overflows and loses no digits where p and q are close.
@@ -184,8 +185,8 @@ pub(crate) fn mixture_divergence(
 /// `½ Σ |p − q|` per row, and its gradient with respect to `z_s`: `q · (s − Σ q·s) / 2τ` with
 /// `s = sign(q − p)`, zero where they are equal.
 pub(crate) fn total_variation(student: &Tensor<2>, teacher: &Tensor<2>, temperature: f64) -> Rows {
-    let q = Softened::new(student, temperature).p;
-    let difference = q.clone() - Softened::new(teacher, temperature).p;
+    let [q, p] = Softened::both(student, teacher, temperature).map(|side| side.p);
+    let difference = q.clone() - p;
     Rows {
         value: sum(difference.clone().abs()) / 2.0,
         gradient: through_softmax(q, difference.sign()) / (2.0 * temperature),
@@ -198,8 +199,7 @@ pub(crate) fn soft_cross_entropy(
     teacher: &Tensor<2>,
     temperature: f64,
 ) -> Rows {
-    let q = Softened::new(student, temperature);
-    let p = Softened::new(teacher, temperature).p;
+    let [q, Softened { p, .. }] = Softened::both(student, teacher, temperature);
     Rows {
         value: -sum(p.clone() * q.log.clone()),
         gradient: cross_entropy_gradient(&q, p) / temperature,

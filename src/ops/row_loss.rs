@@ -20,6 +20,21 @@ pub(crate) struct RowLoss {
 }
 
 impl RowLoss {
+    /// Between the logits of student and teacher, all weights 1.
+    pub fn between(
+        form: ClosedForm,
+        student: impl Into<Logits>,
+        teacher: impl Into<Logits>,
+    ) -> Self {
+        Self {
+            form,
+            student: student.into(),
+            teacher: Some(teacher.into()),
+            labels: None,
+            weights: None,
+        }
+    }
+
     /// The weighted mean over rows, `[1]`.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Methods as their papers set them up.
 
-use crate::loss::features::attention_transfer::{AttentionReduction, AttentionTransfer};
+use crate::loss::features::attention_transfer::AttentionTransfer;
 use crate::loss::features::channel_wise::ChannelWise;
 use crate::loss::features::hint::Hint;
 use crate::loss::features::mgd::Mgd;
@@ -13,6 +13,7 @@ use crate::loss::logits::hard_label::HardLabel;
 use crate::loss::logits::nkd::Nkd;
 use crate::loss::logits::soft_target::SoftTarget;
 use crate::loss::logits::virtual_teacher::VirtualTeacher;
+use crate::loss::reduction::{DifferenceReduction, Reduction};
 use crate::loss::relations::correlation_congruence::CorrelationCongruence;
 use crate::loss::relations::crd::Crd;
 use crate::loss::relations::pkt::Pkt;
@@ -119,7 +120,7 @@ impl Preset {
     /// Attention transfer of Zagoruyko and Komodakis, in the form of their code.
     pub fn at2017(pairs: &[(&str, &str)]) -> Objective {
         each(labels(), pairs, 1000.0, |s, t| {
-            AttentionTransfer::new(s, t).with_reduction(AttentionReduction::MeanSquare)
+            AttentionTransfer::new(s, t).with_reduction(DifferenceReduction::MeanSquare)
         })
     }
 
@@ -189,9 +190,11 @@ impl Preset {
         labels().with(Dist::new(4), 2)
     }
 
-    /// Masked generative distillation of Yang et al.
+    /// Masked generative distillation of Yang et al., with their weight for detection.
     pub fn mgd2022(pairs: &[(&str, &str)]) -> Objective {
-        each(labels(), pairs, 1.0, |s, t| Mgd::new(s, t))
+        each(labels(), pairs, 2e-5, |s, t| {
+            Mgd::new(s, t).with_reduction(Reduction::Sum)
+        })
     }
 
     /// Normalised distillation of Yang et al.

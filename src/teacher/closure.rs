@@ -1,5 +1,6 @@
 //! A teacher from a closure.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -8,14 +9,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
-
-/// A teacher made of a closure; see [`teacher_fn`].
-pub struct TeacherFn<F> {
-    name: Arc<str>,
-    closure: Arc<F>,
-    /// Where outputs are wanted; where the input is by default.
-    device: Option<Device>,
-}
 
 /// Turns a closure into a teacher: a lookup table, a program in another language, a web service, a
 /// model of another framework, whatever gives outputs for a batch of inputs.
@@ -82,8 +75,9 @@ pub struct TeacherFn<F> {
 /// assert!(distilled.report.distilled.agreement.unwrap() > 0.9);
 /// # Ok::<(), burn_distill::Error>(())
 /// ```
-pub fn teacher_fn<J, A, F>(name: impl Into<String>, closure: F) -> TeacherFn<F>
+pub fn teacher_fn<J, A, F>(name: impl Into<String>, closure: F) -> impl Teacher<J> + Clone + Debug
 where
+    J: Module + 'static,
     F: Fn(J) -> A + Send + Sync + 'static,
     A: TeacherOutputs,
 {
@@ -92,6 +86,13 @@ where
         closure: Arc::new(closure),
         device: None,
     }
+}
+
+struct TeacherFn<F> {
+    name: Arc<str>,
+    closure: Arc<F>,
+    /// Where outputs are wanted; where the input is by default.
+    device: Option<Device>,
 }
 
 /// What a closure that is a [teacher](teacher_fn) may return.
@@ -183,7 +184,7 @@ impl<F> Clone for TeacherFn<F> {
     }
 }
 
-impl<F> std::fmt::Debug for TeacherFn<F> {
+impl<F> Debug for TeacherFn<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TeacherFn")
             .field("name", &self.name)

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use burn_distill::loss::{
     ActivationBoundary, FactorForm, Fsp, FspForm, Loss, LossContext, LossValue, Reduction, Vid,
-    VidRegressor, factor_transfer, hcl, overhaul,
+    factor_transfer, hcl, overhaul,
 };
 use burn_distill::{Feature, Objective, Outputs};
 
@@ -13,10 +13,8 @@ use crate::features::{constant, leaf};
 
 pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
     match (loss, case.variant.as_str()) {
-        ("vid", "identity_regressor") => Some(vid(case, device, VidRegressor::Identity)),
-        ("vid", "three_conv1x1_relu_regressor") => {
-            Some(vid(case, device, VidRegressor::ThreeLayers))
-        }
+        ("vid", "identity_regressor") => Some(vid(case, device, false)),
+        ("vid", "three_conv1x1_relu_regressor") => Some(vid(case, device, true)),
         ("fsp", "avgpool_mse_summed_pairs" | "textbrewer_sequence") => {
             Some(fsp(case, device, FspForm::MeanSquare))
         }
@@ -162,9 +160,9 @@ fn fsp(case: &Case, device: &Device, form: FspForm) -> Outcome {
 }
 
 /// The loss with the weights of the case in place of its own.
-fn vid(case: &Case, device: &Device, regressor: VidRegressor) -> Outcome {
+fn vid(case: &Case, device: &Device, has_regressor: bool) -> Outcome {
     assert_eq!(case.number("eps"), 1e-5);
-    let loss = Vid::new("0", "0").with_regressor(regressor);
+    let loss = Vid::new("0", "0").with_regressor(has_regressor);
     let mut features = Features::new(case, device);
     let (student, teacher) = features.outputs();
     let context = LossContext::new(&student, &teacher);

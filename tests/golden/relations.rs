@@ -3,9 +3,8 @@
 
 use burn::tensor::Device;
 use burn_distill::loss::{
-    ActivationMap, AttentionReduction, AttentionTransfer, Correlation, CorrelationCongruence,
-    CorrelationReduction, GramMse, Kernel, KnownLoss, Nst, Pkt, Rkd, SimilarityNorm,
-    SimilarityPreserving,
+    AttentionTransfer, Correlation, CorrelationCongruence, DifferenceReduction, GramMse, Kernel,
+    KnownLoss, Nst, Pkt, Rkd, SimilarityNorm, SimilarityPreserving,
 };
 use burn_distill::{Objective, Outputs};
 
@@ -29,10 +28,10 @@ pub fn compute(loss: &str, case: &Case, device: &Device) -> Option<Outcome> {
 /// The loss on one layer, or `None` for a variant that no loss here has.
 fn of_layer(loss: &str, case: &Case, name: String) -> Option<KnownLoss> {
     let student = name.clone();
-    let attention = |map, reduction| {
+    let attention = |signed, reduction| {
         AttentionTransfer::new(student.clone(), name.clone())
             .with_power(case.number("p") as u32)
-            .with_map(map)
+            .with_signed(signed)
             .with_reduction(reduction)
     };
     let gaussian = |order: &str| Correlation::Gaussian {
@@ -45,17 +44,17 @@ fn of_layer(loss: &str, case: &Case, name: String) -> Option<KnownLoss> {
     let torchdistill = |correlation| {
         congruence(correlation)
             .with_normalize(false)
-            .with_reduction(CorrelationReduction::Frobenius)
+            .with_reduction(DifferenceReduction::Norm)
     };
     Some(match (loss, case.variant.as_str()) {
         ("attention_transfer", "code_meansq_summed_over_layers") => {
-            attention(ActivationMap::Signed, AttentionReduction::MeanSquare).into()
+            attention(true, DifferenceReduction::MeanSquare).into()
         }
         ("attention_transfer", "kdzoo_abs_sum_eps1e-6") => {
-            attention(ActivationMap::Absolute, AttentionReduction::MeanSquare).into()
+            attention(false, DifferenceReduction::MeanSquare).into()
         }
         ("attention_transfer", "paper_l2_norm_per_sample") => {
-            attention(ActivationMap::Absolute, AttentionReduction::Norm).into()
+            attention(false, DifferenceReduction::Norm).into()
         }
         ("similarity_preserving", "rownorm_gram") => {
             SimilarityPreserving::new(student, name).into()

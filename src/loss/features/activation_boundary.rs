@@ -5,13 +5,12 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::features::reduction::Reduction;
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
-use crate::loss::modules::projector::Projector;
+use crate::loss::reduction::Reduction;
 use crate::loss::value::LossValue;
 use crate::ops::features::{Elements, Samples};
 use crate::ops::maps::at_one_size;
@@ -75,17 +74,22 @@ pub fn activation_boundary(
 ) -> LossValue {
     let (student, teacher) = at_one_size(student.into(), teacher.into());
     let missing = missing(student, teacher, margin);
-    LossValue::composed(match reduction {
-        Reduction::Mean => missing.means(),
-        Reduction::Sum => missing.sums(None),
-    })
+    LossValue::composed(reduction.per_sample(missing))
 }
 
 /// The square of what each neuron is short of the margin on the teacher's side.
 fn missing(student: Feature, teacher: Feature, margin: f64) -> Elements {
     Elements::between(student, teacher, |student, teacher| {
         // 1 where the teacher's neuron is on, −1 where it is off: zero is off.
-        let side = teacher.greater_elem(0.0).float().cast(student.dtype()) * 2.0 - 1.0;
+        let side = teacher
+            .clone()
+            .greater_elem(0.0)
+            .float()
+            .cast(student.dtype())
+            * 2.0
+            - 1.0;
+        // What is neither is seen.
+        let side = side.mask_where(teacher.clone().is_nan(), teacher);
         let missing = relu(-(student * side) + margin);
         missing.clone() * missing
     })
@@ -179,14 +183,7 @@ impl Loss for ActivationBoundary {
 
     fn validate(&self) -> Result<()> {
         self.pair().validate("activation_boundary")?;
-        match self.margin.is_finite() && self.margin > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "activation_boundary.margin",
-                self.margin,
-                "a number greater than 0",
-            )),
-        }
+        check_positive("activation_boundary.margin", self.margin)
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
@@ -194,21 +191,15 @@ impl Loss for ActivationBoundary {
     }
 
     fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
-        let (student, teacher) = self.pair().features(context);
-        Projector::between(&student, &teacher, device).map(LossModules::new)
+        self.pair().projector(context, device)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let (student, teacher) = self.pair().aligned(context);
-        let (weights, samples) = (
-            context.weights(),
-            Samples::of(&student, &teacher, context.weights()),
-        );
+        let weights = context.weights();
+        let samples = Samples::of(&student, &teacher, weights);
         let missing = missing(student, teacher, self.margin);
-        match self.reduction {
-            Reduction::Mean => missing.mean(weights),
-            Reduction::Sum => samples.mean(missing.sums(weights)),
-        }
+        self.reduction.mean(missing, &samples, weights)
     }
 }
 

@@ -9,32 +9,9 @@ use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
+use crate::loss::reduction::DifferenceReduction;
 use crate::loss::value::LossValue;
 use crate::ops::features::{Samples, Scaled, at_scale, channels, length, unit};
-
-/// How the channels of one position become its attention.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ActivationMap {
-    /// `|f|^p`, as the paper writes it. The default.
-    #[default]
-    Absolute,
-    /// `f^p`, as most code computes it: an odd power keeps the sign, an even one makes no difference.
-    Signed,
-}
-
-/// How the difference of two attention maps becomes the value of one sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum AttentionReduction {
-    /// Its length, not squared, as the paper writes it. The default.
-    #[default]
-    Norm,
-    /// The mean of its squares over the positions, as the authors' code computes it.
-    MeanSquare,
-}
 
 /// Attention transfer: where in the image, or on which tokens, a layer is active.
 ///
@@ -46,13 +23,14 @@ pub enum AttentionReduction {
 /// L(f_s, f_t) = (1/N) Σ_n       ‖ A(f_s) − A(f_t) ‖       Norm
 ///               (1/N) Σ_n (1/P) ‖ A(f_s) − A(f_t) ‖²      MeanSquare
 ///
-/// A(f) = a / ‖a‖,   a_i = (1/C) Σ_c |f_ci|^p       (f_ci^p for Signed)
+/// A(f) = a / ‖a‖,   a_i = (1/C) Σ_c |f_ci|^p       (f_ci^p where signed)
 ///
 /// f_s, f_t   features of student and teacher      N   samples, weighted if there are weights
 /// p   power                                       C   channels      P   positions, H·W or T
 /// ```
 ///
-/// torchdistill computes `Norm` in its mode `paper`. `MeanSquare` is what the authors' code,
+/// The paper writes `|f|^p` and `Norm`, which torchdistill computes in its mode `paper`. Most code has
+/// signed powers, which make no difference where `p` is even. `MeanSquare` is what the authors' code,
 /// RepDistiller, mdistiller and torchdistill's mode `code` compute, and KDZoo but for 1e-6 that it
 /// adds to the norm. Its value is smaller by orders of magnitude: those libraries weight it with
 /// 1000. Feature maps of different height or width are first brought to the smaller of the two by
@@ -77,14 +55,13 @@ pub enum AttentionReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{ActivationMap, AttentionReduction, attention_transfer};
+/// use burn_distill::loss::{DifferenceReduction, attention_transfer};
 ///
 /// let device = Device::flex();
 /// // One channel over two positions: attention [1, 0] and [0, 1].
 /// let student = Tensor::<4>::from_floats([[[[3.0, 0.0]]]], &device);
 /// let teacher = Tensor::<4>::from_floats([[[[0.0, 5.0]]]], &device);
-/// let (map, reduction) = (ActivationMap::Absolute, AttentionReduction::Norm);
-/// let loss = attention_transfer(student, teacher, 2, map, reduction).mean();
+/// let loss = attention_transfer(student, teacher, 2, false, DifferenceReduction::Norm).mean();
 /// assert!((loss.into_scalar::<f32>() - 2f32.sqrt()).abs() < 1e-6);
 /// ```
 ///
@@ -96,11 +73,11 @@ pub fn attention_transfer(
     student: impl Into<Feature>,
     teacher: impl Into<Feature>,
     power: u32,
-    map: ActivationMap,
-    reduction: AttentionReduction,
+    signed: bool,
+    reduction: DifferenceReduction,
 ) -> LossValue {
     let (student, teacher) = (student.into(), teacher.into());
-    LossValue::composed(per_sample(student, teacher, None, power, map, reduction).0)
+    LossValue::composed(per_sample(student, teacher, None, power, signed, reduction).0)
 }
 
 fn per_sample(
@@ -108,27 +85,27 @@ fn per_sample(
     teacher: Feature,
     weights: Option<&Weights>,
     power: u32,
-    map: ActivationMap,
-    reduction: AttentionReduction,
+    signed: bool,
+    reduction: DifferenceReduction,
 ) -> (Tensor<1>, Samples) {
     let (student, teacher, samples) = channels(student, teacher, weights);
-    let difference = attention(student, power, map) - attention(teacher, power, map);
+    let difference = attention(student, power, signed) - attention(teacher, power, signed);
     let value = match reduction {
-        AttentionReduction::Norm => length(difference, 1),
-        AttentionReduction::MeanSquare => difference.square().mean_dim(1),
+        DifferenceReduction::Norm => length(difference, 1),
+        DifferenceReduction::MeanSquare => difference.square().mean_dim(1),
     };
     (value.squeeze_dim(1), samples)
 }
 
 /// The attention map of each sample at length 1, `[N, P]` from `[N, C, P]`.
-fn attention(feature: Tensor<3>, power: u32, map: ActivationMap) -> Tensor<2> {
+fn attention(feature: Tensor<3>, power: u32, signed: bool) -> Tensor<2> {
     let shape = feature.dims();
     // Its scale leaves the map as it is, and powers of what is at most 1 do not overflow.
     let Scaled { x, .. } = at_scale::<2>(feature.flatten(1, 2), 1);
     let powers: Tensor<3> = x.reshape(shape).powi_scalar(power as i32);
-    let powers = match map {
-        ActivationMap::Absolute => powers.abs(),
-        ActivationMap::Signed => powers,
+    let powers = match signed {
+        true => powers,
+        false => powers.abs(),
     };
     unit(powers.mean_dim(1).squeeze_dim(1), 1)
 }
@@ -140,7 +117,7 @@ fn attention(feature: Tensor<3>, power: u32, map: ActivationMap) -> Tensor<2> {
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `power` | 2 | at least 1 | the higher, the more the strongest position outweighs the others |
-/// | `map` | `absolute` | `absolute`, `signed` | how channels become attention |
+/// | `signed` | false | | whether an odd power keeps the sign of the activations |
 /// | `reduction` | `norm` | `norm`, `mean_square` | how maps are compared |
 ///
 /// Tokens or positions of weight 0 have no attention.
@@ -148,10 +125,10 @@ fn attention(feature: Tensor<3>, power: u32, map: ActivationMap) -> Tensor<2> {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{AttentionReduction, AttentionTransfer, Loss};
+/// use burn_distill::loss::{DifferenceReduction, AttentionTransfer, Loss};
 ///
 /// let loss = AttentionTransfer::new("block2", "block4")
-///     .with_reduction(AttentionReduction::MeanSquare);
+///     .with_reduction(DifferenceReduction::MeanSquare);
 /// assert!(loss.validate().is_ok());
 /// assert!(loss.with_power(0).validate().is_err());
 /// ```
@@ -166,16 +143,20 @@ pub struct AttentionTransfer {
     /// The power of the activations.
     #[serde(default = "default_power")]
     pub power: u32,
-    /// How channels become attention.
+    /// Whether an odd power keeps the sign of the activations.
     #[serde(default)]
-    pub map: ActivationMap,
+    pub signed: bool,
     /// How maps are compared.
-    #[serde(default)]
-    pub reduction: AttentionReduction,
+    #[serde(default = "default_reduction")]
+    pub reduction: DifferenceReduction,
 }
 
 fn default_power() -> u32 {
     2
+}
+
+fn default_reduction() -> DifferenceReduction {
+    DifferenceReduction::Norm
 }
 
 impl AttentionTransfer {
@@ -186,8 +167,8 @@ impl AttentionTransfer {
             student: student.into(),
             teacher: teacher.into(),
             power: default_power(),
-            map: ActivationMap::default(),
-            reduction: AttentionReduction::default(),
+            signed: false,
+            reduction: default_reduction(),
         }
     }
 
@@ -198,16 +179,16 @@ impl AttentionTransfer {
         self
     }
 
-    /// Sets how channels become attention.
+    /// Sets whether an odd power keeps the sign of the activations.
     #[must_use]
-    pub fn with_map(mut self, map: ActivationMap) -> Self {
-        self.map = map;
+    pub fn with_signed(mut self, signed: bool) -> Self {
+        self.signed = signed;
         self
     }
 
     /// Sets how maps are compared.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: AttentionReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: DifferenceReduction) -> Self {
         self.reduction = reduction;
         self
     }
@@ -250,7 +231,7 @@ impl Loss for AttentionTransfer {
             teacher,
             context.weights(),
             self.power,
-            self.map,
+            self.signed,
             self.reduction,
         );
         samples.mean(values)

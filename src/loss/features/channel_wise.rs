@@ -9,7 +9,6 @@ use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
-use crate::loss::modules::projector::Projector;
 use crate::loss::value::LossValue;
 use crate::ops::features::{Samples, are_of_positions};
 use crate::ops::maps::matched;
@@ -183,8 +182,7 @@ impl Loss for ChannelWise {
     }
 
     fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
-        let (student, teacher) = self.pair().features(context);
-        Projector::between(&student, &teacher, device).map(LossModules::new)
+        self.pair().projector(context, device)
     }
 
     fn temperature(&self) -> Option<&Schedule> {

@@ -239,10 +239,7 @@ impl Loss for Fsp {
     }
 
     fn needs(&self) -> Needs {
-        let names = self.student.iter().zip(&self.teacher);
-        names.fold(Needs::teacher(), |needs, (student, teacher)| {
-            needs.with_features(student, teacher)
-        })
+        FeaturePair::needs_of_all(self.pairs())
     }
 
     fn validate(&self) -> Result<()> {

@@ -8,36 +8,16 @@ use burn::tensor::{Bool, Device, Distribution, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result};
+use crate::error::{Result, check};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
+use crate::loss::reduction::Reduction;
 use crate::loss::value::LossValue;
 use crate::ops::features::{Elements, Samples};
 use crate::ops::maps::expect_maps;
-
-/// How the squared errors of one sample become the value of the sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum MgdReduction {
-    /// Their sum times `alpha`: the authors and mmrazor, with an `alpha` of 2·10⁻⁵ for detection.
-    Sum {
-        /// The factor, greater than 0.
-        alpha: f64,
-    },
-    /// Their mean, which is the sum divided by `C·H·W`: NVIDIA's Model Optimizer.
-    Mean,
-}
-
-impl Default for MgdReduction {
-    /// The sum times 2·10⁻⁵.
-    fn default() -> Self {
-        Self::Sum { alpha: 2e-5 }
-    }
-}
 
 /// Masked generative distillation: squared error between the teacher's maps and what was generated
 /// from the student's.
@@ -47,12 +27,15 @@ impl Default for MgdReduction {
 /// about its surroundings.
 ///
 /// ```text
-/// L(g, f_t) = α · (1/N) Σ_n Σ_chw (g − f_t)²          Sum
-///             (1/N) Σ_n (1/CHW) Σ_chw (g − f_t)²      Mean
+/// L(g, f_t) = (1/N) Σ_n (1/CHW) Σ_chw (g − f_t)²      Mean
+///             (1/N) Σ_n         Σ_chw (g − f_t)²      Sum
 ///
 /// g   maps generated from the student's      f_t   maps of the teacher
 /// N   samples, weighted if there are weights
 /// ```
+///
+/// NVIDIA's Model Optimizer computes `Mean`. The authors and mmrazor compute `Sum` and weight it, with
+/// 2·10⁻⁵ for detection.
 ///
 /// # Shapes
 ///
@@ -61,7 +44,7 @@ impl Default for MgdReduction {
 ///
 /// # Gradient
 ///
-/// `∂L/∂g = 2α (g − f_t) / N` for `Sum`; none towards the teacher.
+/// `∂L/∂g = 2 (g − f_t) / (N·CHW)` for `Mean`; none towards the teacher.
 ///
 /// # Panics
 ///
@@ -71,26 +54,22 @@ impl Default for MgdReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{MgdReduction, mgd};
+/// use burn_distill::loss::{Reduction, mgd};
 ///
 /// let device = Device::flex();
 /// let generated = Tensor::<4>::full([1, 2, 3, 3], 2.0, &device);
 /// let teacher = Tensor::<4>::zeros([1, 2, 3, 3], &device);
-/// let loss = mgd(generated.clone(), teacher.clone(), MgdReduction::Mean).mean();
+/// let loss = mgd(generated.clone(), teacher.clone(), Reduction::Mean).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 4.0);
-/// let loss = mgd(generated, teacher, MgdReduction::Sum { alpha: 0.5 }).mean();
-/// assert_eq!(loss.into_scalar::<f32>(), 36.0); // 18 · 4 / 2
+/// let loss = mgd(generated, teacher, Reduction::Sum).mean();
+/// assert_eq!(loss.into_scalar::<f32>(), 72.0); // 18 · 4
 /// ```
 ///
 /// # References
 ///
 /// Yang et al.: Masked Generative Distillation, 2022, arXiv:2205.01529.
-pub fn mgd(generated: Tensor<4>, teacher: Tensor<4>, reduction: MgdReduction) -> LossValue {
-    let errors = squared_errors(generated, teacher);
-    match reduction {
-        MgdReduction::Mean => LossValue::composed(errors.means()),
-        MgdReduction::Sum { alpha } => LossValue::composed(errors.sums(None)) * alpha,
-    }
+pub fn mgd(generated: Tensor<4>, teacher: Tensor<4>, reduction: Reduction) -> LossValue {
+    LossValue::composed(reduction.per_sample(squared_errors(generated, teacher)))
 }
 
 fn squared_errors(generated: Tensor<4>, teacher: Tensor<4>) -> Elements {
@@ -112,7 +91,7 @@ fn squared_errors(generated: Tensor<4>, teacher: Tensor<4>) -> Elements {
 /// | `student` | required | a feature map of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature map of the teacher | the name its `outputs` gives |
 /// | `mask_ratio` | 0.65 | from 0, below 1 | the fraction of positions that is set to zero: at 0.65 about 35 % of the map remain |
-/// | `reduction` | `{ sum = { alpha = 2e-5 } }` | `sum` with an `alpha` greater than 0, `mean` | how the elements of one sample are reduced |
+/// | `reduction` | `mean` | `mean`, `sum` | how the elements of one sample are reduced |
 ///
 /// The generator, two 3×3 convolutions with ReLU between them, is trained with the student, and so
 /// is a 1×1 convolution to the teacher's width where the widths differ. Positions are drawn anew in
@@ -122,9 +101,9 @@ fn squared_errors(generated: Tensor<4>, teacher: Tensor<4>) -> Elements {
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Loss, Mgd, MgdReduction};
+/// use burn_distill::loss::{Loss, Mgd, Reduction};
 ///
-/// let loss = Mgd::new("block2", "block4").with_reduction(MgdReduction::Mean);
+/// let loss = Mgd::new("block2", "block4").with_reduction(Reduction::Sum);
 /// assert_eq!(loss.mask_ratio, 0.65);
 /// assert!(loss.with_mask_ratio(1.0).validate().is_err());
 /// ```
@@ -141,7 +120,7 @@ pub struct Mgd {
     pub mask_ratio: f64,
     /// How the elements of one sample are reduced.
     #[serde(default)]
-    pub reduction: MgdReduction,
+    pub reduction: Reduction,
 }
 
 fn most() -> f64 {
@@ -155,7 +134,7 @@ impl Mgd {
             student: student.into(),
             teacher: teacher.into(),
             mask_ratio: most(),
-            reduction: MgdReduction::default(),
+            reduction: Reduction::default(),
         }
     }
 
@@ -168,7 +147,7 @@ impl Mgd {
 
     /// Sets how the elements of one sample are reduced.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: MgdReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
@@ -223,20 +202,13 @@ impl Loss for Mgd {
 
     fn validate(&self) -> Result<()> {
         self.pair().validate("mgd")?;
-        if !(0.0..1.0).contains(&self.mask_ratio) {
-            return Err(Error::invalid(
-                "mgd.mask_ratio",
-                self.mask_ratio,
-                "a number from 0 to below 1",
-            ));
-        }
-        match self.reduction {
-            MgdReduction::Sum { alpha } if !(alpha.is_finite() && alpha > 0.0) => {
-                let expected = "a number greater than 0";
-                Err(Error::invalid("mgd.reduction.sum.alpha", alpha, expected))
-            }
-            _ => Ok(()),
-        }
+        let (ratio, expected) = (self.mask_ratio, "a number from 0 to below 1");
+        check(
+            "mgd.mask_ratio",
+            ratio,
+            (0.0..1.0).contains(&ratio),
+            expected,
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
@@ -265,10 +237,7 @@ impl Loss for Mgd {
         let kept = chance.greater_equal_elem(self.mask_ratio);
         let generated = modules.get::<MgdGenerator>().forward(student, kept);
         let errors = squared_errors(generated, teacher);
-        match self.reduction {
-            MgdReduction::Mean => errors.mean(weights),
-            MgdReduction::Sum { alpha } => samples.mean(errors.sums(weights)) * alpha,
-        }
+        self.reduction.mean(errors, &samples, weights)
     }
 }
 

@@ -10,6 +10,5 @@ pub(crate) mod mgd;
 pub(crate) mod nst;
 pub(crate) mod overhaul;
 pub(crate) mod pair;
-pub(crate) mod reduction;
 pub(crate) mod review_kd;
 pub(crate) mod vid;

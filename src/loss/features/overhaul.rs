@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
-use crate::loss::features::reduction::Reduction;
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
 use crate::loss::modules::conv_norm::ConvNorm;
+use crate::loss::reduction::Reduction;
 use crate::loss::value::LossValue;
 use crate::ops::features::{Elements, Samples};
 use crate::ops::maps::matched;
@@ -92,8 +92,8 @@ fn partial_errors(student: Tensor<4>, teacher: Tensor<4>, margin: Tensor<1>) -> 
         let on = teacher.clone().greater_elem(0.0);
         let target = teacher.max_pair(margin.expand(student.dims()));
         let difference = student - target;
-        let compared = difference.clone().greater_elem(0.0).bool_or(on);
-        let difference = difference.mask_fill(compared.bool_not(), 0.0);
+        let is_below = difference.clone().lower_equal_elem(0.0);
+        let difference = difference.mask_fill(is_below.bool_and(on.bool_not()), 0.0);
         difference.clone() * difference
     })
 }

@@ -1,11 +1,12 @@
 //! The two features that a term compares, by name.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::data::feature::Feature;
 use crate::error::{Error, Result, Side};
 use crate::loss::context::LossContext;
 use crate::loss::loss::Needs;
+use crate::loss::modules::LossModules;
 use crate::loss::modules::projector::Projector;
 use crate::ops::features::{masked, masked_at_one_size};
 use crate::ops::maps::expect_maps;
@@ -68,6 +69,14 @@ impl FeaturePair {
         Needs::teacher().with_features(&self.student, &self.teacher)
     }
 
+    /// What a loss between each of several pairs needs.
+    pub fn needs_of_all(pairs: impl IntoIterator<Item = Self>) -> Needs {
+        let pairs = pairs.into_iter();
+        pairs.fold(Needs::teacher(), |needs, pair| {
+            needs.with_features(pair.student, pair.teacher)
+        })
+    }
+
     /// The two features, or an error that lists what there is.
     pub fn find<'a>(&self, context: &LossContext<'a>) -> Result<(&'a Feature, &'a Feature)> {
         Ok((
@@ -96,6 +105,12 @@ impl FeaturePair {
             Some(projector) => (projector.forward_weighted(student, weights), teacher),
             None => (student, teacher),
         }
+    }
+
+    /// A projector from the student's width to the teacher's, where they differ.
+    pub fn projector(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
+        let (student, teacher) = self.features(context);
+        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     /// [`aligned`](Self::aligned) feature maps.

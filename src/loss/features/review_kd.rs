@@ -173,10 +173,7 @@ impl Loss for ReviewKd {
     }
 
     fn needs(&self) -> Needs {
-        let names = self.student.iter().zip(&self.teacher);
-        names.fold(Needs::teacher(), |needs, (student, teacher)| {
-            needs.with_features(student, teacher)
-        })
+        FeaturePair::needs_of_all(self.levels())
     }
 
     fn validate(&self) -> Result<()> {

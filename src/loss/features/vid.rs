@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result};
+use crate::error::{Result, check, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -109,19 +109,6 @@ fn of_each_element(channels: Tensor<1>, feature: &Feature) -> Tensor<2> {
     }
 }
 
-/// How [`Vid`] predicts the teacher's feature from the student's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum VidRegressor {
-    /// Three linear maps of the width without bias, ReLU between them: 1×1 convolutions for feature
-    /// maps. What the paper and RepDistiller train. The default.
-    #[default]
-    ThreeLayers,
-    /// The student's feature itself, where the widths agree.
-    Identity,
-}
-
 /// Variational information distillation as a term of an objective; see [`vid`](fn@vid) for the
 /// formula.
 ///
@@ -129,18 +116,19 @@ pub enum VidRegressor {
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
-/// | `regressor` | `three_layers` | `three_layers`, `identity` | how the teacher's feature is predicted |
+/// | `has_regressor` | true | | whether a regressor predicts the teacher's feature; else the student's is the prediction, of equal width |
 /// | `epsilon` | 1e-5 | greater than 0 | the least variance, ε |
 /// | `initial_variance` | 5 | greater than `epsilon` | all variances before training |
 ///
-/// The regressor and the variances are trained with the student.
+/// The regressor has three linear maps of the width without bias, ReLU between them: 1×1 convolutions for
+/// feature maps, as the paper and RepDistiller train them. It and the variances are trained with the student.
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Loss, Vid, VidRegressor};
+/// use burn_distill::loss::{Loss, Vid};
 ///
-/// let loss = Vid::new("block2", "block4").with_regressor(VidRegressor::Identity);
+/// let loss = Vid::new("block2", "block4").with_regressor(false);
 /// assert!(loss.validate().is_ok());
 /// assert!(loss.with_epsilon(0.0).validate().is_err());
 /// ```
@@ -152,15 +140,19 @@ pub struct Vid {
     pub student: String,
     /// The teacher's feature.
     pub teacher: String,
-    /// How the teacher's feature is predicted.
-    #[serde(default)]
-    pub regressor: VidRegressor,
+    /// Whether a regressor predicts the teacher's feature.
+    #[serde(default = "yes")]
+    pub has_regressor: bool,
     /// The least variance.
     #[serde(default = "small")]
     pub epsilon: f64,
     /// All variances before training.
     #[serde(default = "five")]
     pub initial_variance: f64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn small() -> f64 {
@@ -177,16 +169,16 @@ impl Vid {
         Self {
             student: student.into(),
             teacher: teacher.into(),
-            regressor: VidRegressor::default(),
+            has_regressor: yes(),
             epsilon: small(),
             initial_variance: five(),
         }
     }
 
-    /// Sets how the teacher's feature is predicted.
+    /// Sets whether a regressor predicts the teacher's feature.
     #[must_use]
-    pub fn with_regressor(mut self, regressor: VidRegressor) -> Self {
-        self.regressor = regressor;
+    pub fn with_regressor(mut self, has_regressor: bool) -> Self {
+        self.has_regressor = has_regressor;
         self
     }
 
@@ -227,13 +219,13 @@ impl VidModules {
             }
             _ => Projector::Linear(LinearConfig::new(from, to).with_bias(false).init(device)),
         };
-        let layers = match loss.regressor {
-            VidRegressor::ThreeLayers => vec![
+        let layers = match loss.has_regressor {
+            true => vec![
                 layer(student.width(), width),
                 layer(width, width),
                 layer(width, width),
             ],
-            VidRegressor::Identity => Vec::new(),
+            false => Vec::new(),
         };
         // log(e^v − 1), which for a large v is v.
         let variance = loss.initial_variance - loss.epsilon;
@@ -273,25 +265,20 @@ impl Loss for Vid {
 
     fn validate(&self) -> Result<()> {
         self.pair().validate("vid")?;
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            let expected = "a number greater than 0";
-            return Err(Error::invalid("vid.epsilon", self.epsilon, expected));
-        }
-        match self.initial_variance.is_finite() && self.initial_variance > self.epsilon {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "vid.initial_variance",
-                self.initial_variance,
-                "a number greater than vid.epsilon",
-            )),
-        }
+        check_positive("vid.epsilon", self.epsilon)?;
+        check(
+            "vid.initial_variance",
+            self.initial_variance,
+            self.initial_variance.is_finite() && self.initial_variance > self.epsilon,
+            "a number greater than vid.epsilon",
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {
         self.pair().check(context, Common::AllButWidth)?;
-        match self.regressor {
-            VidRegressor::ThreeLayers => Ok(()),
-            VidRegressor::Identity => self.pair().check_width(context),
+        match self.has_regressor {
+            true => Ok(()),
+            false => self.pair().check_width(context),
         }
     }
 

@@ -26,17 +26,17 @@ pub(super) fn per_row(student: &Tensor<2>, formula: impl FnOnce(&Tensor<2>) -> R
 ///
 /// Panics if the shapes differ.
 pub(super) fn compare(
-    student: &Tensor<2>,
+    student: impl Into<Logits>,
     teacher: impl Into<Logits>,
     formula: impl FnOnce(&Tensor<2>, &Tensor<2>) -> Rows,
 ) -> Tensor<1> {
-    let teacher = teacher.into().dense();
+    let (student, teacher) = (student.into().dense(), teacher.into().dense());
     assert_eq!(
         student.dims(),
         teacher.dims(),
         "student and teacher logits have one shape"
     );
-    per_row(student, |student| formula(student, &constant(&teacher)))
+    per_row(&student, |student| formula(student, &constant(&teacher)))
 }
 
 fn constant(logits: &Tensor<2>) -> Tensor<2> {

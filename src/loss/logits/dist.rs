@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
 use crate::data::precision::single;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_not_negative};
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
 use crate::ops::vectors::{mask_rows, mean_rows, or_one};
@@ -217,12 +217,8 @@ impl Loss for Dist {
 
     fn validate(&self) -> Result<()> {
         self.temperature.check_positive("dist.temperature")?;
-        for (name, value) in [("dist.beta", self.beta), ("dist.gamma", self.gamma)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, value, "a number of at least 0"));
-            }
-        }
-        Ok(())
+        check_not_negative("dist.beta", self.beta)?;
+        check_not_negative("dist.gamma", self.gamma)
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

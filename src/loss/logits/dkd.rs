@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
 use crate::data::targets::TargetKind;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_not_negative};
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::value::LossValue;
@@ -83,11 +83,8 @@ pub fn dkd(
     beta: f64,
 ) -> LossValue {
     LossValue::closed(RowLoss {
-        form: form(temperature, alpha, beta),
-        student: student.into(),
-        teacher: Some(teacher.into()),
         labels: Some(labels),
-        weights: None,
+        ..RowLoss::between(form(temperature, alpha, beta), student, teacher)
     })
 }
 
@@ -184,12 +181,8 @@ impl Loss for Dkd {
 
     fn validate(&self) -> Result<()> {
         self.temperature.check_positive("dkd.temperature")?;
-        for (name, value) in [("dkd.alpha", self.alpha), ("dkd.beta", self.beta)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(name, value, "a number of at least 0"));
-            }
-        }
-        Ok(())
+        check_not_negative("dkd.alpha", self.alpha)?;
+        check_not_negative("dkd.beta", self.beta)
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
 use crate::data::targets::TargetKind;
-use crate::error::{Error, Result};
+use crate::error::{Result, check};
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::value::LossValue;
@@ -123,14 +123,13 @@ impl Loss for HardLabel {
     }
 
     fn validate(&self) -> Result<()> {
-        match (0.0..1.0).contains(&self.smoothing) {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "hard_label.smoothing",
-                self.smoothing,
-                "a number in [0, 1)",
-            )),
-        }
+        let is_valid = (0.0..1.0).contains(&self.smoothing);
+        check(
+            "hard_label.smoothing",
+            self.smoothing,
+            is_valid,
+            "a number in [0, 1)",
+        )
     }
 
     fn closed_form(&self, _progress: f64) -> Option<ClosedForm> {

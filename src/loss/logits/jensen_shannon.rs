@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
-use crate::error::{Error, Result};
+use crate::error::{Result, check};
 use crate::loss::context::LossContext;
 use crate::loss::logits::scale::TemperatureScale;
 use crate::loss::loss::{Loss, Needs};
@@ -80,13 +80,11 @@ pub fn jensen_shannon(
     scale: TemperatureScale,
     beta: f64,
 ) -> LossValue {
-    LossValue::closed(RowLoss {
-        form: form(temperature, scale, beta),
-        student: student.into(),
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+    LossValue::closed(RowLoss::between(
+        form(temperature, scale, beta),
+        student,
+        teacher,
+    ))
 }
 
 fn form(temperature: f64, scale: TemperatureScale, beta: f64) -> ClosedForm {
@@ -179,14 +177,13 @@ impl Loss for JensenShannon {
     fn validate(&self) -> Result<()> {
         self.temperature
             .check_positive("jensen_shannon.temperature")?;
-        match (0.0..=1.0).contains(&self.beta) {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "jensen_shannon.beta",
-                self.beta,
-                "a number in [0, 1]",
-            )),
-        }
+        let is_valid = (0.0..=1.0).contains(&self.beta);
+        check(
+            "jensen_shannon.beta",
+            self.beta,
+            is_valid,
+            "a number in [0, 1]",
+        )
     }
 
     fn temperature(&self) -> Option<&Schedule> {

@@ -10,19 +10,6 @@ use crate::loss::loss::{Loss, Needs};
 use crate::loss::value::LossValue;
 use crate::ops::cosine_distance;
 
-/// What is subtracted from each row of logits first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Centring {
-    /// Nothing: the cosine of the logits as they are. The default.
-    #[default]
-    None,
-    /// Their mean: one minus Pearson's correlation, which a constant on all logits of a row does
-    /// not change.
-    Mean,
-}
-
 /// Cosine distance between rows of logits.
 ///
 /// Only the direction counts: a student may be less sure than its teacher about everything, as a
@@ -31,18 +18,18 @@ pub enum Centring {
 /// hard labels; alone it leaves the student's confidence open.
 ///
 /// ```text
-/// L(z_s, z_t) = (1/N) Σ_n 1 − ⟨ẑ_s, ẑ_t⟩ / (‖ẑ_s‖ · ‖ẑ_t‖),   ẑ = z                 None
-///                                                             ẑ = z − (1/C) Σ_c z   Mean
+/// L(z_s, z_t) = (1/N) Σ_n 1 − ⟨ẑ_s, ẑ_t⟩ / (‖ẑ_s‖ · ‖ẑ_t‖),   ẑ = z
+///                                                             ẑ = z − (1/C) Σ_c z   where centred
 ///
 /// z_s, z_t   logits of student and teacher      C   classes
 /// N          rows, weighted if there are weights
 /// ```
 ///
 /// It goes from 0 to 2. Probabilities do not depend on the level of a row's logits, the cosine
-/// does: `Mean` takes the level out, `None` keeps it and is what other libraries compute.
+/// does, as other libraries compute it. Centred, the level is taken out: one minus Pearson's correlation.
 ///
 /// A class that either side masks with −∞ is left out of the row. A row without a direction, all
-/// zeros or with `Mean` all equal up to rounding, is at a distance of 1 and has no gradient.
+/// zeros or, centred, all equal up to rounding, is at a distance of 1 and has no gradient.
 ///
 /// # Shapes
 ///
@@ -62,48 +49,46 @@ pub enum Centring {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{Centring, logit_cosine};
+/// use burn_distill::loss::logit_cosine;
 ///
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[3.0, 4.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[4.0, 3.0]], &device);
 ///
 /// // (3·4 + 4·3) / (5·5); without their mean the two point in opposite directions.
-/// let loss = |centring| logit_cosine(student.clone(), teacher.clone(), centring).mean();
-/// assert!((loss(Centring::None).into_scalar::<f32>() - 0.04).abs() < 1e-6);
-/// assert!((loss(Centring::Mean).into_scalar::<f32>() - 2.0).abs() < 1e-6);
+/// let loss = |centred| logit_cosine(student.clone(), teacher.clone(), centred).mean();
+/// assert!((loss(false).into_scalar::<f32>() - 0.04).abs() < 1e-6);
+/// assert!((loss(true).into_scalar::<f32>() - 2.0).abs() < 1e-6);
 /// ```
 ///
 /// # References
 ///
-/// With `None` it is the soft part of the cosine loss of Liger-Kernel. Pearson's correlation between
+/// Not centred it is the soft part of the cosine loss of Liger-Kernel. Pearson's correlation between
 /// probabilities: Huang et al.: Knowledge Distillation from A Stronger Teacher, 2022,
 /// arXiv:2205.10536.
 pub fn logit_cosine(
     student: impl Into<Logits>,
     teacher: impl Into<Logits>,
-    centring: Centring,
+    centred: bool,
 ) -> LossValue {
-    let is_centred = matches!(centring, Centring::Mean);
-    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
-        cosine_distance(student, teacher, is_centred)
-    });
-    LossValue::composed(rows)
+    LossValue::composed(composed::compare(student, teacher, |student, teacher| {
+        cosine_distance(student, teacher, centred)
+    }))
 }
 
 /// Cosine distance between logits as a term of an objective; see [`logit_cosine`] for the formula.
 ///
 /// | field | default | range | meaning |
 /// |---|---|---|---|
-/// | `centring` | `none` | `none`, `mean` | what is subtracted from each row of logits first, a [`Centring`] |
+/// | `centred` | false | | whether the mean of each row of logits is subtracted first |
 ///
 /// # Example
 ///
 /// ```
 /// use burn_distill::Objective;
-/// use burn_distill::loss::{Centring, LogitCosine};
+/// use burn_distill::loss::LogitCosine;
 ///
-/// let loss = LogitCosine::new().with_centring(Centring::Mean);
+/// let loss = LogitCosine::new().with_centred(true);
 /// let objective = Objective::new().with(loss, 1);
 /// assert!(objective.validate().is_ok());
 /// ```
@@ -111,8 +96,8 @@ pub fn logit_cosine(
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LogitCosine {
-    /// What is subtracted from each row of logits first.
-    pub centring: Centring,
+    /// Whether the mean of each row of logits is subtracted first.
+    pub centred: bool,
 }
 
 impl LogitCosine {
@@ -121,10 +106,10 @@ impl LogitCosine {
         Self::default()
     }
 
-    /// Sets what is subtracted from each row of logits first.
+    /// Sets whether the mean of each row of logits is subtracted first.
     #[must_use]
-    pub fn with_centring(mut self, centring: Centring) -> Self {
-        self.centring = centring;
+    pub fn with_centred(mut self, centred: bool) -> Self {
+        self.centred = centred;
         self
     }
 }
@@ -140,7 +125,7 @@ impl Loss for LogitCosine {
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {
         let (student, teacher) = (context.logits(), context.teacher_logits());
-        composed::mean(logit_cosine(student, teacher, self.centring), context)
+        composed::mean(logit_cosine(student, teacher, self.centred), context)
     }
 }
 

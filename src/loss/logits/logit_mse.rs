@@ -4,27 +4,14 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::data::head::{Head, HeadKind, Logits};
-use crate::error::{Error, Result};
+use crate::error::{Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::loss::{Loss, Needs};
+use crate::loss::reduction::Reduction;
 use crate::loss::value::LossValue;
 use crate::ops::closed_form::ClosedForm;
 use crate::ops::formula::Formula;
 use crate::ops::row_loss::RowLoss;
-
-/// How the squared errors of one row's logits become the value of the row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum LogitReduction {
-    /// Their mean: what `mse_loss` computes in TextBrewer, KDZoo and Kim et al. The default.
-    #[default]
-    Mean,
-    /// Their sum: `C` times the mean.
-    Sum,
-    /// Half their sum, as Ba and Caruana write it.
-    HalfSum,
-}
 
 /// Squared error between logits.
 ///
@@ -35,13 +22,13 @@ pub enum LogitReduction {
 /// ```text
 /// L(z_s, z_t) = (1/N) Σ_n (1/C) Σ_c (z_s − z_t)²      Mean
 ///               (1/N) Σ_n      Σ_c (z_s − z_t)²       Sum
-///               (1/N) Σ_n  1/2 Σ_c (z_s − z_t)²       HalfSum
 ///
 /// z_s, z_t   logits of student and teacher      C   classes
 /// N          rows, weighted if there are weights
 /// ```
 ///
-/// A class that either side masks with −∞ adds nothing.
+/// `Mean` is what TextBrewer, KDZoo and Kim et al. compute. Ba and Caruana write half of `Sum`, which is a
+/// weight of 0.5. A class that either side masks with −∞ adds nothing.
 ///
 /// # Shapes
 ///
@@ -60,12 +47,12 @@ pub enum LogitReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{LogitReduction, logit_mse};
+/// use burn_distill::loss::{Reduction, logit_mse};
 ///
 /// let device = Device::flex();
 /// let student = Tensor::<2>::from_floats([[1.0, 2.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[4.0, 6.0]], &device);
-/// let loss = logit_mse(student, teacher, LogitReduction::Mean).mean();
+/// let loss = logit_mse(student, teacher, Reduction::Mean).mean();
 /// assert_eq!(loss.into_scalar::<f32>(), 12.5); // (3² + 4²) / 2
 /// ```
 ///
@@ -77,24 +64,21 @@ pub enum LogitReduction {
 pub fn logit_mse(
     student: impl Into<Logits>,
     teacher: impl Into<Logits>,
-    reduction: LogitReduction,
+    reduction: Reduction,
 ) -> LossValue {
     let student = student.into();
     let [_, classes] = student.shape();
-    LossValue::closed(RowLoss {
-        form: form(1.0, reduction, classes),
+    LossValue::closed(RowLoss::between(
+        form(1.0, reduction, classes),
         student,
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+        teacher,
+    ))
 }
 
-fn form(temperature: f64, reduction: LogitReduction, classes: usize) -> ClosedForm {
+fn form(temperature: f64, reduction: Reduction, classes: usize) -> ClosedForm {
     let reduced = match reduction {
-        LogitReduction::Mean => 1.0 / classes.max(1) as f64,
-        LogitReduction::Sum => 1.0,
-        LogitReduction::HalfSum => 0.5,
+        Reduction::Mean => 1.0 / classes.max(1) as f64,
+        Reduction::Sum => 1.0,
     };
     ClosedForm::new(Formula::SquaredError, reduced / (temperature * temperature))
 }
@@ -105,15 +89,15 @@ fn form(temperature: f64, reduction: LogitReduction, classes: usize) -> ClosedFo
 /// | field | default | range | meaning |
 /// |---|---|---|---|
 /// | `temperature` | 1 | greater than 0 | both logits are divided by it; the loss is not scaled back |
-/// | `reduction` | `mean` | `mean`, `sum`, `half_sum` | how the classes of one row are reduced, a [`LogitReduction`] |
+/// | `reduction` | `mean` | `mean`, `sum` | how the classes of one row are reduced, a [`Reduction`] |
 ///
 /// # Example
 ///
 /// ```
 /// use burn_distill::Objective;
-/// use burn_distill::loss::{LogitMse, LogitReduction};
+/// use burn_distill::loss::{LogitMse, Reduction};
 ///
-/// let loss = LogitMse::new().with_reduction(LogitReduction::HalfSum);
+/// let loss = LogitMse::new().with_reduction(Reduction::Sum);
 /// assert!(Objective::new().with(loss.clone(), 1).validate().is_ok());
 /// let objective = Objective::new().with(loss.with_temperature(-1.0), 1);
 /// assert_eq!(
@@ -128,14 +112,14 @@ pub struct LogitMse {
     /// Both logits are divided by it.
     pub temperature: f64,
     /// How the classes of one row are reduced.
-    pub reduction: LogitReduction,
+    pub reduction: Reduction,
 }
 
 impl Default for LogitMse {
     fn default() -> Self {
         Self {
             temperature: 1.0,
-            reduction: LogitReduction::default(),
+            reduction: Reduction::default(),
         }
     }
 }
@@ -155,7 +139,7 @@ impl LogitMse {
 
     /// Sets how the classes of one row are reduced.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: LogitReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
@@ -177,19 +161,12 @@ impl Loss for LogitMse {
     }
 
     fn validate(&self) -> Result<()> {
-        match self.temperature.is_finite() && self.temperature > 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "logit_mse.temperature",
-                self.temperature,
-                "a number greater than 0",
-            )),
-        }
+        check_positive("logit_mse.temperature", self.temperature)
     }
 
     fn closed_form(&self, _progress: f64) -> Option<ClosedForm> {
         // The factor of a mean over classes shows only with the logits.
-        let is_mean = matches!(self.reduction, LogitReduction::Mean);
+        let is_mean = matches!(self.reduction, Reduction::Mean);
         (!is_mean).then(|| self.form(1))
     }
 

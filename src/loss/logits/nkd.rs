@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
 use crate::data::targets::TargetKind;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_not_negative};
 use crate::loss::context::LossContext;
 use crate::loss::logits::composed;
 use crate::loss::loss::{Loss, Needs};
@@ -80,7 +80,7 @@ pub fn nkd(
 ) -> LossValue {
     let student = student.into().dense();
     let is_true = at_labels(&labels, student.dims()[1], None);
-    let rows = composed::compare(&student, teacher, |student, teacher| {
+    let rows = composed::compare(student, teacher, |student, teacher| {
         normalised(
             student.clone(),
             teacher.clone(),
@@ -190,14 +190,7 @@ impl Loss for Nkd {
 
     fn validate(&self) -> Result<()> {
         self.temperature.check_positive("nkd.temperature")?;
-        match self.gamma.is_finite() && self.gamma >= 0.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "nkd.gamma",
-                self.gamma,
-                "a number of at least 0",
-            )),
-        }
+        check_not_negative("nkd.gamma", self.gamma)
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

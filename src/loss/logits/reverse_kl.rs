@@ -74,13 +74,7 @@ pub fn reverse_kl(
     temperature: f64,
     scale: TemperatureScale,
 ) -> LossValue {
-    LossValue::closed(RowLoss {
-        form: form(temperature, scale),
-        student: student.into(),
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+    LossValue::closed(RowLoss::between(form(temperature, scale), student, teacher))
 }
 
 fn form(temperature: f64, scale: TemperatureScale) -> ClosedForm {

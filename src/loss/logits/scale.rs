@@ -28,3 +28,17 @@ impl TemperatureScale {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_each() {
+        let read = |name: &str| serde_json::from_value::<TemperatureScale>(name.into());
+        assert_eq!(read("squared").unwrap(), TemperatureScale::Squared);
+        assert_eq!(read("none").unwrap(), TemperatureScale::None);
+        let error = read("cubed").unwrap_err().to_string();
+        assert!(error.contains("unknown variant `cubed`"), "{error}");
+    }
+}

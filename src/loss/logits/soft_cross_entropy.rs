@@ -70,10 +70,9 @@ pub fn soft_cross_entropy(
     temperature: f64,
     scale: TemperatureScale,
 ) -> LossValue {
-    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+    LossValue::composed(composed::compare(student, teacher, |student, teacher| {
         ops::soft_cross_entropy(student, teacher, temperature).scaled(scale.factor(temperature))
-    });
-    LossValue::composed(rows)
+    }))
 }
 
 /// Soft cross-entropy as a term of an objective; see [`soft_cross_entropy`] for the formula.

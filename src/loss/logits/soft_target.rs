@@ -75,13 +75,7 @@ pub fn soft_target(
     teacher: impl Into<Logits>,
     temperature: f64,
 ) -> LossValue {
-    LossValue::closed(RowLoss {
-        form: form(temperature),
-        student: student.into(),
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+    LossValue::closed(RowLoss::between(form(temperature), student, teacher))
 }
 
 fn form(temperature: f64) -> ClosedForm {

@@ -93,13 +93,11 @@ pub fn sparse_soft_target(
     temperature: f64,
     missing: MissingProbability,
 ) -> LossValue {
-    LossValue::closed(RowLoss {
-        form: form(temperature, missing),
-        student: student.into(),
-        teacher: Some(teacher.into()),
-        labels: None,
-        weights: None,
-    })
+    LossValue::closed(RowLoss::between(
+        form(temperature, missing),
+        student,
+        teacher,
+    ))
 }
 
 /// Of a top-k teacher; of any other it is that of plain soft targets.
@@ -227,7 +225,13 @@ impl Loss for SparseSoftTarget {
         if has_top_k_teacher(context) {
             return context.run(form(temperature, missing));
         }
+        let student = context.logits();
         let mut teacher = single(context.teacher_logits().without_autodiff());
+        assert_eq!(
+            student.dims(),
+            teacher.dims(),
+            "student and teacher logits have one shape"
+        );
         // A row that may hold anything cannot be sorted.
         if let Some(weights) = context.row_weights() {
             teacher = mask_rows(teacher, &weights.clone().equal_elem(0.0));
@@ -236,7 +240,7 @@ impl Loss for SparseSoftTarget {
         let comparison = Comparison {
             formula: sparse.formula(temperature),
             scale: temperature * temperature,
-            student: &context.logits(),
+            student: &student,
             teacher: None,
             sparse: Some(sparse),
             labels: None,

@@ -70,10 +70,9 @@ pub fn symmetric_kl(
     temperature: f64,
     scale: TemperatureScale,
 ) -> LossValue {
-    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+    LossValue::composed(composed::compare(student, teacher, |student, teacher| {
         ops::symmetric_divergence(student, teacher, temperature).scaled(scale.factor(temperature))
-    });
-    LossValue::composed(rows)
+    }))
 }
 
 /// Symmetric KL as a term of an objective; see [`symmetric_kl`] for the formula.

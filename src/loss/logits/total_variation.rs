@@ -67,10 +67,9 @@ pub fn total_variation(
     teacher: impl Into<Logits>,
     temperature: f64,
 ) -> LossValue {
-    let rows = composed::compare(&student.into().dense(), teacher, |student, teacher| {
+    LossValue::composed(composed::compare(student, teacher, |student, teacher| {
         ops::total_variation(student, teacher, temperature)
-    });
-    LossValue::composed(rows)
+    }))
 }
 
 /// Total variation as a term of an objective; see [`total_variation`] for the formula.

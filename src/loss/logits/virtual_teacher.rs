@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::{HeadKind, Logits};
 use crate::data::targets::TargetKind;
-use crate::error::{Error, Result};
+use crate::error::{Result, check};
 use crate::loss::context::LossContext;
 use crate::loss::logits::composed;
 use crate::loss::loss::{Loss, Needs};
@@ -169,14 +169,13 @@ impl Loss for VirtualTeacher {
     fn validate(&self) -> Result<()> {
         self.temperature
             .check_positive("virtual_teacher.temperature")?;
-        match self.correct > 0.0 && self.correct < 1.0 {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "virtual_teacher.correct",
-                self.correct,
-                "a number in (0, 1)",
-            )),
-        }
+        let is_valid = self.correct > 0.0 && self.correct < 1.0;
+        check(
+            "virtual_teacher.correct",
+            self.correct,
+            is_valid,
+            "a number in (0, 1)",
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
 use crate::data::targets::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_positive};
 use crate::loss::modules::conv_norm::ConvNorm;
 use crate::ops::vectors::mean_square;
 
@@ -107,10 +107,7 @@ impl Paraphraser {
         if width == 0 {
             return Err(Error::invalid("paraphraser.width", width, "at least 1"));
         }
-        if !(rate.is_finite() && rate > 0.0) {
-            let expected = "a number greater than 0";
-            return Err(Error::invalid("paraphraser.rate", rate, expected));
-        }
+        check_positive("paraphraser.rate", rate)?;
         let factors = ((width as f64 * rate).round() as usize).max(1);
         Ok(Self {
             encoder: stack([width, width, factors, factors], device),

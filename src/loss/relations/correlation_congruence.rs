@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
 use crate::data::targets::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
-use crate::loss::modules::projector::Projector;
+use crate::loss::reduction::DifferenceReduction;
 use crate::loss::relations::relative::relative;
 use crate::ops::features::{Samples, length, unit, vectors};
 use crate::ops::maps::at_one_size;
@@ -44,18 +44,6 @@ impl Default for Correlation {
     }
 }
 
-/// How the difference of two correlation matrices becomes the value of the batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum CorrelationReduction {
-    /// The mean of its squares, as the paper writes it. The default.
-    #[default]
-    MeanSquare,
-    /// Its Frobenius norm, not squared, over `N²`, as torchdistill computes it.
-    Frobenius,
-}
-
 /// Correlation congruence: how samples of a batch relate, by a kernel.
 ///
 /// Like other losses on relations it compares how alike samples are, not what they look like; the
@@ -64,7 +52,7 @@ pub enum CorrelationReduction {
 ///
 /// ```text
 /// L(f_s, f_t) = (1/N²) ‖ K(f_s) − K(f_t) ‖²                        MeanSquare
-///               (1/N²) ‖ K(f_s) − K(f_t) ‖                         Frobenius
+///               (1/N²) ‖ K(f_s) − K(f_t) ‖                         Norm
 ///
 /// K(f)_ij = e^(−2γ) Σ_{p=0..P} (2γ)^p/p! ⟨x_i, x_j⟩^p              Gaussian
 ///           ⟨x_i, x_j⟩                                             Bilinear
@@ -76,12 +64,12 @@ pub enum CorrelationReduction {
 /// ```
 ///
 /// KDZoo computes the paper's form, `Gaussian`, normalised, `MeanSquare`. torchdistill computes
-/// `Gaussian` or `Bilinear`, not normalised, `Frobenius`. RepDistiller computes `Adjacent`, not
+/// `Gaussian` or `Bilinear`, not normalised, `Norm`. RepDistiller computes `Adjacent`, not
 /// normalised, which depends on the order of the samples and compares no matrices: `reduction` has
 /// no say in it. For `Adjacent`, feature maps of different height or width are first brought to the
 /// smaller of the two by adaptive average pooling; else they are flattened as they are.
 ///
-/// As a term with weights each pair has the product of its samples', in `Frobenius` of their
+/// As a term with weights each pair has the product of its samples', in `Norm` of their
 /// `w · Σw / Σw²`, which are 1 where all are equal.
 ///
 /// # Shapes
@@ -104,13 +92,13 @@ pub enum CorrelationReduction {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{Correlation, CorrelationReduction, correlation_congruence};
+/// use burn_distill::loss::{Correlation, DifferenceReduction, correlation_congruence};
 ///
 /// let device = Device::flex();
 /// // To the student both samples are alike, to the teacher they have nothing in common.
 /// let student = Tensor::<2>::from_floats([[2.0], [3.0]], &device);
 /// let teacher = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 1.0]], &device);
-/// let reduction = CorrelationReduction::MeanSquare;
+/// let reduction = DifferenceReduction::MeanSquare;
 /// let loss = correlation_congruence(student, teacher, Correlation::Bilinear, true, reduction);
 /// // [[1, 1], [1, 1]] against [[1, 0], [0, 1]]: two of four differ by 1.
 /// assert!((loss.into_scalar::<f32>() - 0.5).abs() < 1e-6);
@@ -125,7 +113,7 @@ pub fn correlation_congruence(
     teacher: impl Into<Feature>,
     correlation: Correlation,
     normalize: bool,
-    reduction: CorrelationReduction,
+    reduction: DifferenceReduction,
 ) -> Tensor<1> {
     let (student, teacher) = (student.into(), teacher.into());
     let (student, teacher) = match correlation {
@@ -144,7 +132,7 @@ pub fn correlation_congruence(
 struct Comparison {
     correlation: Correlation,
     normalize: bool,
-    reduction: CorrelationReduction,
+    reduction: DifferenceReduction,
 }
 
 impl Comparison {
@@ -178,10 +166,10 @@ fn taylor(products: Tensor<2>, gamma: f64, order: u32) -> Tensor<2> {
     series * (-2.0 * gamma).exp()
 }
 
-fn reduced(difference: Tensor<2>, reduction: CorrelationReduction, samples: &Samples) -> Tensor<1> {
+fn reduced(difference: Tensor<2>, reduction: DifferenceReduction, samples: &Samples) -> Tensor<1> {
     match reduction {
-        CorrelationReduction::MeanSquare => samples.mean(difference.square()),
-        CorrelationReduction::Frobenius => {
+        DifferenceReduction::MeanSquare => samples.mean(difference.square()),
+        DifferenceReduction::Norm => {
             let difference = samples.keep(difference);
             let Some(weights) = relative(samples, &difference) else {
                 return samples.per_tuple(length(difference.flatten(0, 1), 0), 2);
@@ -213,7 +201,7 @@ fn adjacent(student: Tensor<2>, teacher: Tensor<2>, samples: &Samples) -> Tensor
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives |
 /// | `correlation` | `gaussian`, `gamma` 0.4, `order` 2 | `gaussian`, `bilinear`, `adjacent` | what correlation is |
 /// | `normalize` | true | | whether features are brought to length 1 first |
-/// | `reduction` | `mean_square` | `mean_square`, `frobenius` | how matrices are compared; not with `adjacent` |
+/// | `reduction` | `mean_square` | `mean_square`, `norm` | how matrices are compared; not with `adjacent` |
 ///
 /// With `adjacent`, where the widths differ, a projector from the student's to the teacher's is
 /// inserted and trained with the student.
@@ -224,13 +212,13 @@ fn adjacent(student: Tensor<2>, teacher: Tensor<2>, samples: &Samples) -> Tensor
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{Correlation, CorrelationCongruence, CorrelationReduction, Loss};
+/// use burn_distill::loss::{Correlation, CorrelationCongruence, DifferenceReduction, Loss};
 ///
 /// // What torchdistill computes.
 /// let loss = CorrelationCongruence::new("hidden", "hidden")
 ///     .with_correlation(Correlation::Bilinear)
 ///     .with_normalize(false)
-///     .with_reduction(CorrelationReduction::Frobenius);
+///     .with_reduction(DifferenceReduction::Norm);
 /// assert!(loss.validate().is_ok());
 /// assert!(loss.with_correlation(Correlation::Adjacent).validate().is_err());
 /// ```
@@ -249,12 +237,16 @@ pub struct CorrelationCongruence {
     #[serde(default = "default_normalize")]
     pub normalize: bool,
     /// How correlation matrices are compared.
-    #[serde(default)]
-    pub reduction: CorrelationReduction,
+    #[serde(default = "default_reduction")]
+    pub reduction: DifferenceReduction,
 }
 
 fn default_normalize() -> bool {
     true
+}
+
+fn default_reduction() -> DifferenceReduction {
+    DifferenceReduction::MeanSquare
 }
 
 impl CorrelationCongruence {
@@ -265,7 +257,7 @@ impl CorrelationCongruence {
             teacher: teacher.into(),
             correlation: Correlation::default(),
             normalize: default_normalize(),
-            reduction: CorrelationReduction::default(),
+            reduction: default_reduction(),
         }
     }
 
@@ -285,7 +277,7 @@ impl CorrelationCongruence {
 
     /// Sets how correlation matrices are compared.
     #[must_use]
-    pub fn with_reduction(mut self, reduction: CorrelationReduction) -> Self {
+    pub fn with_reduction(mut self, reduction: DifferenceReduction) -> Self {
         self.reduction = reduction;
         self
     }
@@ -309,14 +301,10 @@ impl Loss for CorrelationCongruence {
     }
 
     fn validate(&self) -> Result<()> {
+        if let Correlation::Gaussian { gamma, .. } = self.correlation {
+            check_positive("correlation_congruence.correlation.gamma", gamma)?;
+        }
         match self.correlation {
-            Correlation::Gaussian { gamma, .. } if !(gamma.is_finite() && gamma > 0.0) => {
-                return Err(Error::invalid(
-                    "correlation_congruence.correlation.gamma",
-                    gamma,
-                    "a number greater than 0",
-                ));
-            }
             Correlation::Gaussian { order: 0, .. } => {
                 return Err(Error::invalid(
                     "correlation_congruence.correlation.order",
@@ -325,10 +313,10 @@ impl Loss for CorrelationCongruence {
                 ));
             }
             // There is no matrix to reduce.
-            Correlation::Adjacent if self.reduction != CorrelationReduction::default() => {
+            Correlation::Adjacent if self.reduction != default_reduction() => {
                 return Err(Error::invalid(
                     "correlation_congruence.reduction",
-                    "frobenius",
+                    "norm",
                     "its default where correlation is adjacent",
                 ));
             }
@@ -346,11 +334,10 @@ impl Loss for CorrelationCongruence {
     }
 
     fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
-        if !self.is_adjacent() {
-            return None;
+        match self.is_adjacent() {
+            true => self.pair().projector(context, device),
+            false => None,
         }
-        let (student, teacher) = self.pair().features(context);
-        Projector::between(&student, &teacher, device).map(LossModules::new)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {

@@ -5,7 +5,7 @@ use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result, Side, check};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -413,14 +413,13 @@ impl Loss for Crd {
             }
         }
         self.temperature.check_positive("crd.temperature")?;
-        match (0.0..1.0).contains(&self.momentum) {
-            true => Ok(()),
-            false => Err(Error::invalid(
-                "crd.momentum",
-                self.momentum,
-                "a number in [0, 1)",
-            )),
-        }
+        let is_valid = (0.0..1.0).contains(&self.momentum);
+        check(
+            "crd.momentum",
+            self.momentum,
+            is_valid,
+            "a number in [0, 1)",
+        )
     }
 
     fn check(&self, context: &LossContext<'_>) -> Result<()> {

@@ -10,7 +10,6 @@ use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
 use crate::loss::modules::LossModules;
-use crate::loss::modules::projector::Projector;
 use crate::ops::features::vectors;
 use crate::ops::kernel::{Kernel, discrepancy};
 use crate::ops::maps::at_one_size;
@@ -172,8 +171,7 @@ impl Loss for Mmd {
     }
 
     fn modules(&self, context: &LossContext<'_>, device: &Device) -> Option<LossModules> {
-        let (student, teacher) = self.pair().features(context);
-        Projector::between(&student, &teacher, device).map(LossModules::new)
+        self.pair().projector(context, device)
     }
 
     fn forward(&self, context: &LossContext<'_>) -> Tensor<1> {

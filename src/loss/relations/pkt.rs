@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
 use crate::data::targets::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_positive};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -167,13 +167,7 @@ impl Loss for Pkt {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(self.eps.is_finite() && self.eps > 0.0) {
-            return Err(Error::invalid(
-                "pkt.eps",
-                self.eps,
-                "a number greater than 0",
-            ));
-        }
+        check_positive("pkt.eps", self.eps)?;
         self.pair().validate("pkt")
     }
 

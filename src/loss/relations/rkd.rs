@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::feature::Feature;
 use crate::data::targets::from_bool;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_not_negative};
 use crate::loss::context::LossContext;
 use crate::loss::features::pair::{Common, FeaturePair};
 use crate::loss::loss::{Loss, Needs};
@@ -307,15 +307,8 @@ impl Loss for Rkd {
     }
 
     fn validate(&self) -> Result<()> {
-        let weights = [
-            ("rkd.distance_weight", self.distance_weight),
-            ("rkd.angle_weight", self.angle_weight),
-        ];
-        for (name, weight) in weights {
-            if !(weight.is_finite() && weight >= 0.0) {
-                return Err(Error::invalid(name, weight, "a number of at least 0"));
-            }
-        }
+        check_not_negative("rkd.distance_weight", self.distance_weight)?;
+        check_not_negative("rkd.angle_weight", self.angle_weight)?;
         if self.distance_weight == 0.0 && self.angle_weight == 0.0 {
             return Err(Error::invalid(
                 "rkd.angle_weight",

@@ -14,18 +14,6 @@ use crate::ops::maps::expect_maps;
 use crate::ops::vectors::mean_rows;
 use crate::ops::{divergence, single, with_gradient};
 
-/// What an attention map holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum AttentionInput {
-    /// Attention probabilities: each row of keys sums to one.
-    Probabilities,
-    /// Scores, of which the softmax over the keys gives the probabilities. More accurate than
-    /// these, and finite however sharp the attention.
-    Scores,
-}
-
 /// How two attention maps are compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,8 +23,12 @@ pub enum AttentionDistance {
     /// default.
     #[default]
     Mse,
-    /// Divergence KL(teacher ‖ student) over the keys of each query, as in MiniLM and MobileBERT.
-    Kl(AttentionInput),
+    /// Divergence KL(teacher ‖ student) over the keys of each query, as in MiniLM and MobileBERT. The maps
+    /// hold scores, of which the softmax over the keys gives the probabilities: more accurate than these,
+    /// and finite however sharp the attention.
+    KlOfScores,
+    /// The same, where the maps hold probabilities: each row of keys sums to one.
+    KlOfProbabilities,
 }
 
 /// Which heads are compared.
@@ -48,7 +40,7 @@ pub enum AttentionHeads {
     #[default]
     Each,
     /// The mean over the heads of each side, whatever their number: of the entries for
-    /// [`Mse`](AttentionDistance::Mse), of the probabilities for [`Kl`](AttentionDistance::Kl).
+    /// [`Mse`](AttentionDistance::Mse), else of the probabilities.
     Mean,
 }
 
@@ -61,13 +53,13 @@ pub enum AttentionHeads {
 /// L(A_s, A_t) = 1/(N·H·T) Σ_n Σ_h Σ_i d(A_s, A_t)
 ///
 /// d = 1/T Σ_j (A_s − A_t)²                           Mse
-///     KL(p_t ‖ p_s) = Σ_j p_t · ln(p_t / p_s)        Kl
+///     KL(p_t ‖ p_s) = Σ_j p_t · ln(p_t / p_s)        KlOfScores, KlOfProbabilities
 ///
 /// A_s, A_t   maps of student and teacher      N   samples      i   query, one of T
 /// p_s, p_t   their probabilities              H   heads        j   key, one of T
 /// ```
 ///
-/// `Mse` is what TinyBERT and, without a mask, TextBrewer compute; `Kl` is MiniLM's and MobileBERT's.
+/// `Mse` is what TinyBERT and, without a mask, TextBrewer compute; the divergence is MiniLM's and MobileBERT's.
 /// As a term with weights of tokens these weight queries and keys: errors are averaged, and
 /// probabilities normalised, `p_j = w_j p_j / Σ w p`, over keys of weight `w_j`, and the mean is the
 /// weighted one over queries. A masked token is left out as both.
@@ -81,7 +73,7 @@ pub enum AttentionHeads {
 ///
 /// # Gradient
 ///
-/// `∂L/∂A_s = 2 (A_s − A_t) / (N·H·T²)` for `Mse`, `(p_s − p_t) / (N·H·T)` for `Kl` of scores; none
+/// `∂L/∂A_s = 2 (A_s − A_t) / (N·H·T²)` for `Mse`, `(p_s − p_t) / (N·H·T)` for `KlOfScores`; none
 /// towards the teacher.
 ///
 /// # Panics
@@ -92,13 +84,13 @@ pub enum AttentionHeads {
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_distill::loss::{AttentionDistance, AttentionHeads, AttentionInput, attention_map};
+/// use burn_distill::loss::{AttentionDistance, AttentionHeads, attention_map};
 ///
 /// let device = Device::flex();
 /// let student = Tensor::<4>::from_floats([[[[0.5, 0.5], [0.5, 0.5]]]], &device);
 /// let teacher = Tensor::<4>::from_floats([[[[1.0, 0.0], [0.5, 0.5]]]], &device);
 ///
-/// let distance = AttentionDistance::Kl(AttentionInput::Probabilities);
+/// let distance = AttentionDistance::KlOfProbabilities;
 /// let loss = attention_map(student, teacher, distance, AttentionHeads::Each).mean();
 /// // The first query gives ln 2, the second 0.
 /// assert!((loss.into_scalar::<f32>() - 2f32.ln() / 2.0).abs() < 1e-6);
@@ -153,9 +145,10 @@ fn per_query(
             };
             errors.mean_dim(1).flatten(0, 3)
         }
-        AttentionDistance::Kl(input) => {
-            let student = logits(student, input, heads, tokens);
-            let teacher = logits(teacher, input, heads, tokens);
+        AttentionDistance::KlOfScores | AttentionDistance::KlOfProbabilities => {
+            let has_scores = distance == AttentionDistance::KlOfScores;
+            let student = logits(student, has_scores, heads, tokens);
+            let teacher = logits(teacher, has_scores, heads, tokens);
             assert_one_shape(&student, &teacher);
             let [samples, heads, queries, _] = student.dims();
             let student: Tensor<2> = student.flatten(0, 2);
@@ -187,7 +180,7 @@ fn pooled(map: Tensor<4>, heads: AttentionHeads) -> Tensor<4> {
 /// Logits whose softmax is the attention over the keys, as these are weighted.
 fn logits(
     map: Tensor<4>,
-    input: AttentionInput,
+    has_scores: bool,
     heads: AttentionHeads,
     tokens: Option<&Tokens>,
 ) -> Tensor<4> {
@@ -196,17 +189,17 @@ fn logits(
         None => map,
     };
     let log = |map: Tensor<4>| map.clamp_min(LEAST).log();
-    match (input, heads) {
-        (AttentionInput::Scores, AttentionHeads::Each) => weighted(map),
-        (AttentionInput::Probabilities, AttentionHeads::Each) => weighted(log(map)),
-        (AttentionInput::Scores, AttentionHeads::Mean) => {
+    match (has_scores, heads) {
+        (true, AttentionHeads::Each) => weighted(map),
+        (false, AttentionHeads::Each) => weighted(log(map)),
+        (true, AttentionHeads::Mean) => {
             let mean = log(softmax(weighted(map), 3).mean_dim(1));
             match tokens {
                 Some(tokens) => tokens.without_keys(mean),
                 None => mean,
             }
         }
-        (AttentionInput::Probabilities, AttentionHeads::Mean) => weighted(log(map.mean_dim(1))),
+        (false, AttentionHeads::Mean) => weighted(log(map.mean_dim(1))),
     }
 }
 
@@ -268,15 +261,15 @@ impl Tokens {
 /// |---|---|---|---|
 /// | `student` | required | a feature of the student | the name its `outputs` gives, of a map `[N, H, T, T]` |
 /// | `teacher` | required | a feature of the teacher | the name its `outputs` gives, of a map `[N, H, T, T]` |
-/// | `distance` | `mse` | `mse`, `{ kl = "scores" }`, `{ kl = "probabilities" }` | how the maps are compared |
+/// | `distance` | `mse` | `mse`, `kl_of_scores`, `kl_of_probabilities` | how the maps are compared |
 /// | `heads` | `each` | `each`, `mean` | head by head, or the mean over the heads of each side |
 ///
 /// # Example
 ///
 /// ```
-/// use burn_distill::loss::{AttentionDistance, AttentionInput, AttentionMap};
+/// use burn_distill::loss::{AttentionDistance, AttentionMap};
 ///
-/// let distance = AttentionDistance::Kl(AttentionInput::Scores);
+/// let distance = AttentionDistance::KlOfScores;
 /// let loss = AttentionMap::new("attention3", "attention12").with_distance(distance);
 /// assert_eq!(loss.distance, distance);
 /// ```

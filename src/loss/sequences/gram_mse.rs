@@ -167,10 +167,7 @@ impl Loss for GramMse {
     }
 
     fn needs(&self) -> Needs {
-        let pairs = self.student.iter().zip(&self.teacher);
-        pairs.fold(Needs::teacher(), |needs, (student, teacher)| {
-            needs.with_features(student, teacher)
-        })
+        FeaturePair::needs_of_all(self.pairs())
     }
 
     fn validate(&self) -> Result<()> {

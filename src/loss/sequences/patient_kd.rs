@@ -138,10 +138,7 @@ impl Loss for PatientKd {
     }
 
     fn needs(&self) -> Needs {
-        let pairs = self.pairs.iter();
-        pairs.fold(Needs::teacher(), |needs, (student, teacher)| {
-            needs.with_features(student, teacher)
-        })
+        FeaturePair::needs_of_all(self.feature_pairs())
     }
 
     fn validate(&self) -> Result<()> {

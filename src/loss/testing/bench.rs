@@ -13,7 +13,6 @@ use crate::error::Result;
 use crate::loss::context::LossContext;
 use crate::loss::loss::Loss;
 use crate::loss::modules::LossModules;
-pub(crate) use crate::loss::testing::config::{assert_config, from_json as read};
 pub(crate) use crate::loss::testing::numbers::{close_by_largest as assert_close, values};
 
 pub(crate) fn vectors(shape: [usize; 2], seed: usize) -> Feature {

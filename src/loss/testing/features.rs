@@ -9,7 +9,6 @@ use crate::data::targets::{Targets, Weights};
 use crate::loss::context::LossContext;
 use crate::loss::loss::Loss;
 use crate::loss::modules::LossModules;
-pub use crate::loss::testing::config::{assert_config, from_json};
 pub use crate::loss::testing::numbers::close_by_size as close;
 use crate::loss::testing::numbers::{noise, numbers, values};
 
@@ -169,11 +168,6 @@ pub fn check(loss: &dyn Loss, student: &Array, teacher: &Array) -> String {
     let teacher = outputs(TEACHER, teacher.feature());
     let context = LossContext::new(&student, &teacher);
     loss.check(&context).expect_err("a mismatch").to_string()
-}
-
-/// What is wrong with the parameters.
-pub fn refused(loss: &dyn Loss) -> String {
-    loss.validate().expect_err("a refusal").to_string()
 }
 
 /// The modules that the loss makes, always the same ones.

@@ -8,6 +8,7 @@ use crate::loss::context::LossContext;
 use crate::loss::loss::Loss;
 pub use crate::loss::testing::numbers::close_by_size as assert_close;
 use crate::loss::testing::numbers::{noise, numbers};
+use crate::loss::value::LossValue;
 
 /// A value and the student's gradient, row after row.
 pub type Backward = (f32, Vec<f32>);
@@ -71,6 +72,30 @@ pub fn follows(loss: &dyn Loss, formula: impl Fn(&[f64], &[f64]) -> f64) {
     }
 }
 
+/// One value per row, whose mean is that of the loss as a term.
+#[track_caller]
+pub fn treats_rows_alone(loss: &dyn Loss, of: impl Fn(Tensor<2>, Tensor<2>) -> LossValue) {
+    let (student, teacher) = (random(1, 3, 5), random(2, 3, 5));
+    let rows = numbers(of(student.clone(), teacher.clone()).per_row());
+    let mean = numbers(of(student.clone(), teacher.clone()).mean());
+    assert_eq!(rows.len(), 3);
+    // Where the mean is taken may differ in the last digit.
+    assert_close(&mean, &[rows.iter().sum::<f32>() / 3.0], 1e-6);
+    assert_eq!(mean, [value(loss, student, teacher)]);
+}
+
+/// A loss at the temperature 1e4, times its square, is `factor / 2C · ‖ẑ_s − ẑ_t‖²` of centred logits:
+/// the second order of its formula.
+#[track_caller]
+pub fn tends_to_squares_of_centred_logits(loss: &dyn Loss, factor: f64) {
+    let (student, teacher) = (random(1, 4, 10), random(2, 4, 10));
+    let centred = |z: &Tensor<2>| z.clone() - z.clone().mean_dim(1);
+    let squares = (centred(&student) - centred(&teacher)).powi_scalar(2);
+    let limit: f32 = (squares.sum_dim(1).mean() * (factor / 20.0)).into_scalar();
+    let found = value(loss, student, teacher);
+    assert!((found / limit - 1.0).abs() < 2e-3, "{found}, limit {limit}");
+}
+
 /// Exactly zero, value and gradient, where student and teacher are equal.
 #[track_caller]
 pub fn is_zero_at_the_optimum(loss: &dyn Loss) {
@@ -89,14 +114,6 @@ pub fn is_never_negative(loss: &dyn Loss) {
         let near = z.clone() + other * (1e-7 * seed as f64);
         assert!(value(loss, near, z) >= 0.0);
     }
-}
-
-/// A valid row that holds NaN is seen: training stops at such a value.
-#[track_caller]
-pub fn shows_what_is_not_a_number(loss: &dyn Loss) {
-    let (good, bad) = (random(1, 1, 3), tensor([[1.0, f32::NAN, 0.0]]));
-    assert!(value(loss, bad.clone(), good.clone()).is_nan());
-    assert!(value(loss, good, bad).is_nan());
 }
 
 /// A class that one side masks leaves value and gradient finite. Where it is the student, the

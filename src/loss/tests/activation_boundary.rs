@@ -1,6 +1,7 @@
 use std::slice::from_ref;
 
 use super::*;
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::bench::*;
 
 fn loss(reduction: Reduction) -> ActivationBoundary {
@@ -123,39 +124,4 @@ fn features_that_do_not_fit_are_refused() {
 #[should_panic(expected = "student and teacher features have one shape")]
 fn two_widths_panic() {
     let _ = value(&vectors([2, 3], 1), &vectors([2, 4], 1), 1.0);
-}
-
-#[test]
-fn config() {
-    let config = ActivationBoundary::new("a", "b");
-    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert_eq!((config.margin, config.reduction), (1.0, Reduction::Mean));
-    assert_config("activation_boundary", &config);
-    let other = config
-        .clone()
-        .with_margin(0.5)
-        .with_reduction(Reduction::Sum);
-    assert_config("activation_boundary", &other);
-    assert!(
-        config
-            .clone()
-            .with_margin(f64::MIN_POSITIVE)
-            .validate()
-            .is_ok()
-    );
-    for (margin, text) in [
-        (0.0, "0"),
-        (-1.0, "-1"),
-        (f64::NAN, "NaN"),
-        (f64::INFINITY, "inf"),
-    ] {
-        assert_eq!(
-            error(config.clone().with_margin(margin).validate()),
-            format!("activation_boundary.margin is {text}, expected a number greater than 0")
-        );
-    }
-    assert_eq!(
-        error(ActivationBoundary::new("a", "").validate()),
-        "activation_boundary.teacher is \"\", expected the name of a feature"
-    );
 }

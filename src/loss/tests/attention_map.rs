@@ -3,17 +3,13 @@ use burn::tensor::{Device, Int};
 use super::*;
 use crate::data::feature::Feature;
 use crate::data::targets::Targets;
-use crate::loss::sequences::attention_map::AttentionInput::{Probabilities, Scores};
-use crate::loss::testing::features::{
-    assert_config, close, from_json, mask, outputs, refused, weights,
-};
+use crate::loss::testing::features::{close, mask, outputs, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
-use crate::objective::Objective;
 
 const DISTANCES: [AttentionDistance; 3] = [
     AttentionDistance::Mse,
-    AttentionDistance::Kl(Probabilities),
-    AttentionDistance::Kl(Scores),
+    AttentionDistance::KlOfProbabilities,
+    AttentionDistance::KlOfScores,
 ];
 
 fn loss(distance: AttentionDistance, heads: AttentionHeads) -> AttentionMap {
@@ -30,7 +26,7 @@ fn map(rows: [[f32; 2]; 2]) -> Tensor<4> {
 fn random(shape: [usize; 4], seed: usize, distance: AttentionDistance) -> Tensor<4> {
     let scores = Tensor::from_data(noise(shape, seed), &Device::flex().autodiff());
     let map = match distance {
-        AttentionDistance::Kl(Probabilities) => softmax(scores, 3),
+        AttentionDistance::KlOfProbabilities => softmax(scores, 3),
         _ => scores,
     };
     map.detach().require_grad()
@@ -58,7 +54,7 @@ fn divergence_of_scores_by_hand() {
     // Probabilities 1/2, 1/2 and 3/4, 1/4 for the first query, equal ones for the second.
     let student = map([[0.0, 0.0], [5.0, 5.0]]);
     let teacher = map([[3f32.ln(), 0.0], [0.0, 0.0]]);
-    let distance = AttentionDistance::Kl(Scores);
+    let distance = AttentionDistance::KlOfScores;
     let value = each(student.clone(), teacher.clone(), distance);
     let gradients = value.backward();
     // 3/4·ln(3/2) + 1/4·ln(1/2), halved
@@ -79,7 +75,7 @@ fn divergence_of_probabilities_by_hand() {
     let value = each(
         student.clone(),
         teacher,
-        AttentionDistance::Kl(Probabilities),
+        AttentionDistance::KlOfProbabilities,
     );
     let gradients = value.backward();
     assert_close(value, &[0.130_812 / 2.0], 1e-6);
@@ -95,9 +91,9 @@ fn divergence_of_probabilities_by_hand() {
 fn scores_and_their_probabilities_agree() {
     let (s, t) = (noise([2, 3, 4, 4], 1), noise([2, 3, 4, 4], 2));
     let [s, t] = [s, t].map(|data| Tensor::<4>::from_data(data, &Device::flex()) * 3.0);
-    let scores = each(s.clone(), t.clone(), AttentionDistance::Kl(Scores));
+    let scores = each(s.clone(), t.clone(), AttentionDistance::KlOfScores);
     let (s, t) = (softmax(s, 3), softmax(t, 3));
-    let probabilities = each(s, t, AttentionDistance::Kl(Probabilities));
+    let probabilities = each(s, t, AttentionDistance::KlOfProbabilities);
     assert_close(probabilities, &numbers(scores), 1e-6);
 }
 
@@ -105,7 +101,7 @@ fn scores_and_their_probabilities_agree() {
 fn sharp_attention_tends_to_the_logarithm_of_one_probability() {
     let student = map([[0.2, 0.8], [0.6, 0.4]]);
     let teacher = map([[1.0, 0.0], [0.0, 1.0]]);
-    let value = each(student, teacher, AttentionDistance::Kl(Probabilities));
+    let value = each(student, teacher, AttentionDistance::KlOfProbabilities);
     assert_close(value, &[-(0.2f32.ln() + 0.4f32.ln()) / 2.0], 1e-6);
 }
 
@@ -149,7 +145,7 @@ fn masked_tokens_are_left_out_as_queries_and_as_keys() {
         let kept = |x: &Tensor<4>| {
             let kept = x.clone().detach().slice([0..1, 0..2, 0..2, 0..2]);
             match distance {
-                AttentionDistance::Kl(Probabilities) => kept.clone() / kept.sum_dim(3),
+                AttentionDistance::KlOfProbabilities => kept.clone() / kept.sum_dim(3),
                 _ => kept,
             }
         };
@@ -197,7 +193,7 @@ fn a_masked_sample_leaves_out_all_its_tokens() {
 fn heads_of_different_number_are_averaged_on_request() {
     let device = Device::flex();
     let mean = AttentionHeads::Mean;
-    let distance = AttentionDistance::Kl(Probabilities);
+    let distance = AttentionDistance::KlOfProbabilities;
     // Two student heads that are together what the one of the teacher is.
     let student = [[[[1.0, 0.0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]];
     let student = Tensor::<4>::from_floats(student, &device);
@@ -208,7 +204,7 @@ fn heads_of_different_number_are_averaged_on_request() {
     }
     // Of scores the probabilities are averaged.
     let scores = student.clamp_min(1e-12).log() + 3.0;
-    let value = attention_map(scores, teacher.log(), AttentionDistance::Kl(Scores), mean);
+    let value = attention_map(scores, teacher.log(), AttentionDistance::KlOfScores, mean);
     assert_close(value.mean(), &[0.0], 1e-6);
 }
 
@@ -226,7 +222,7 @@ fn weights_of_tokens_are_repetitions() {
                 let x = x.clone().select(2, twice.clone()).select(3, twice.clone());
                 match distance {
                     // Both copies have half of what there is for one.
-                    AttentionDistance::Kl(Probabilities) => x.clone() / x.sum_dim(3),
+                    AttentionDistance::KlOfProbabilities => x.clone() / x.sum_dim(3),
                     _ => x,
                 }
             };
@@ -290,32 +286,5 @@ fn errors_say_what_does_not_fit() {
     assert_eq!(
         text(rank3, map([2, 4, 3, 3]), each).unwrap_err(),
         r#"term "attention_map_s": feature "s" of the student has shape [2, 3, 3], expected [N, heads, T, T]"#
-    );
-}
-
-#[test]
-fn config_has_the_defaults_and_bounds() {
-    let config = AttentionMap::new("s", "t");
-    assert_eq!(
-        (config.distance, config.heads),
-        (AttentionDistance::Mse, AttentionHeads::Each)
-    );
-    let json = r#"{"student":"s","teacher":"t","distance":{"kl":"scores"},"heads":"mean"}"#;
-    let read: AttentionMap = from_json(json);
-    let changed = config
-        .with_distance(AttentionDistance::Kl(Scores))
-        .with_heads(AttentionHeads::Mean);
-    assert_eq!(read, changed);
-    assert_config("attention_map", &read);
-    let toml = r#"
-        [[terms]]
-        loss = { attention_map = { student = "s", teacher = "t", distance = { kl = "probabilities" } } }
-        [[terms]]
-        loss = { attention_map = { student = "s", teacher = "t", distance = "mse" } }
-    "#;
-    assert!(Objective::from_toml(toml).is_ok());
-    assert_eq!(
-        refused(&AttentionMap::new("", "t")),
-        r#"attention_map.student is "", expected the name of a feature"#
     );
 }

@@ -109,30 +109,3 @@ fn features_that_do_not_fit_are_refused() {
 fn two_widths_panic() {
     let _ = value(&maps([1, 1, 2, 2], 1), &maps([1, 2, 2, 2], 1), 1.0);
 }
-
-#[test]
-fn config() {
-    let config = ChannelWise::new("a", "b");
-    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert_eq!(config.temperature, Schedule::from(4.0));
-    assert_config("channel_wise", &config);
-    let changing = config.clone().with_temperature(Schedule::cosine(8.0, 2.0));
-    assert_config("channel_wise", &changing);
-    assert!(
-        config
-            .clone()
-            .with_temperature(f64::MIN_POSITIVE)
-            .validate()
-            .is_ok()
-    );
-    for (temperature, text) in [(0.0, "0"), (-1.0, "-1")] {
-        assert_eq!(
-            error(config.clone().with_temperature(temperature).validate()),
-            format!("channel_wise.temperature is {text}, expected a number greater than 0")
-        );
-    }
-    assert_eq!(
-        error(ChannelWise::new("", "b").validate()),
-        "channel_wise.student is \"\", expected the name of a feature"
-    );
-}

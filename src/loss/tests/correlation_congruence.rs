@@ -1,11 +1,12 @@
 use super::*;
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::features::*;
 
 fn config() -> CorrelationCongruence {
     CorrelationCongruence::new(STUDENT, TEACHER)
 }
 
-fn raw(correlation: Correlation, reduction: CorrelationReduction) -> CorrelationCongruence {
+fn raw(correlation: Correlation, reduction: DifferenceReduction) -> CorrelationCongruence {
     config()
         .with_correlation(correlation)
         .with_normalize(false)
@@ -20,9 +21,9 @@ fn gaussian(gamma: f64, order: u32) -> Correlation {
 fn all() -> [CorrelationCongruence; 4] {
     [
         config(),
-        raw(Correlation::default(), CorrelationReduction::Frobenius),
-        raw(Correlation::Bilinear, CorrelationReduction::Frobenius),
-        raw(Correlation::Adjacent, CorrelationReduction::MeanSquare),
+        raw(Correlation::default(), DifferenceReduction::Norm),
+        raw(Correlation::Bilinear, DifferenceReduction::Norm),
+        raw(Correlation::Adjacent, DifferenceReduction::MeanSquare),
     ]
 }
 
@@ -31,12 +32,12 @@ fn matrices_by_hand() {
     let student = Array::new([2, 1], &[1.0, 2.0]);
     let teacher = Array::new([2, 2], &[1.0, 0.0, 0.0, 1.0]);
     // [[1, 2], [2, 4]] − [[1, 0], [0, 1]]: squares 0, 4, 4, 9.
-    let mean = raw(Correlation::Bilinear, CorrelationReduction::MeanSquare);
+    let mean = raw(Correlation::Bilinear, DifferenceReduction::MeanSquare);
     let found = run(&mean, &student, &teacher);
     close(&[found.value], &[17.0 / 4.0], 1e-6);
     // dL/dK = K_diff/2, and dK towards x is 2·(K_diff/2)·x: [[0, 1], [1, 3/2]]·[1, 2]·2.
     close(&found.gradient, &[4.0, 8.0], 1e-6);
-    let norm = raw(Correlation::Bilinear, CorrelationReduction::Frobenius);
+    let norm = raw(Correlation::Bilinear, DifferenceReduction::Norm);
     close(
         &[run(&norm, &student, &teacher).value],
         &[17f32.sqrt() / 4.0],
@@ -55,7 +56,7 @@ fn matrices_by_hand() {
 
 #[test]
 fn neighbours_by_hand() {
-    let loss = raw(Correlation::Adjacent, CorrelationReduction::MeanSquare);
+    let loss = raw(Correlation::Adjacent, DifferenceReduction::MeanSquare);
     let student = Array::new([3, 1], &[1.0, 2.0, 3.0]);
     let teacher = Array::new([3, 1], &[0.0, 4.0, 0.0]);
     // Errors 1, 2, 3: (1·2 + 2·3)/2.
@@ -178,36 +179,4 @@ fn weights_weight() {
     // Errors 1, 2, 3: 1·2 of weight 2, 2·3 of weight 1.
     let found = run_weighted(&adjacent, &student, &teacher, weights(&[1.0, 2.0, 0.5]));
     close(&[found.value], &[10.0 / 3.0], 1e-6);
-}
-
-#[test]
-fn config_has_the_papers_defaults_and_bounds() {
-    let config: CorrelationCongruence = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, CorrelationCongruence::new("s", "t"));
-    assert_eq!(config.correlation, gaussian(0.4, 2));
-    assert!(config.normalize);
-    assert_eq!(config.reduction, CorrelationReduction::MeanSquare);
-    let with = |correlation| config.clone().with_correlation(correlation);
-    let name = "correlation_congruence";
-    assert_config(name, &with(gaussian(1.0, 3)));
-    assert_config(name, &with(Correlation::Adjacent).with_normalize(false));
-
-    assert!(with(gaussian(1e-9, 1)).validate().is_ok());
-    assert_eq!(
-        refused(&with(gaussian(0.0, 2))),
-        "correlation_congruence.correlation.gamma is 0, expected a number greater than 0"
-    );
-    assert_eq!(
-        refused(&with(gaussian(0.4, 0))),
-        "correlation_congruence.correlation.order is 0, expected a whole number of at least 1"
-    );
-    assert_eq!(
-        refused(&with(Correlation::Adjacent).with_reduction(CorrelationReduction::Frobenius)),
-        "correlation_congruence.reduction is frobenius, expected its default where correlation is \
-         adjacent"
-    );
-    assert_eq!(
-        refused(&CorrelationCongruence::new("", "t")),
-        "correlation_congruence.student is \"\", expected the name of a feature"
-    );
 }

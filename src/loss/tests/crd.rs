@@ -3,9 +3,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use super::*;
 use crate::data::outputs::Outputs;
 use crate::data::targets::{Targets, Weights};
-use crate::loss::testing::features::{
-    assert_config, close, from_json, mask, outputs, refused, weights,
-};
+use crate::loss::testing::features::{close, mask, outputs, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 
 fn vectors<const N: usize>(rows: [[f32; 2]; N]) -> Tensor<2> {
@@ -440,39 +438,4 @@ fn errors_say_what_does_not_fit() {
         Tensor::zeros([1, 16], &device),
     );
     assert_eq!((both.0.dims(), both.1.dims()), ([1, 128], [1, 128]));
-}
-
-#[test]
-fn config_has_the_defaults_and_bounds() {
-    let config = Crd::new("s", "t");
-    let json = r#"{"student":"s","teacher":"t","width":128,"negatives":16384,"temperature":0.07,"momentum":0.5}"#;
-    assert_eq!(serde_json::to_string(&config).unwrap(), json);
-    assert_eq!(from_json::<Crd>(r#"{"student":"s","teacher":"t"}"#), config);
-    assert_config("crd", &config);
-
-    assert_eq!(
-        refused(&Crd::new("", "t")),
-        r#"crd.student is "", expected the name of a feature"#
-    );
-    assert_eq!(
-        refused(&config.clone().with_width(0)),
-        "crd.width is 0, expected a whole number of at least 1"
-    );
-    assert_eq!(
-        refused(&config.clone().with_negatives(0)),
-        "crd.negatives is 0, expected a whole number of at least 1"
-    );
-    for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        assert_eq!(
-            refused(&config.clone().with_temperature(temperature)),
-            format!("crd.temperature is {temperature}, expected a number greater than 0")
-        );
-    }
-    for momentum in [-0.1, 1.0, f64::NAN] {
-        assert_eq!(
-            refused(&config.clone().with_momentum(momentum)),
-            format!("crd.momentum is {momentum}, expected a number in [0, 1)")
-        );
-    }
-    assert!(config.with_momentum(0.0).validate().is_ok());
 }

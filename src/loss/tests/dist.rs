@@ -133,32 +133,3 @@ fn what_does_not_fit_is_named() {
         "term \"dist\": the number of classes is 1, expected at least 2"
     );
 }
-
-#[test]
-fn config_defaults_ranges_and_round_trip() {
-    let config = Dist::default();
-    assert_eq!((config.beta, config.gamma), (1.0, 1.0));
-    assert_eq!(config.temperature, 1.0.into());
-    assert_eq!(serde_json::from_str::<Dist>("{}").unwrap(), config);
-
-    let error = |config: Dist| config.validate().unwrap_err().to_string();
-    assert!(
-        Dist::new(0.5)
-            .with_beta(0.0)
-            .with_gamma(0.0)
-            .validate()
-            .is_ok()
-    );
-    assert_eq!(
-        error(Dist::new(0.0)),
-        "dist.temperature is 0, expected a number greater than 0"
-    );
-    assert_eq!(
-        error(Dist::new(1.0).with_beta(-1.0)),
-        "dist.beta is -1, expected a number of at least 0"
-    );
-    assert_eq!(
-        error(Dist::new(1.0).with_gamma(f64::INFINITY)),
-        "dist.gamma is inf, expected a number of at least 0"
-    );
-}

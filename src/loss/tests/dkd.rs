@@ -156,36 +156,3 @@ fn what_does_not_fit_is_named() {
         "term \"dkd\": the number of classes is 1, expected at least 2"
     );
 }
-
-#[test]
-fn config_defaults_ranges_and_round_trip() {
-    let config = Dkd::default();
-    assert_eq!((config.alpha, config.beta), (1.0, 8.0));
-    assert_eq!(config.temperature, 4.0.into());
-    assert_eq!(serde_json::from_str::<Dkd>("{}").unwrap(), config);
-
-    let error = |config: Dkd| config.validate().unwrap_err().to_string();
-    assert!(
-        Dkd::new(0.5)
-            .with_alpha(0.0)
-            .with_beta(0.0)
-            .validate()
-            .is_ok()
-    );
-    assert_eq!(
-        error(Dkd::new(0.0)),
-        "dkd.temperature is 0, expected a number greater than 0"
-    );
-    assert_eq!(
-        error(Dkd::new(Schedule::linear(4.0, -1.0))),
-        "dkd.temperature is -1, expected a number greater than 0"
-    );
-    assert_eq!(
-        error(Dkd::new(1.0).with_alpha(f64::INFINITY)),
-        "dkd.alpha is inf, expected a number of at least 0"
-    );
-    assert_eq!(
-        error(Dkd::new(1.0).with_beta(f64::NAN)),
-        "dkd.beta is NaN, expected a number of at least 0"
-    );
-}

@@ -265,17 +265,3 @@ fn a_paraphraser_out_of_range_is_refused() {
 fn two_widths_panic() {
     let _ = value(&vectors([2, 3], 1), &vectors([2, 4], 1), FactorForm::FlatL1);
 }
-
-#[test]
-fn config() {
-    let config = FactorTransfer::new("a", "b");
-    assert_eq!(config, read(r#"{"student": "a", "teacher": "b"}"#));
-    assert_eq!(config.form, FactorForm::FlatL1);
-    for form in FORMS {
-        assert_config("factor_transfer", &config.clone().with_form(form));
-    }
-    assert_eq!(
-        error(FactorTransfer::new("", "b").validate()),
-        "factor_transfer.student is \"\", expected the name of a feature"
-    );
-}

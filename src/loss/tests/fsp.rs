@@ -228,23 +228,3 @@ fn two_widths_panic() {
     let wide = [maps([2, 4, 4, 4], 1), maps([2, 2, 2, 2], 1)];
     let _ = value(&step(2, 1), &wide, FspForm::MeanSquare);
 }
-
-#[test]
-fn config() {
-    let config = Fsp::new(["a", "b"], ["c", "d"]);
-    assert_eq!(
-        config,
-        read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#)
-    );
-    assert_eq!(config.form, FspForm::MeanSquare);
-    assert_config("fsp", &config);
-    assert_config("fsp", &config.with_form(FspForm::ColumnNorm));
-    assert_eq!(
-        error(Fsp::new(["a", ""], ["c", "d"]).validate()),
-        "fsp.student is \"\", expected the name of a feature"
-    );
-    assert_eq!(
-        error(Fsp::new(["a", "b"], ["", "d"]).validate()),
-        "fsp.teacher is \"\", expected the name of a feature"
-    );
-}

@@ -122,30 +122,3 @@ fn wrong_targets_are_named() {
         "label 2 of row 1 is out of range: the student has 2 classes (0 to 1)"
     );
 }
-
-#[test]
-fn configs_round_trip_and_refuse() {
-    let config = HardLabel::new().with_smoothing(0.1);
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<HardLabel>(&json).unwrap(), config);
-    assert_eq!(
-        serde_json::from_str::<HardLabel>("{}").unwrap(),
-        HardLabel::new()
-    );
-    assert!(serde_json::from_str::<HardLabel>(r#"{"epsilon":0.1}"#).is_err());
-    for (smoothing, fits) in [
-        (0.0, true),
-        (0.999, true),
-        (1.0, false),
-        (-0.1, false),
-        (f64::NAN, false),
-    ] {
-        assert_eq!(
-            HardLabel::new()
-                .with_smoothing(smoothing)
-                .validate()
-                .is_ok(),
-            fits
-        );
-    }
-}

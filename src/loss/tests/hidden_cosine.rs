@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::targets::{Targets, Weights};
-use crate::loss::testing::features::{assert_config, from_json, mask, outputs, refused, weights};
+use crate::loss::modules::projector::Projector;
+use crate::loss::testing::features::{mask, outputs, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 
 const NORMS: [CosineNorm; 2] = [CosineNorm::Added, CosineNorm::Clamped];
@@ -161,18 +162,4 @@ fn weights_of_tokens_and_of_samples() {
     let value = hidden_cosine(student, teacher, CosineNorm::Added);
     let value = value.weighted(weights(&[1.0, 3.0])).mean();
     assert_close(value, &[by_sample], 1e-6);
-}
-
-#[test]
-fn config_has_the_default_and_bounds() {
-    let config: HiddenCosine = from_json(r#"{"student":"s","teacher":"t"}"#);
-    assert_eq!(config, loss());
-    assert_eq!(config.norm, CosineNorm::Added);
-    let read: HiddenCosine = from_json(r#"{"student":"s","teacher":"t","norm":"clamped"}"#);
-    assert_eq!(read, config.with_norm(CosineNorm::Clamped));
-    assert_config("hidden_cosine", &read);
-    assert_eq!(
-        refused(&HiddenCosine::new("s", "")),
-        r#"hidden_cosine.teacher is "", expected the name of a feature"#
-    );
 }

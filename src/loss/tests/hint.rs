@@ -213,26 +213,3 @@ fn errors_say_what_is_wrong() {
         "term \"hint_f0\": feature \"f0\" of the student has shape [2, 3, 2, 2], expected [N, D] or [N, T, D] for a linear regressor"
     );
 }
-
-#[test]
-fn config_keeps_its_default_and_reads_every_regressor() {
-    let config: Hint = read(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, Hint::new("s", "t"));
-    assert_eq!(config.regressor, Regressor::Auto);
-    let all = [
-        ("auto", Regressor::Auto),
-        ("linear", Regressor::Linear),
-        ("conv1x1", Regressor::Conv1x1),
-        ("conv_bn_relu", Regressor::ConvBnRelu),
-        ("mlp", Regressor::Mlp),
-    ];
-    for (name, regressor) in all {
-        let text = format!(r#"{{"student": "s", "teacher": "t", "regressor": "{name}"}}"#);
-        assert_eq!(read::<Hint>(&text).regressor, regressor);
-        assert_config("hint", &config.clone().with_regressor(regressor));
-    }
-    assert_eq!(
-        error(Hint::new("", "t").validate()),
-        "hint.student is \"\", expected the name of a feature"
-    );
-}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::loss::modules::projector::Projector;
 use crate::loss::testing::features::*;
 
 fn term(kernel: Kernel) -> Mmd {
@@ -125,21 +126,4 @@ fn weights_weight() {
     for loss in all() {
         weights_are_repetitions(&loss, &s, &t, 0);
     }
-}
-
-#[test]
-fn config_has_the_default_and_bounds() {
-    let config: Mmd = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, Mmd::new("s", "t"));
-    assert_eq!(config.kernel, Kernel::Gaussian);
-    let polynomial = |offset| Kernel::Polynomial { degree: 3, offset };
-    assert_config("mmd", &config.clone().with_kernel(polynomial(0.5)));
-    assert_eq!(
-        refused(&config.with_kernel(polynomial(-1.0))),
-        "mmd.kernel.offset is -1, expected a number of at least 0"
-    );
-    assert_eq!(
-        refused(&Mmd::new("", "t")),
-        "mmd.student is \"\", expected the name of a feature"
-    );
 }

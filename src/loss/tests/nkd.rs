@@ -140,21 +140,3 @@ fn what_does_not_fit_is_named() {
         "term \"nkd\": the number of classes is 1, expected at least 2"
     );
 }
-
-#[test]
-fn config_defaults_ranges_and_round_trip() {
-    let config = Nkd::default();
-    assert_eq!((&config.temperature, config.gamma), (&1.0.into(), 1.5));
-    assert_eq!(serde_json::from_str::<Nkd>("{}").unwrap(), config);
-
-    let error = |config: Nkd| config.validate().unwrap_err().to_string();
-    assert!(Nkd::new(0.5).with_gamma(0.0).validate().is_ok());
-    assert_eq!(
-        error(Nkd::new(0.0)),
-        "nkd.temperature is 0, expected a number greater than 0"
-    );
-    assert_eq!(
-        error(Nkd::new(1.0).with_gamma(-0.5)),
-        "nkd.gamma is -0.5, expected a number of at least 0"
-    );
-}

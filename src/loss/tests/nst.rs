@@ -106,24 +106,3 @@ fn errors_say_what_is_wrong() {
         "term \"nst_f0\": features \"f0\" and \"f0\" differ: student has [2, 3, 2, 2], teacher has [2, 4, 3]"
     );
 }
-
-#[test]
-fn config_has_the_default_and_bounds() {
-    let config: Nst = read(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, Nst::new("s", "t"));
-    let (degree, offset) = (2, 0.0);
-    assert_eq!(config.kernel, Kernel::Polynomial { degree, offset });
-    assert_config("nst", &config);
-    assert_config("nst", &config.clone().with_kernel(Kernel::Gaussian));
-    let text = r#"{"student": "s", "teacher": "t", "kernel": "linear"}"#;
-    assert_eq!(read::<Nst>(text).kernel, Kernel::Linear);
-
-    let error = config.with_kernel(Kernel::Polynomial { degree: 0, offset });
-    assert_eq!(
-        error.validate().unwrap_err().to_string(),
-        "nst.kernel.degree is 0, expected a whole number of at least 1"
-    );
-    let error = Nst::new("s", "").validate().unwrap_err();
-    let expected = "nst.teacher is \"\", expected the name of a feature";
-    assert_eq!(error.to_string(), expected);
-}

@@ -175,24 +175,3 @@ fn features_that_do_not_fit_are_refused() {
 fn two_widths_panic() {
     let _ = value(&maps([1, 1, 2, 2], 1), &maps([1, 2, 2, 2], 1), -0.5);
 }
-
-#[test]
-fn config() {
-    let config = Overhaul::new("a", "b", vec![-1.0, 0.0]);
-    let json = r#"{"student": "a", "teacher": "b", "margins": [-1.0, 0.0]}"#;
-    assert_eq!(config, read(json));
-    assert_eq!(config.reduction, Reduction::Mean);
-    assert!(config.validate().is_ok());
-    assert_config("overhaul", &config);
-    assert_config("overhaul", &config.with_reduction(Reduction::Sum));
-    for (margin, text) in [(0.5, "0.5"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-inf")] {
-        assert_eq!(
-            error(Overhaul::new("a", "b", vec![-1.0, margin]).validate()),
-            format!("overhaul.margins is {text}, expected a number of at most 0")
-        );
-    }
-    assert_eq!(
-        error(Overhaul::new("", "b", vec![]).validate()),
-        "overhaul.student is \"\", expected the name of a feature"
-    );
-}

@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use super::*;
 use crate::data::outputs::Outputs;
 use crate::data::targets::Targets;
-use crate::loss::testing::features::{assert_config, from_json, mask, outputs, refused, weights};
+use crate::loss::testing::features::{mask, outputs, weights};
 use crate::loss::testing::numbers::{elements_close as assert_close, noise, numbers};
 
 fn loss() -> PatientKd {
@@ -141,20 +141,5 @@ fn errors_say_what_does_not_fit() {
     assert_eq!(
         text(rank4(), rank2(4)),
         r#"term "patient_kd": feature "s" of the student has shape [2, 4, 1, 1], expected [N, D] or [N, T, D]"#
-    );
-}
-
-#[test]
-fn config_holds_pairs() {
-    let read: PatientKd = from_json(r#"{"pairs":[["s1","t2"],["s2","t4"]]}"#);
-    assert_eq!(read, PatientKd::new("s1", "t2").with_pair("s2", "t4"));
-    assert_config("patient_kd", &read);
-    assert_eq!(
-        refused(&PatientKd { pairs: Vec::new() }),
-        "patient_kd.pairs is [], expected at least one pair of features"
-    );
-    assert_eq!(
-        refused(&PatientKd::new("", "t")),
-        r#"patient_kd.student is "", expected the name of a feature"#
     );
 }

@@ -95,26 +95,3 @@ fn weights_weight() {
     let (s, t) = (Array::random([4, 3], 11), Array::random([4, 5], 12));
     weights_are_repetitions(&term(1e-7), &s, &t, 1);
 }
-
-#[test]
-fn config_has_the_default_and_bounds() {
-    let config: Pkt = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, Pkt::new("s", "t"));
-    assert_eq!(config.eps, 1e-7);
-    assert_config("pkt", &config.clone().with_eps(1e-6));
-    for (eps, printed) in [
-        (0.0, "0"),
-        (-1.0, "-1"),
-        (f64::NAN, "NaN"),
-        (f64::INFINITY, "inf"),
-    ] {
-        assert_eq!(
-            refused(&config.clone().with_eps(eps)),
-            format!("pkt.eps is {printed}, expected a number greater than 0")
-        );
-    }
-    assert_eq!(
-        refused(&Pkt::new("s", "")),
-        "pkt.teacher is \"\", expected the name of a feature"
-    );
-}

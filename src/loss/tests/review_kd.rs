@@ -158,33 +158,3 @@ fn features_that_do_not_fit_are_refused() {
 fn two_sizes_panic() {
     let _ = value(&maps([1, 1, 2, 2], 1), &maps([1, 1, 4, 4], 1));
 }
-
-#[test]
-fn config() {
-    let config = ReviewKd::new(["a", "b"], ["c", "d"]);
-    assert_eq!(
-        config,
-        read(r#"{"student": ["a", "b"], "teacher": ["c", "d"]}"#)
-    );
-    assert_eq!(config.width, None);
-    assert_config("review_kd", &config);
-    assert_config("review_kd", &config.clone().with_width(1));
-    assert!(config.clone().with_width(1).validate().is_ok());
-    assert_eq!(
-        error(config.with_width(0).validate()),
-        "review_kd.width is 0, expected at least 1"
-    );
-    let nothing: [&str; 0] = [];
-    assert_eq!(
-        error(ReviewKd::new(nothing, nothing).validate()),
-        "review_kd.student is empty, expected at least one name"
-    );
-    assert_eq!(
-        error(ReviewKd::new(["a", "b"], ["c"]).validate()),
-        "review_kd.teacher is [\"c\"], expected as many names as review_kd.student"
-    );
-    assert_eq!(
-        error(ReviewKd::new(["a", "b"], ["c", ""]).validate()),
-        "review_kd.teacher is \"\", expected the name of a feature"
-    );
-}

@@ -176,32 +176,3 @@ fn weighted_distances_by_hand() {
         close(&[found.value], &[expected], 1e-6);
     }
 }
-
-#[test]
-fn config_has_the_defaults_and_bounds() {
-    let config: Rkd = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, Rkd::new("s", "t"));
-    assert_eq!((config.distance_weight, config.angle_weight), (25.0, 50.0));
-    assert!(!config.squared);
-    assert_config(
-        "rkd",
-        &config.clone().with_angle_weight(0.0).with_squared(true),
-    );
-
-    assert_eq!(
-        refused(&config.clone().with_distance_weight(-1.0)),
-        "rkd.distance_weight is -1, expected a number of at least 0"
-    );
-    assert_eq!(
-        refused(&config.clone().with_angle_weight(f64::NAN)),
-        "rkd.angle_weight is NaN, expected a number of at least 0"
-    );
-    assert_eq!(
-        refused(&config.with_angle_weight(0.0).with_distance_weight(0.0)),
-        "rkd.angle_weight is 0, expected a number greater than 0 where rkd.distance_weight is 0"
-    );
-    assert_eq!(
-        refused(&Rkd::new("", "t")),
-        "rkd.student is \"\", expected the name of a feature"
-    );
-}

@@ -113,17 +113,3 @@ fn weights_weight() {
     weights_are_repetitions(&l2, &s, &t, 1);
     weights_are_repetitions(&l1, &s, &t, 2);
 }
-
-#[test]
-fn config_has_the_papers_default() {
-    let config: SimilarityPreserving = from_json(r#"{"student": "s", "teacher": "t"}"#);
-    assert_eq!(config, term());
-    assert_config(
-        "similarity_preserving",
-        &config.with_norm(SimilarityNorm::L1),
-    );
-    assert_eq!(
-        refused(&SimilarityPreserving::new("", "t")),
-        "similarity_preserving.student is \"\", expected the name of a feature"
-    );
-}

@@ -130,27 +130,3 @@ fn a_class_masked_by_the_student_is_costly_but_no_reason_to_drift() {
     let gradient: Vec<f32> = gradient.into_data().iter::<f32>().collect();
     assert!(gradient.iter().all(|g| g.abs() < 1e-6), "{gradient:?}");
 }
-
-#[test]
-fn configs_round_trip_and_refuse() {
-    let config = SoftTarget::new(Schedule::cosine(8.0, 1.0));
-    let json = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<SoftTarget>(&json).unwrap(), config);
-    let default: SoftTarget = serde_json::from_str("{}").unwrap();
-    assert_eq!(default, SoftTarget::new(4.0));
-    let unknown = serde_json::from_str::<SoftTarget>(r#"{"temprature": 2}"#);
-    assert!(
-        unknown
-            .unwrap_err()
-            .to_string()
-            .contains("unknown field `temprature`")
-    );
-
-    assert!(SoftTarget::new(f64::MIN_POSITIVE).validate().is_ok());
-    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = SoftTarget::new(bad).validate().unwrap_err().to_string();
-        let expected =
-            format!("soft_target.temperature is {bad}, expected a number greater than 0");
-        assert_eq!(error, expected);
-    }
-}

@@ -327,25 +327,3 @@ fn what_does_not_fit_is_named() {
         "heads \"logits\" differ: student has [3, 4], teacher has [2, 4]"
     );
 }
-
-#[test]
-fn config_defaults_ranges_and_round_trip() {
-    let config = SparseSoftTarget::default();
-    assert_eq!((config.k, config.missing_probability), (64, Bucket));
-    assert_eq!(config.temperature, 1.0.into());
-    let read: SparseSoftTarget = serde_json::from_str("{}").unwrap();
-    assert_eq!(read, config);
-    let read: SparseSoftTarget =
-        serde_json::from_str(r#"{"k": 8, "missing_probability": "renormalize"}"#).unwrap();
-    assert_eq!((read.k, read.missing_probability), (8, Renormalize));
-
-    let error = |config: SparseSoftTarget| config.validate().unwrap_err().to_string();
-    assert_eq!(
-        error(SparseSoftTarget::new(0)),
-        "sparse_soft_target.k is 0, expected at least 1"
-    );
-    assert_eq!(
-        error(config.with_temperature(0.0)),
-        "sparse_soft_target.temperature is 0, expected a number greater than 0"
-    );
-}

@@ -133,24 +133,3 @@ fn what_does_not_fit_is_named() {
         "term \"virtual_teacher\": the number of classes is 1, expected at least 2"
     );
 }
-
-#[test]
-fn config_defaults_ranges_and_round_trip() {
-    let config = VirtualTeacher::default();
-    assert_eq!(config.temperature, 20.0.into());
-    assert_eq!(config.correct, 0.99);
-    let read: VirtualTeacher = serde_json::from_str("{}").unwrap();
-    assert_eq!(read, config);
-
-    let error = |config: VirtualTeacher| config.validate().unwrap_err().to_string();
-    assert_eq!(
-        error(config.clone().with_temperature(-2.0)),
-        "virtual_teacher.temperature is -2, expected a number greater than 0"
-    );
-    for (value, text) in [(0.0, "0"), (1.0, "1"), (f64::NAN, "NaN")] {
-        assert_eq!(
-            error(config.clone().with_correct(value)),
-            format!("virtual_teacher.correct is {text}, expected a number in (0, 1)")
-        );
-    }
-}

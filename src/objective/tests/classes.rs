@@ -265,8 +265,9 @@ fn only_terms_that_compare_see_the_change() {
         let loss = loss_fn("width", |context: &LossContext<'_>| {
             let logits = context.logits();
             Tensor::full([1], logits.dims()[1] as f64, &logits.device())
-        });
-        let objective = Objective::new().with(loss.needing(needs), 1.0);
+        })
+        .needing(needs);
+        let objective = Objective::new().with(loss, 1.0);
         let objective = objective.with_class_policy(ClassPolicy::Truncate);
         let student = Outputs::new(tensor([[0.0; 5]]));
         let teacher = Outputs::new(tensor([[0.0; 3]]));

@@ -2,15 +2,16 @@ use super::*;
 use crate::loss::custom::loss_fn;
 use crate::loss::features::hint::Hint;
 use crate::loss::logits::hard_label::HardLabel;
-use crate::loss::logits::logit_mse::{LogitMse, LogitReduction};
+use crate::loss::logits::logit_mse::LogitMse;
 use crate::loss::logits::soft_target::SoftTarget;
+use crate::loss::reduction::Reduction;
 
 #[test]
 fn toml_and_json_say_the_same() {
     let objective = Objective::new()
         .with(SoftTarget::new(Schedule::cosine(8.0, 2.0)), 0.9)
         .with(
-            LogitMse::new().with_reduction(LogitReduction::Sum),
+            LogitMse::new().with_reduction(Reduction::Sum),
             Schedule::from(1.0).warm_up(0.1),
         )
         .with(Hint::new("a", "b"), 2.0)

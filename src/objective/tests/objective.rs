@@ -62,12 +62,13 @@ fn a_teacher_is_needed_if_any_term_looks_at_it() {
     let labels = Objective::new().with(HardLabel::new(), 1);
     assert!(!labels.needs_teacher());
     assert!(labels.with(SoftTarget::new(2), 0).needs_teacher());
-    let alone = loss_fn("alone", |context| {
-        context.mean(context.logits().sum_dim(1).squeeze_dim(1))
-    });
-    assert!(Objective::new().with(alone.clone(), 1).needs_teacher());
-    let alone = alone.needing(Needs::nothing());
-    assert!(!Objective::new().with(alone, 1).needs_teacher());
+    for (needs, expected) in [(Needs::teacher(), true), (Needs::nothing(), false)] {
+        let loss = loss_fn("closure", |context| {
+            context.mean(context.logits().sum_dim(1).squeeze_dim(1))
+        })
+        .needing(needs);
+        assert_eq!(Objective::new().with(loss, 1).needs_teacher(), expected);
+    }
 }
 
 #[test]

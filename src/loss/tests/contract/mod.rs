@@ -4,6 +4,8 @@
 //! hand, limits, edge cases, stands in a file of its own.
 
 mod batch;
+mod fields;
+mod files;
 mod promises;
 
 use crate::loss::features::activation_boundary::ActivationBoundary;
@@ -44,18 +46,6 @@ use crate::loss::sequences::hidden_cosine::HiddenCosine;
 use crate::loss::sequences::patient_kd::PatientKd;
 use batch::CHANNELS;
 
-type Refused = Option<(&'static str, &'static str)>;
-
-const TEMPERATURE: Refused = Some((
-    r#"{"temperature": 0}"#,
-    "temperature is 0, expected a number greater than 0",
-));
-
-const STUDENT: Refused = Some((
-    r#"{"student": ""}"#,
-    r#"student is "", expected the name of a feature"#,
-));
-
 /// What a formula promises.
 struct Contract {
     /// Zero where the student is the teacher.
@@ -66,8 +56,6 @@ struct Contract {
     scale: bool,
     /// It draws random numbers in every step, so that values of different batches cannot be compared.
     draws: bool,
-    /// A field out of its range, and what is said of it after the name of the loss. `None` where there is none.
-    refused: Refused,
 }
 
 impl Contract {
@@ -76,91 +64,66 @@ impl Contract {
         shift: false,
         scale: false,
         draws: false,
-        refused: None,
     };
 }
 
 /// The contract of every loss; the numbers of the losses themselves do not matter.
 fn contract(loss: &KnownLoss) -> Contract {
-    let plain = |refused| Contract {
-        refused,
-        ..Contract::PLAIN
-    };
-    let on_logits = |refused| Contract {
+    let plain = Contract::PLAIN;
+    let on_logits = Contract {
         shift: true,
-        ..plain(refused)
+        ..plain
     };
-    let of_directions = |refused| Contract {
+    let of_directions = Contract {
         scale: true,
-        ..plain(refused)
+        ..plain
     };
     let above_teacher = |contract: Contract| Contract {
         zero_at_teacher: false,
         ..contract
     };
     match loss {
-        KnownLoss::SoftTarget(_) => on_logits(TEMPERATURE),
-        KnownLoss::SoftCrossEntropy(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::ReverseKl(_) => on_logits(TEMPERATURE),
-        KnownLoss::SymmetricKl(_) => on_logits(TEMPERATURE),
-        KnownLoss::JensenShannon(_) => on_logits(Some((
-            r#"{"beta": 1.5}"#,
-            "beta is 1.5, expected a number in [0, 1]",
-        ))),
-        KnownLoss::TotalVariation(_) => on_logits(TEMPERATURE),
-        KnownLoss::LogitMse(_) => plain(TEMPERATURE),
-        KnownLoss::LogitCosine(_) => of_directions(None),
-        KnownLoss::HardLabel(_) => above_teacher(on_logits(Some((
-            r#"{"smoothing": 1}"#,
-            "smoothing is 1, expected a number in [0, 1)",
-        )))),
-        KnownLoss::Dkd(_) => on_logits(TEMPERATURE),
-        KnownLoss::Nkd(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::Dist(_) => on_logits(TEMPERATURE),
-        KnownLoss::VirtualTeacher(_) => above_teacher(on_logits(TEMPERATURE)),
-        KnownLoss::SparseSoftTarget(_) => on_logits(TEMPERATURE),
-        KnownLoss::Hint(_) => plain(STUDENT),
-        KnownLoss::HiddenCosine(_) => of_directions(Some((
-            r#"{"teacher": ""}"#,
-            r#"teacher is "", expected the name of a feature"#,
-        ))),
-        KnownLoss::PatientKd(_) => of_directions(Some((
-            r#"{"pairs": []}"#,
-            "pairs is [], expected at least one pair of features",
-        ))),
-        KnownLoss::AttentionMap(_) => plain(STUDENT),
+        KnownLoss::SoftTarget(_) => on_logits,
+        KnownLoss::SoftCrossEntropy(_) => above_teacher(on_logits),
+        KnownLoss::ReverseKl(_) => on_logits,
+        KnownLoss::SymmetricKl(_) => on_logits,
+        KnownLoss::JensenShannon(_) => on_logits,
+        KnownLoss::TotalVariation(_) => on_logits,
+        KnownLoss::LogitMse(_) => plain,
+        KnownLoss::LogitCosine(_) => of_directions,
+        KnownLoss::HardLabel(_) => above_teacher(on_logits),
+        KnownLoss::Dkd(_) => on_logits,
+        KnownLoss::Nkd(_) => above_teacher(on_logits),
+        KnownLoss::Dist(_) => on_logits,
+        KnownLoss::VirtualTeacher(_) => above_teacher(on_logits),
+        KnownLoss::SparseSoftTarget(_) => on_logits,
+        KnownLoss::Hint(_) => plain,
+        KnownLoss::HiddenCosine(_) => of_directions,
+        KnownLoss::PatientKd(_) => of_directions,
+        KnownLoss::AttentionMap(_) => plain,
         KnownLoss::Crd(_) => Contract {
             draws: true,
-            ..above_teacher(plain(TEMPERATURE))
+            ..above_teacher(plain)
         },
-        KnownLoss::Vid(_) => above_teacher(plain(STUDENT)),
-        KnownLoss::Fsp(_) => plain(Some((
-            r#"{"student": ["", "m2"]}"#,
-            r#"student is "", expected the name of a feature"#,
-        ))),
-        KnownLoss::FactorTransfer(_) => above_teacher(plain(STUDENT)),
-        KnownLoss::ActivationBoundary(_) => above_teacher(plain(STUDENT)),
-        KnownLoss::Overhaul(_) => above_teacher(plain(STUDENT)),
-        KnownLoss::ReviewKd(_) => above_teacher(plain(Some((
-            r#"{"student": [], "teacher": []}"#,
-            "student is empty, expected at least one name",
-        )))),
+        KnownLoss::Vid(_) => above_teacher(plain),
+        KnownLoss::Fsp(_) => plain,
+        KnownLoss::FactorTransfer(_) => above_teacher(plain),
+        KnownLoss::ActivationBoundary(_) => above_teacher(plain),
+        KnownLoss::Overhaul(_) => above_teacher(plain),
+        KnownLoss::ReviewKd(_) => above_teacher(plain),
         KnownLoss::Mgd(_) => Contract {
             draws: true,
-            ..above_teacher(plain(STUDENT))
+            ..above_teacher(plain)
         },
-        KnownLoss::ChannelWise(_) => plain(TEMPERATURE),
-        KnownLoss::AttentionTransfer(_) => of_directions(STUDENT),
-        KnownLoss::Nst(_) => of_directions(STUDENT),
-        KnownLoss::SimilarityPreserving(_) => of_directions(STUDENT),
-        KnownLoss::Pkt(_) => of_directions(STUDENT),
-        KnownLoss::Rkd(_) => of_directions(STUDENT),
-        KnownLoss::CorrelationCongruence(_) => plain(STUDENT),
-        KnownLoss::Mmd(_) => plain(STUDENT),
-        KnownLoss::GramMse(_) => plain(Some((
-            r#"{"student": ["", "t2"]}"#,
-            r#"student is "", expected the name of a feature"#,
-        ))),
+        KnownLoss::ChannelWise(_) => plain,
+        KnownLoss::AttentionTransfer(_) => of_directions,
+        KnownLoss::Nst(_) => of_directions,
+        KnownLoss::SimilarityPreserving(_) => of_directions,
+        KnownLoss::Pkt(_) => of_directions,
+        KnownLoss::Rkd(_) => of_directions,
+        KnownLoss::CorrelationCongruence(_) => plain,
+        KnownLoss::Mmd(_) => plain,
+        KnownLoss::GramMse(_) => plain,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The promises one by one.
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::{Bool, DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
-use super::batch::{Batch, Seen, stride};
-use super::{Refused, all, contract};
+use super::batch::{Batch, Numbers, Seen, stride};
+use super::files::{changed, keeps_to_its_file, written};
+use super::{all, contract};
 use crate::data::outputs::Outputs;
 use crate::data::targets::Targets;
 use crate::loss::context::LossContext;
@@ -34,11 +35,7 @@ fn assert_close(loss: &KnownLoss, what: &str, found: &Seen, expected: &Seen, tol
 
 #[test]
 fn every_loss_is_in_the_list() {
-    let name = |loss: &KnownLoss| {
-        let json = serde_json::to_value(loss).unwrap();
-        json.as_object().unwrap().keys().next().unwrap().clone()
-    };
-    let mut names: Vec<String> = all().iter().map(name).collect();
+    let mut names: Vec<String> = all().iter().map(|loss| written(loss).0).collect();
     names.sort();
     names.dedup();
     // A file with a name that is none lists all that there are.
@@ -98,9 +95,10 @@ fn keeps_its_contract(loss: &KnownLoss) {
     if contract.shift {
         let shifted = Batch {
             student: plain.student.shifted(),
+            teacher: plain.teacher.shifted().shifted(),
             ..plain.clone()
         };
-        assert_close(loss, "shifted", &shifted.seen(loss), &seen, 1e-5);
+        assert_close(loss, "shifted", &shifted.seen(loss), &seen, 1e-4);
     }
     if contract.scale {
         let scaled = Batch {
@@ -120,7 +118,8 @@ fn keeps_its_contract(loss: &KnownLoss) {
     half_precision_is_compared_in_single(loss, &plain);
     extremes_are_finite(loss, &plain);
     a_temperature_may_follow_a_schedule(loss, &plain);
-    config_round_trips_and_refuses(loss, contract.refused);
+    what_is_not_a_number_is_seen(loss, &plain);
+    keeps_to_its_file(loss);
 }
 
 fn rows_can_be_permuted(loss: &KnownLoss, plain: &Batch, seen: &Seen) {
@@ -239,14 +238,31 @@ fn extremes_are_finite(loss: &KnownLoss, plain: &Batch) {
     }
 }
 
-/// The loss with other values of some fields.
-fn changed(loss: &KnownLoss, fields: serde_json::Value) -> serde_json::Result<KnownLoss> {
-    let mut json = serde_json::to_value(loss).unwrap();
-    let inner = json.as_object_mut().unwrap().values_mut().next().unwrap();
-    for (name, value) in fields.as_object().unwrap() {
-        inner[name] = value.clone();
+/// A valid row that holds NaN is seen: training stops at such a value.
+fn what_is_not_a_number_is_seen(loss: &KnownLoss, plain: &Batch) {
+    let spoilt = |numbers: &Numbers| {
+        let mut numbers = numbers.clone();
+        numbers.0[3].iter_mut().for_each(|x| *x = f32::NAN);
+        numbers
+    };
+    let student = Batch {
+        student: spoilt(&plain.student),
+        ..plain.clone()
+    };
+    assert!(
+        student.seen(loss).value.is_nan(),
+        "{loss:?}: NaN of the student"
+    );
+    if loss.clone().into_term().loss().needs().teacher {
+        let teacher = Batch {
+            teacher: spoilt(&plain.teacher),
+            ..plain.clone()
+        };
+        assert!(
+            teacher.seen(loss).value.is_nan(),
+            "{loss:?}: NaN of the teacher"
+        );
     }
-    serde_json::from_value(json)
 }
 
 /// A scheduled temperature is that of the moment.
@@ -258,43 +274,14 @@ fn a_temperature_may_follow_a_schedule(loss: &KnownLoss, plain: &Batch) {
         progress: 0.5,
         ..plain.clone()
     };
-    let at = |temperature: serde_json::Value| {
-        let loss = changed(loss, serde_json::json!({ "temperature": temperature })).unwrap();
+    let at = |temperature: &str| {
+        let loss = changed(loss, &format!("temperature = {temperature}")).unwrap();
         halfway.seen(&loss)
     };
-    let found = at(serde_json::json!({"linear": {"from": 8, "to": 2}}));
-    let (five, eight) = (at(5.into()), at(8.into()));
+    let found = at("{ linear = { from = 8, to = 2 } }");
+    let (five, eight) = (at("5"), at("8"));
     assert_close(loss, "scheduled", &found, &five, 0.0);
     assert_ne!(five.value, eight.value, "{loss:?}: the temperature");
-}
-
-/// The parameters survive a file, and one out of range, or without a name, is refused.
-fn config_round_trips_and_refuses(loss: &KnownLoss, refused: Refused) {
-    let json = serde_json::to_value(loss).unwrap();
-    assert_eq!(
-        serde_json::from_value::<KnownLoss>(json.clone()).unwrap(),
-        *loss
-    );
-    let toml = toml::to_string(loss).unwrap();
-    assert_eq!(toml::from_str::<KnownLoss>(&toml).unwrap(), *loss);
-
-    let unknown = changed(loss, serde_json::json!({"unknown": 1}))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        unknown.starts_with("unknown field `unknown`"),
-        "{loss:?}: {unknown}"
-    );
-
-    let Some((fields, message)) = refused else {
-        return;
-    };
-    let fields = serde_json::from_str::<serde_json::Value>(fields).unwrap();
-    let refused = changed(loss, fields).unwrap_or_else(|error| panic!("{loss:?}: {error}"));
-    let error = Objective::new().with(refused, 1).validate();
-    let error = error.expect_err("a value out of range").to_string();
-    let name = json.as_object().unwrap().keys().next().unwrap();
-    assert_eq!(error, format!("{name}.{message}"));
 }
 
 /// A row without a label is left out of losses on labels, and only there.
@@ -336,5 +323,26 @@ fn what_is_missing_is_named() {
             .to_string();
         let name = objective.terms()[0].name();
         assert!(error.contains(&name), "{loss:?}: {error}");
+    }
+}
+
+/// Logits of two widths cannot be compared, in an objective or not.
+#[test]
+fn widths_that_differ_are_a_panic() {
+    let logits = |width| Outputs::new(Tensor::<2>::ones([2, width], &Device::flex()));
+    let (student, teacher) = (logits(3), logits(4));
+    let labels = Tensor::<1, Int>::from_data([0, 1], &Device::flex());
+    let targets = Targets::new().with_classes(labels);
+    let context = LossContext::new(&student, &teacher).with_targets(&targets);
+    for loss in &all() {
+        let loss = loss.clone().into_term();
+        let needs = loss.loss().needs();
+        if needs.teacher && !needs.heads.is_empty() {
+            let forward = AssertUnwindSafe(|| loss.loss().forward(&context));
+            let panic = catch_unwind(forward).expect_err("two widths");
+            let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+            let expected = "student and teacher logits have one shape";
+            assert!(message.contains(expected), "{}: {message}", loss.name());
+        }
     }
 }
