@@ -203,8 +203,11 @@ fn what_was_not_recorded_is_refused() {
         "{error}"
     );
     // Without names of their own samples go by their index, which another sample may have as its id.
-    let error = fit(labelled(points(10))).unwrap_err();
-    assert!(matches!(error, Error::NoKnowledge), "{error}");
+    let unnamed = labelled(points(10));
+    for data in [unnamed.clone(), unnamed.with_knowledge(&store)] {
+        let error = fit(data).unwrap_err();
+        assert!(matches!(error, Error::NoKnowledge), "{error}");
+    }
 
     let other = tempfile::tempdir().unwrap();
     device().seed(99);

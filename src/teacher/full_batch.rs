@@ -25,6 +25,10 @@ pub(crate) fn ask<I, J: 'static>(
 ) -> Result<Outputs> {
     let weights = batch.targets.first_weights();
     if let Some(recorded) = data.recorded() {
+        // Samples without names go by their index, which another sample may have as its id.
+        if !data.is_named() {
+            return Err(Error::NoKnowledge);
+        }
         return recorded.read(&batch.names, weights, &device.clone().inner());
     }
     let samples = batch.indices.len();
