@@ -168,11 +168,9 @@ impl Stages {
         for (number, stage) in (1..).zip(&self.stages) {
             let config = self.config(number, stage, config, results.last_mut());
             let distiller = Distiller::on(device.clone(), teacher, student);
-            let distilled = distiller.with_objective(stage.objective.clone()).fit(
-                &config,
-                train.clone(),
-                valid.clone(),
-            )?;
+            let distiller = distiller.with_objective(stage.objective.clone());
+            let distilled = distiller.fit(&config, train.clone(), valid.clone());
+            let distilled = distilled.map_err(|error| error.after(results.last()))?;
             teacher = distilled.teacher.clone();
             student = distilled.student.clone();
             results.push(distilled);

@@ -13,6 +13,7 @@ use crate::objective::{Objective, ObjectiveModules};
 use crate::teacher::Teacher;
 use crate::teacher::mean::Average;
 use crate::train::feed::Failure;
+use crate::train::keeper::Keeper;
 use crate::train::metrics::StepMetrics;
 
 /// The student and the auxiliary modules of the losses.
@@ -43,6 +44,7 @@ pub(crate) struct Run<I, J, S> {
     pub rollout: Option<Rollout<I, J, S>>,
     /// The optimizer as it is after the last step, where it is wanted.
     pub optimizer: Option<OptimizerSlot>,
+    pub keeper: Keeper<S>,
 }
 
 impl<I, J, S> std::fmt::Debug for Run<I, J, S> {

@@ -8,6 +8,7 @@ use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+use burn::train::metric::store::Direction;
 use burn::train::{Interrupter, MultiDeviceOptim};
 
 use crate::error::{Error, Result};
@@ -27,7 +28,8 @@ use crate::train::loader::Plan;
 /// | [learning-rate schedule](Self::with_lr_schedule) | constant | at least 0 | a factor on the learning rate, per step |
 /// | [gradient clipping](Self::with_gradient_clipping) | none | Burn's config | per parameter, as Burn clips |
 /// | [accumulation](Self::with_accumulation) | 1 | at least 1 | batches per optimizer step |
-/// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss |
+/// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss; hands back the best |
+/// | [best](Self::with_best) | the last epoch | a metric and a direction | hands back the student of the best epoch |
 /// | [checkpoints](Self::with_checkpoints) | none | a directory | one per epoch, the last two are kept |
 /// | [resume](Self::with_resume) | off | | go on after the newest complete checkpoint |
 /// | [interrupter](Self::with_interrupter) | none | Burn's handle | stops training from elsewhere |
@@ -63,6 +65,7 @@ pub struct FitConfig {
     pub(crate) clipping: Option<GradientClipping>,
     pub(crate) accumulation: usize,
     pub(crate) patience: Option<usize>,
+    pub(crate) best: Option<(String, Direction)>,
     pub(crate) checkpoints: Option<Checkpoints>,
     pub(crate) resume: bool,
     pub(crate) interrupter: Interrupter,
@@ -131,6 +134,7 @@ impl FitConfig {
             clipping: None,
             accumulation: 1,
             patience: None,
+            best: None,
             checkpoints: None,
             resume: false,
             interrupter: Interrupter::new(),
@@ -207,11 +211,33 @@ impl FitConfig {
         self
     }
 
-    /// Stops after `patience` epochs without a better loss: the validation loss where there is
-    /// validation data, else the training loss. The student handed back is the last epoch's.
+    /// Stops after `patience` epochs without a better loss, or a better metric of
+    /// [`with_best`](Self::with_best), and hands back the student of the best epoch. The numbers are those
+    /// of the validation data where there are any, else of the training.
     #[must_use]
     pub fn with_early_stopping(mut self, patience: usize) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Keeps the student of the best epoch, and hands back that one. `metric` is a number that every
+    /// step reports: `loss`, the name of a term, `agreement` or `accuracy`, over the validation data where
+    /// there are any, else over the training. One more copy of the student stays in memory; with
+    /// checkpoints one lies beside them, so that a training that goes on has it too.
+    /// [`TrainingSummary::best_epoch`](crate::TrainingSummary) says which epoch it was.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::train::metric::store::Direction;
+    /// use burn_distill::FitConfig;
+    ///
+    /// let config = FitConfig::new(30).with_best("accuracy", Direction::Highest);
+    /// assert_eq!(config.epochs(), 30);
+    /// ```
+    #[must_use]
+    pub fn with_best(mut self, metric: impl Into<String>, direction: Direction) -> Self {
+        self.best = Some((metric.into(), direction));
         self
     }
 

@@ -1,6 +1,7 @@
 //! One batch through both models and every term, before the first epoch.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -21,6 +22,7 @@ use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
 use crate::train::feed::Classes;
 use crate::train::metrics::StepMetrics;
+use crate::train::workers::panicked;
 
 /// What a distillation will do, found out by running one batch of the data through both models.
 ///
@@ -45,6 +47,8 @@ pub struct Preflight {
     pub train_samples: usize,
     /// Validation samples.
     pub valid_samples: usize,
+    /// What deserves a look before training.
+    pub notes: Vec<String>,
 }
 
 /// A pair that a term compares.
@@ -98,7 +102,10 @@ impl fmt::Display for Preflight {
             indicatif::DecimalBytes(self.memory as u64),
             indicatif::HumanCount(self.train_samples as u64),
             indicatif::HumanCount(self.valid_samples as u64),
-        )
+        )?;
+        self.notes
+            .iter()
+            .try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
@@ -201,7 +208,9 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
 
     fn read<I>(&self, what: &'static str, data: &DistillData<I, J>) -> Result<DistillBatch<I, J>> {
         let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
-        let batch = data.named_batch(indices, self.device);
+        let read = || data.named_batch(indices, self.device);
+        let batch = catch_unwind(AssertUnwindSafe(read));
+        let batch = batch.map_err(|panic| panicked(what, panic.as_ref()))?;
         batch.map_err(|error| Error::Dataset {
             what,
             message: error.to_string(),
@@ -308,6 +317,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             memory,
             train_samples: 0,
             valid_samples: 0,
+            notes: Vec::new(),
         }
     }
 }

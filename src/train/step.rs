@@ -38,6 +38,7 @@ where
         self = step(self, optim);
         slot.iter().for_each(|slot| slot.put(optim));
         self.average = self.average.map(|average| average.follow(&self.student));
+        self.run.keeper.step(&self.student, self.average.as_ref());
         self
     }
 
