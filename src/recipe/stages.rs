@@ -198,6 +198,8 @@ impl Stages {
             && let Some(state) = before.and_then(|before| before.optimizer.take())
         {
             config.optimizer = state;
+            // It has them already, with their state.
+            config.optimizer_groups.clear();
         }
         let carries = |next: &Stage| next.carry_optimizer;
         config.keep_optimizer |= self.stages.get(number).is_some_and(carries);

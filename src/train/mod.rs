@@ -2,13 +2,16 @@
 
 pub(crate) mod best;
 pub(crate) mod checkpoint;
+pub(crate) mod clip;
 pub(crate) mod composite;
 pub(crate) mod config;
 pub(crate) mod feed;
+pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod keeper;
 pub(crate) mod loader;
 pub(crate) mod metrics;
+pub(crate) mod named;
 pub(crate) mod origin;
 pub(crate) mod parameters;
 pub(crate) mod preflight;
@@ -46,13 +49,14 @@ use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
 use crate::train::best::{BestFiles, Snapshot};
 use crate::train::checkpoint::{FOLDER, newest_complete};
-use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
+use crate::train::composite::{Composite, MODULES, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
 use crate::train::feed::{Failure, Feed};
 use crate::train::history::{Recorder, StepMetric};
 use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper, Watch};
 use crate::train::loader::{Loader, Plan, mix};
 use crate::train::metrics::{LOSS, StepMetrics};
+use crate::train::named::Names;
 use crate::train::origin::{BURN, command, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
@@ -149,6 +153,13 @@ where
                 expected: "at most as many as there are training samples",
             });
         }
+        if self.config.plan().kept(self.train.len()) == 0 && !self.train.is_empty() {
+            return Err(Error::InvalidParameter {
+                name: "drop_last".into(),
+                value: format!("on with {} training samples", self.train.len()),
+                expected: "at least as many samples as a batch has",
+            });
+        }
         // The projectors of a training depend on its seed alone.
         let device = devices[0].clone().inner();
         device.seed(mix(self.config.seed, u64::MAX));
@@ -174,10 +185,30 @@ where
             is_cached: self.is_cached() && self.rollout.is_none(),
         }
         .run(self.train, self.valid, rewrite)
-        .and_then(|prepared| {
+        .and_then(|mut prepared| {
             self.check_watch(&prepared.metrics)?;
+            prepared.preflight.notes = self.check_names(student.inner(), &prepared)?;
             Ok(prepared)
         })
+    }
+
+    /// Checks what goes by the names of parameters, and gives what deserves a look.
+    fn check_names(&self, student: &S, prepared: &Prepared) -> Result<Vec<String>> {
+        let config = self.config;
+        let mut names = Names::default();
+        names.add(None, student);
+        names.check_shared()?;
+        let last_batch = config.plan().last_batch(self.train.len());
+        let notes = names.notes(last_batch);
+        names.add(Some(MODULES), &prepared.modules);
+        names.check_trained()?;
+        for it in &config.rate_groups {
+            names.check_group("lr_group", &it.group)?;
+        }
+        for it in &config.optimizer_groups {
+            names.check_group("optimizer_group", &it.group)?;
+        }
+        Ok(notes)
     }
 
     /// The teacher that the loaders ask, and its rollout where it is asked inside the step.
@@ -238,6 +269,7 @@ where
                 rollout,
                 optimizer: slot.clone(),
                 keeper: keeper.clone(),
+                clipping: config.global_clipping,
             }),
         };
 
