@@ -150,6 +150,9 @@ pub(crate) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
     for note in &training.notes {
         notes.push(("note", note.clone()));
     }
+    for advice in report.advice() {
+        notes.push(("advice", advice));
+    }
     notes
 }
 

@@ -1,5 +1,6 @@
 //! One training on Burn's engine, with or without a teacher: the only room that knows `burn-train`.
 
+pub(crate) mod advice;
 pub(crate) mod best;
 pub(crate) mod checkpoint;
 pub(crate) mod clip;

@@ -39,8 +39,8 @@ pub struct Preflight {
     pub student_parameters: usize,
     /// Scalars in what losses train, such as projectors.
     pub auxiliary_parameters: usize,
-    /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, and
-    /// of both sides' outputs for one batch. What the models keep inside for the backward pass comes
+    /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, of the copy
+    /// of the student that is kept at the end of an epoch, and of both sides' outputs for one batch. What the models keep inside for the backward pass comes
     /// on top.
     pub memory: usize,
     /// Training samples.
@@ -299,12 +299,12 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
         let outputs = [Some(student), teacher].into_iter().flatten();
         let mut memory: usize = outputs.map(output_bytes).sum();
         // A gradient and two moments for what an optimizer moves; nothing for buffers.
-        for size in [
-            sizes(&self.student.inner().clone().train()),
-            sizes(&modules.clone().train()),
-        ] {
+        let student = sizes(&self.student.inner().clone().train());
+        for size in [&student, &sizes(&modules.clone().train())] {
             memory += 4 * size.trained + size.fixed;
         }
+        // The copy that outlasts an error.
+        memory += student.trained + student.fixed;
         let module = self.teacher.and_then(|teacher| teacher.info().module);
         if let Some(module) = &module {
             memory += sizes(module).fixed;
