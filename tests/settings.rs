@@ -13,7 +13,7 @@ use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn::train::metric::store::Direction;
 use burn::train::{Interrupter, MultiDeviceOptim};
-use burn_distill::loss::{Hint, LossContext, SoftTarget, loss_fn};
+use burn_distill::loss::{HardLabel, Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, Outputs, ProgressMode,
 };
@@ -118,10 +118,16 @@ fn the_best_outlasts_a_training_that_is_cut_off() {
         assert_eq!(numbers(&resumed.student), numbers(&undisturbed.student));
         let names = std::fs::read_dir(directory.path().join("checkpoint")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut best: Vec<_> = names.filter(|name| name.starts_with("best")).collect();
-        best.sort();
+        let mut files: Vec<_> = names.filter(|name| name.starts_with("best")).collect();
+        files.sort();
         let epoch = training.best_epoch.unwrap();
-        assert_eq!(best, [format!("best-{epoch}.bpk"), "best.json".into()]);
+        assert_eq!(files, [format!("best-{epoch}.bpk"), "best.json".into()]);
+        // A best that is gone is said to be.
+        std::fs::remove_file(directory.path().join("checkpoint/best.json")).unwrap();
+        let without = soft(&config.clone().with_resume(true), best);
+        let note = "nothing is known of the best of the epochs up to 8: the best is one after it";
+        assert_eq!(without.report.training.notes, [note]);
+        assert_eq!(without.report.training.best_epoch, None);
         // A training that starts afresh finds nothing of it.
         let afresh = soft(&config, 1.0);
         assert_eq!(afresh.report.training.best_epoch, Some(8));
@@ -140,6 +146,58 @@ fn stopping(after: usize, interrupter: Interrupter) -> DistillData<Tensor<2>> {
             DistillBatch::new(inputs(&points, device)).with_classes(classes(&points, device))
         },
     )
+}
+
+#[test]
+fn a_baseline_has_a_best_of_its_own() {
+    let _seeded = common::seeded();
+    // It agrees with nobody, and trains no projector.
+    let config = quiet(3)
+        .with_baseline(true)
+        .with_best("agreement", Direction::Highest)
+        .with_lr_group(ParamGroup::from_predicate("loss-modules"), 0.5);
+    let distilled = Distiller::on(Device::flex(), Plain::new(12), Plain::new(4))
+        .with(Hint::new("hidden", "hidden"), 1.0)
+        .fit(&config, labelled(points(40)), None)
+        .unwrap();
+    let report = distilled.report;
+    assert!(report.baseline.is_some(), "{:?}", report.unmeasured);
+    assert_eq!(
+        report.training.best_by.as_deref(),
+        Some("training agreement")
+    );
+}
+
+#[test]
+fn the_mean_teacher_of_the_best_epoch_comes_back_with_it() {
+    let _seeded = common::seeded();
+    let run = |config: FitConfig| {
+        let device = Device::flex();
+        device.seed(3);
+        let student = initialized(Net::new(5, 0.0, &device));
+        let valley = loss_fn("valley", |context: &LossContext<'_>| {
+            let distance = (context.progress - 0.375).abs();
+            context.mean(context.logits().mean_dim(1).squeeze_dim(1)) * 0.0 + distance
+        });
+        Distiller::mean_teacher(device, student, 0.9)
+            .with(SoftTarget::new(1.0), 1.0)
+            .with(HardLabel::new(), 1.0)
+            .with(valley, 1e-9)
+            .fit(&config, labelled(points(48)), labelled(points(16)))
+            .unwrap()
+    };
+    let third = run(quiet(3));
+    let directory = tempfile::tempdir().unwrap();
+    let config = quiet(8)
+        .with_best("valley", Direction::Lowest)
+        .with_checkpoints(directory.path());
+    // Once more, from what lies on the disk.
+    for config in [config.clone(), config.with_resume(true)] {
+        let best = run(config);
+        assert_eq!(best.report.training.best_epoch, Some(3));
+        assert_eq!(numbers(&best.student), numbers(&third.student));
+        assert_eq!(numbers(&best.teacher), numbers(&third.teacher));
+    }
 }
 
 #[test]

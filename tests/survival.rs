@@ -10,6 +10,7 @@ use burn::data::dataset::InMemDataset;
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
+use burn::train::metric::store::Direction;
 use burn_distill::loss::{HardLabel, LogitMse, LossContext, SoftTarget, loss_fn};
 use burn_distill::recipe::{Mutual, Stage, Stages, born_again, mutual_learning};
 use burn_distill::{
@@ -278,13 +279,21 @@ fn a_disk_that_goes_in_the_middle_leaves_the_student() {
     });
     let config = quiet(8).with_checkpoints(directory.path());
     let error = soft().fit(&config, data, None).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("training stopped: Checkpoint error: "),
-        "{error}"
-    );
+    let expected = "training stopped: Checkpoint error: ";
+    assert!(error.to_string().starts_with(expected), "{error}");
     assert!(error.student::<Plain>().is_some());
+
+    // A best student that cannot be written.
+    let directory = tempfile::tempdir().unwrap();
+    let in_the_way = directory.path().join("checkpoint/best-1.bpk");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let config = quiet(8)
+        .with_checkpoints(directory.path())
+        .with_best("loss", Direction::Lowest);
+    let error = soft().fit(&config, labelled(points(48)), None).unwrap_err();
+    let expected = format!("{}: ", in_the_way.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert_eq!(numbers(&error.student::<Plain>().unwrap()), after(1));
 }
 
 #[test]

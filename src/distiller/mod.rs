@@ -329,10 +329,11 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
             true => {
                 let objective =
                     baseline_objective(&self.objective, &self.student, &train, &self.device)?;
+                let config = as_baseline(config);
                 let alone = supervised(
                     &self.device,
                     objective.clone(),
-                    config,
+                    &config,
                     &train,
                     valid.as_ref(),
                 );
@@ -503,7 +504,7 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         J: Module + 'static,
         S: Distillable<I>,
     {
-        let mut config = config.clone();
+        let mut config = as_baseline(config);
         if let Some(checkpoints) = &mut config.checkpoints {
             // Beside a distillation: neither may resume from the other.
             checkpoints.directory = checkpoints.directory.join("baseline");
@@ -550,6 +551,14 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
             source,
             rollout: rollout.transpose()?,
         })
+    }
+}
+
+/// The settings of a distillation for its baseline.
+fn as_baseline(config: &FitConfig) -> FitConfig {
+    FitConfig {
+        is_baseline: true,
+        ..config.clone()
     }
 }
 

@@ -145,7 +145,8 @@ impl Stages {
     ///
     /// # Errors
     ///
-    /// As for [`validate`](Self::validate), and as for [`Distiller::fit`] for the first stage that fails.
+    /// As for [`validate`](Self::validate), and as for [`Distiller::fit`] for the first stage that fails; where
+    /// that leaves no student, the error has the one of the stage before.
     pub fn fit<I, J, T, S>(
         &self,
         device: Device,

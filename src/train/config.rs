@@ -85,6 +85,8 @@ pub struct FitConfig {
     pub(crate) progress: ProgressMode,
     pub(crate) label: Option<String>,
     pub(crate) baseline: bool,
+    /// Whether this is the training of a baseline, with the settings of a distillation.
+    pub(crate) is_baseline: bool,
     pub(crate) keep_optimizer: bool,
     pub(crate) teacher_cache: Option<TeacherCache>,
 }
@@ -158,6 +160,7 @@ impl FitConfig {
             progress: ProgressMode::Auto,
             label: None,
             baseline: false,
+            is_baseline: false,
             keep_optimizer: false,
             teacher_cache: None,
         }
@@ -287,7 +290,8 @@ impl FitConfig {
     /// step reports: `loss`, the name of a term, `agreement` or `accuracy`, over the validation data where
     /// there are any, else over the training. One more copy of the student stays in memory; with
     /// checkpoints one lies beside them, so that a training that goes on has it too.
-    /// [`TrainingSummary::best_epoch`](crate::TrainingSummary) says which epoch it was.
+    /// [`TrainingSummary::best_epoch`](crate::TrainingSummary) says which epoch it was. A kept optimizer is
+    /// that of the last epoch. A baseline goes by `accuracy` as well, or else by its own loss.
     ///
     /// # Example
     ///

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::module::Module;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::{Aggregate, Direction, EventStoreClient, Split};
-use burn::train::{EarlyStoppingStrategy, MetricEarlyStoppingStrategy};
+use burn::train::{EarlyStoppingStrategy, MetricEarlyStoppingStrategy, StoppingCondition};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::teacher::mean::Average;
 use crate::train::best::{BestFiles, Score, Snapshot};
+use crate::train::config::FitConfig;
 use crate::train::feed::Failure;
+use crate::train::history::StepMetric;
+use crate::train::metrics::{ACCURACY, LOSS, StepMetrics};
 
 /// The number that tells which epoch is the best.
 #[derive(Clone)]
@@ -21,6 +24,49 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// What a training is told to watch: early stopping watches the loss where nothing else is said.
+    pub fn of(config: &FitConfig, has_valid: bool) -> Option<Self> {
+        let by_loss = || (LOSS.to_string(), Direction::Lowest);
+        let best = config.best.clone();
+        // A baseline has no teacher to agree with, and other terms.
+        let best = best.map(|best| match config.is_baseline && best.0 != ACCURACY {
+            true => by_loss(),
+            false => best,
+        });
+        let (metric, direction) = best.or_else(|| config.patience.map(|_| by_loss()))?;
+        Some(Self {
+            metric,
+            direction,
+            split: match has_valid {
+                true => Split::Valid,
+                false => Split::Train,
+            },
+        })
+    }
+
+    /// Fails if no step reports the metric.
+    pub fn check(&self, metrics: &StepMetrics) -> Result<()> {
+        match metrics.names.contains(&self.metric) {
+            true => Ok(()),
+            false => Err(Error::InvalidParameter {
+                name: "best".into(),
+                value: format!("by {:?}, with {:?} reported", self.metric, metrics.names),
+                expected: "a number that every step reports",
+            }),
+        }
+    }
+
+    /// Stops after so many epochs without a better number.
+    pub fn stop_after(&self, patience: usize) -> MetricEarlyStoppingStrategy {
+        MetricEarlyStoppingStrategy::new(
+            &StepMetric::new(&self.metric, 0),
+            Aggregate::Mean,
+            self.direction,
+            self.split.clone(),
+            StoppingCondition::NoImprovementSince { n_epochs: patience },
+        )
+    }
+
     fn value(&self, epoch: usize, store: &EventStoreClient) -> Option<f64> {
         store.find_metric(&self.metric, epoch, Aggregate::Mean, &self.split)
     }
@@ -97,20 +143,24 @@ impl<S: Module> Keeper<S> {
         });
     }
 
-    /// Finds the best of the epochs that are done, or forgets what another training left.
-    pub fn start(&self, epochs_done: usize, models: &Snapshot<S>) -> Result<()> {
+    /// Finds the best of the epochs that are done, or forgets what another training left. Says if it is not
+    /// there.
+    pub fn start(&self, epochs_done: usize, models: &Snapshot<S>) -> Result<Option<String>> {
         let Some(files) = &self.0.files else {
-            return Ok(());
+            return Ok(None);
         };
         if epochs_done == 0 {
-            return files.clear();
+            return files.clear().map(|()| None);
         }
-        if let Some((score, snapshot)) = files.load(epochs_done, models) {
-            let mut kept = self.kept();
-            kept.score = Some(score.value);
-            kept.epoch = Some((score.epoch, snapshot));
-        }
-        Ok(())
+        let Some((score, snapshot)) = files.load(epochs_done, models) else {
+            return Ok(Some(format!(
+                "nothing is known of the best of the epochs up to {epochs_done}: the best is one after it"
+            )));
+        };
+        let mut kept = self.kept();
+        kept.score = Some(score.value);
+        kept.epoch = Some((score.epoch, snapshot));
+        Ok(None)
     }
 
     /// Looks at an epoch of which training and validation are done.
@@ -138,7 +188,7 @@ impl<S: Module> Keeper<S> {
         let snapshot = Snapshot {
             // Running statistics are shared between clones: a copy of its own.
             student: latest.student.valid(),
-            average: latest.average.clone(),
+            average: latest.average.as_ref().map(Module::valid),
         };
         if let (Some(files), Some(value)) = (&self.0.files, kept.score)
             && let Err(error) = files.save(Score { epoch, value }, &snapshot)

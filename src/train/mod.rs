@@ -31,10 +31,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
-use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::{
-    ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
-};
+use burn::train::{ExecutionStrategy, Learner, SupervisedTraining};
 
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
@@ -56,7 +53,6 @@ use crate::train::feed::{Failure, Feed};
 use crate::train::history::{Recorder, StepMetric};
 use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper, Watch};
 use crate::train::loader::{Loader, Plan, mix};
-use crate::train::metrics::{LOSS, StepMetrics};
 use crate::train::named::Names;
 use crate::train::origin::{BURN, command, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
@@ -187,7 +183,9 @@ where
         }
         .run(self.train, self.valid, rewrite)
         .and_then(|mut prepared| {
-            self.check_watch(&prepared.metrics)?;
+            if let Some(watch) = self.watch() {
+                watch.check(&prepared.metrics)?;
+            }
             prepared.preflight.notes = self.check_names(student.inner(), &prepared)?;
             Ok(prepared)
         })
@@ -203,6 +201,10 @@ where
         let notes = names.notes(last_batch);
         names.add(Some(MODULES), &prepared.modules);
         names.check_trained()?;
+        if config.is_baseline {
+            // The groups are those of the distillation, and what its losses train is not here.
+            return Ok(notes);
+        }
         for it in &config.rate_groups {
             names.check_group("lr_group", &it.group)?;
         }
@@ -257,6 +259,7 @@ where
         let (teacher, rollout) = self.asked(&plain);
         let failure = Failure::default();
         let directory = self.checkpoint_directory()?;
+        let watched = self.watch();
         let keeper = self.keeper(directory.as_deref(), &failure);
         let slot = config.keep_optimizer.then(OptimizerSlot::default);
         let composite = Composite {
@@ -286,9 +289,10 @@ where
         let epochs_done = resumed_from.unwrap_or(0);
         let models = Snapshot {
             student: composite.student.valid(),
-            average: composite.average.as_ref().map(|it| it.model.clone()),
+            average: composite.average.as_ref().map(|it| it.model.valid()),
         };
-        keeper.start(epochs_done, &models)?;
+        let mut notes = prepared.preflight.notes.clone();
+        notes.extend(keeper.start(epochs_done, &models)?);
         let info = teacher
             .as_ref()
             .map(|teacher| teacher.info())
@@ -336,9 +340,10 @@ where
         }
         training = training.early_stopping(EndOfEpoch {
             keeper: keeper.clone(),
-            patience: config
-                .patience
-                .and_then(|patience| self.early_stopping(patience)),
+            patience: watched
+                .as_ref()
+                .zip(config.patience)
+                .map(|(it, n)| it.stop_after(n)),
         });
         if let Some(checkpoints) = &config.checkpoints {
             training = training
@@ -395,6 +400,7 @@ where
                 .map_err(|error| error.with_student(config.epochs, student()))?;
         }
 
+        let best = kept.filter(|_| watched.is_some());
         let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
         history.schedules = self.schedules(epochs_done..epochs_done + epochs_run);
@@ -402,13 +408,9 @@ where
             let reason = interruption.reason;
             reason.unwrap_or_else(|| "training was asked to stop".into())
         });
-        let watched = self.watch();
         let summary = TrainingSummary {
-            best_epoch: kept
-                .as_ref()
-                .filter(|_| watched.is_some())
-                .map(|(epoch, _)| *epoch),
-            best_by: watched.as_ref().map(Watch::name),
+            best_epoch: best.as_ref().map(|(epoch, _)| *epoch),
+            best_by: best.as_ref().and(watched.as_ref()).map(Watch::name),
             objective: self.objective.to_string(),
             epochs: config.epochs,
             last_epoch: epochs_done + epochs_run,
@@ -420,7 +422,7 @@ where
             seconds,
             resumed_from,
             interrupted,
-            notes: prepared.preflight.notes.clone(),
+            notes,
             history,
             version: env!("CARGO_PKG_VERSION").into(),
             burn_version: BURN.into(),
@@ -428,7 +430,7 @@ where
             command: command(),
         };
         let model = result.model;
-        let snapshot = match kept.filter(|_| watched.is_some()) {
+        let snapshot = match best {
             Some((_, best)) => best,
             None => Snapshot {
                 student: model.student,
@@ -498,19 +500,8 @@ where
         })
     }
 
-    /// The number that tells which epoch is the best, where one is asked for.
     fn watch(&self) -> Option<Watch> {
-        let by_loss = || (LOSS.to_string(), Direction::Lowest);
-        let best = self.config.best.clone();
-        let (metric, direction) = best.or_else(|| self.config.patience.map(|_| by_loss()))?;
-        Some(Watch {
-            metric,
-            direction,
-            split: match self.valid {
-                Some(_) => Split::Valid,
-                None => Split::Train,
-            },
-        })
+        Watch::of(self.config, self.valid.is_some())
     }
 
     fn keeper(&self, directory: Option<&Path>, failure: &Failure) -> Keeper<S> {
@@ -522,32 +513,6 @@ where
                 by: watch.name(),
             });
         Keeper::new(watch, files, failure.clone())
-    }
-
-    /// Fails if the number that tells which epoch is the best is none of those that are reported.
-    fn check_watch(&self, metrics: &StepMetrics) -> Result<()> {
-        match self
-            .watch()
-            .filter(|it| !metrics.names.contains(&it.metric))
-        {
-            None => Ok(()),
-            Some(watch) => Err(Error::InvalidParameter {
-                name: "best".into(),
-                value: format!("by {:?}, with {:?} reported", watch.metric, metrics.names),
-                expected: "a number that every step reports",
-            }),
-        }
-    }
-
-    fn early_stopping(&self, patience: usize) -> Option<MetricEarlyStoppingStrategy> {
-        let watch = self.watch()?;
-        Some(MetricEarlyStoppingStrategy::new(
-            &StepMetric::new(&watch.metric, 0),
-            Aggregate::Mean,
-            watch.direction,
-            watch.split,
-            StoppingCondition::NoImprovementSince { n_epochs: patience },
-        ))
     }
 
     /// The directory of the checkpoints, made and proven writable before anything is trained.

@@ -142,7 +142,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
     {
         self.objective.validate()?;
         let mut prepared =
-            self.one_batch("training", train, &rewrite, |context, student, teacher| {
+            self.attempt("training", train, &rewrite, |context, student, teacher| {
                 let modules = self.objective.modules(context, self.device);
                 Prepared {
                     preflight: self.describe(student, teacher, &modules),
@@ -153,7 +153,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             })?;
         prepared.preflight.train_samples = train.len();
         if let Some(valid) = valid {
-            let metrics = self.one_batch("validation", valid, &rewrite, |context, _, _| {
+            let metrics = self.attempt("validation", valid, &rewrite, |context, _, _| {
                 StepMetrics::new(self.objective, context)
             })?;
             prepared.preflight.valid_samples = valid.len();
@@ -163,6 +163,24 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             }
         }
         Ok(prepared)
+    }
+
+    /// Runs one batch, whose panic is an error: a student that was trained before may be in the hands of the
+    /// caller.
+    fn attempt<I, R>(
+        &self,
+        what: &'static str,
+        data: &DistillData<I, J>,
+        rewrite: &impl Fn(DistillBatch<I, J>) -> DistillBatch<I, J>,
+        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> R,
+    ) -> Result<R>
+    where
+        I: Module + 'static,
+        S: Distillable<I>,
+    {
+        let run = || self.one_batch(what, data, rewrite, then);
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        outcome.unwrap_or_else(|panic| Err(panicked(what, panic.as_ref())))
     }
 
     fn one_batch<I, R>(
@@ -208,9 +226,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
 
     fn read<I>(&self, what: &'static str, data: &DistillData<I, J>) -> Result<DistillBatch<I, J>> {
         let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
-        let read = || data.named_batch(indices, self.device);
-        let batch = catch_unwind(AssertUnwindSafe(read));
-        let batch = batch.map_err(|panic| panicked(what, panic.as_ref()))?;
+        let batch = data.named_batch(indices, self.device);
         batch.map_err(|error| Error::Dataset {
             what,
             message: error.to_string(),
