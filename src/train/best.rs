@@ -123,9 +123,8 @@ impl BestFiles {
     }
 
     fn delete(&self, epoch: usize) -> Result<()> {
-        let files = self.files(epoch).into_iter().filter(|path| path.exists());
-        files
-            .map(|path| fs::remove_file(&path).map_err(|error| Error::io(path, error)))
-            .collect()
+        let files = self.files(epoch).into_iter();
+        let mut files = files.filter(|path| path.exists());
+        files.try_for_each(|path| fs::remove_file(&path).map_err(|error| Error::io(path, error)))
     }
 }

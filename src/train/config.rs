@@ -335,7 +335,9 @@ impl FitConfig {
         self
     }
 
-    /// Sets a handle through which training can be stopped from elsewhere, after the running batch.
+    /// Sets a handle through which training can be stopped from elsewhere, after the running batch. A stop
+    /// is of the training that runs: a later stage and the next training run to their end. A baseline is
+    /// left out of the report then, which says so.
     #[must_use]
     pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
         self.interrupter = interrupter;
