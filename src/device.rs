@@ -1,5 +1,6 @@
 //! Whether a device is there, asked before anything is moved to it.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
@@ -47,7 +48,12 @@ pub(crate) fn attended<R>(device: Option<&Device>, run: impl FnOnce() -> Result<
     };
     // What a panic left half done is dropped with it.
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Err(error @ Error::Training(_))) => check_device(device).and(Err(error)),
+        Ok(Err(error)) if matches!(error.reason(), Error::Training(_) | Error::Panic { .. }) => {
+            match check_device(device) {
+                Ok(()) => Err(error),
+                Err(gone) => Err(error.because(gone)),
+            }
+        }
         Ok(outcome) => outcome,
         Err(panic) => {
             check_device(device)?;
@@ -68,13 +74,13 @@ pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     let outcome = catch_unwind(AssertUnwindSafe(run));
     set_hook(hook);
     outcome.map_err(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        message
-            .unwrap_or("its driver failed without a message")
-            .trim()
-            .to_string()
+        panic_text(panic.as_ref()).unwrap_or("its driver failed without a message".into())
     })
+}
+
+/// The text of a panic, where it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Option<String> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.map(|text| text.trim().to_string())
 }

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, as data.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -280,6 +281,17 @@ pub enum Error {
     /// A dataset, a device or a worker failed while training ran.
     #[error("training stopped: {0}")]
     Training(Arc<burn::train::TrainingError>),
+    /// Training stopped in the middle, and a student is left: see [`Error::student`].
+    #[error("{reason}; `Error::student` has the student of epoch {epoch}")]
+    Stopped {
+        /// What went wrong.
+        #[source]
+        reason: Box<Error>,
+        /// The epoch that the student comes from: the last whole one, or the best where that is kept.
+        epoch: usize,
+        /// The student.
+        student: Arc<dyn Any + Send + Sync>,
+    },
     /// A dataset failed outside training.
     #[error("the {what} set could not be read: {message}")]
     Dataset {
@@ -400,6 +412,75 @@ impl Error {
             name: name.into(),
             value: value.to_string(),
             expected,
+        }
+    }
+
+    /// The student that a training left when it stopped in the middle, in inference mode: that of the last
+    /// whole epoch, or of the best epoch where that is kept. `S` is the type of the student; of
+    /// [`mutual_learning`](crate::recipe::mutual_learning), a `Vec` of it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use burn_distill::{Distilled, Result};
+    /// fn student_of<S: Clone + 'static>(outcome: Result<Distilled<S, S>>) -> Result<S> {
+    ///     outcome.map(|distilled| distilled.student).or_else(|error| {
+    ///         eprintln!("{error}");
+    ///         error.student().ok_or(error)
+    ///     })
+    /// }
+    /// ```
+    pub fn student<S: Clone + 'static>(&self) -> Option<S> {
+        match self {
+            Self::Stopped { student, .. } => student.downcast_ref().cloned(),
+            _ => None,
+        }
+    }
+
+    /// The same with the student of an epoch, unless there is one already.
+    pub(crate) fn with_student<S: Send + Sync + 'static>(self, epoch: usize, student: S) -> Self {
+        match self {
+            Self::Stopped { .. } => self,
+            reason => Self::Stopped {
+                reason: Box::new(reason),
+                epoch,
+                student: Arc::new(student),
+            },
+        }
+    }
+
+    /// The same with the student put into another form.
+    pub(crate) fn map_student<S, R>(self, map: impl FnOnce(S) -> R) -> Self
+    where
+        S: Clone + 'static,
+        R: Send + Sync + 'static,
+    {
+        let student = self.student::<S>().map(map);
+        match (self, student) {
+            (Self::Stopped { reason, epoch, .. }, Some(student)) => {
+                reason.with_student(epoch, student)
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// What went wrong, without the student.
+    pub(crate) fn reason(&self) -> &Self {
+        match self {
+            Self::Stopped { reason, .. } => reason,
+            reason => reason,
+        }
+    }
+
+    /// The same for a reason that lies deeper.
+    pub(crate) fn because(self, deeper: Self) -> Self {
+        match self {
+            Self::Stopped { epoch, student, .. } => Self::Stopped {
+                reason: Box::new(deeper),
+                epoch,
+                student,
+            },
+            _ => deeper,
         }
     }
 

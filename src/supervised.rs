@@ -13,8 +13,9 @@ use crate::loss::context::LossContext;
 use crate::loss::logits::hard_label::HardLabel;
 use crate::objective::Objective;
 use crate::objective::classes::ClassPolicy;
-use crate::report::measure::measure_pair;
+use crate::report::measure::{Pair, measure_pair};
 use crate::report::model::ModelReport;
+use crate::teacher::Teacher;
 use crate::teacher::frozen::Frozen;
 use crate::train::config::FitConfig;
 use crate::train::summary::TrainingSummary;
@@ -26,7 +27,8 @@ use crate::train::{Outcome, TeacherSource, Training};
 pub struct Trained<M> {
     /// The model, in inference mode.
     pub model: M,
-    /// What was measured of it.
+    /// What was measured of it; without any number where that failed, for the reason in the
+    /// [notes](TrainingSummary::notes) of the training.
     pub report: ModelReport,
     /// How it was trained.
     pub training: TrainingSummary,
@@ -87,21 +89,31 @@ where
     let objective = objective.clone();
     let (model, training) = train_model(&device, model, objective, config, &train, valid.as_ref())?;
     let data = valid.as_ref().unwrap_or(&train);
-    let policy = ClassPolicy::default();
-    let pair = measure_pair(
-        &model,
-        None,
-        false,
-        policy,
-        data,
-        config.batch_size,
-        &device,
-    )?;
-    Ok(Trained {
-        model,
-        report: pair.student,
-        training,
-    })
+    let (size, policy) = (config.batch_size, ClassPolicy::default());
+    let teacher: Option<&Arc<dyn Teacher<J>>> = None;
+    let pair = measure_pair(&model, teacher, false, policy, data, size, &device);
+    Ok(Trained::new(model, pair, training))
+}
+
+impl<M> Trained<M> {
+    /// A model that is trained, whatever became of measuring it.
+    pub(crate) fn new(model: M, measured: Result<Pair>, mut training: TrainingSummary) -> Self {
+        let report = match measured {
+            Ok(pair) => {
+                training.notes.extend(pair.unmeasured);
+                pair.student
+            }
+            Err(error) => {
+                training.notes.push(format!("not measured: {error}"));
+                ModelReport::default()
+            }
+        };
+        Self {
+            model,
+            report,
+            training,
+        }
+    }
 }
 
 /// Trains a module towards an objective that needs no teacher.
@@ -118,7 +130,25 @@ where
     J: Module + 'static,
     M: Distillable<I>,
 {
-    let training = Training {
+    // A stop is of the training that runs, and none does yet.
+    config.interrupter.reset();
+    let training = supervised(device, objective, config, train, valid);
+    training.prepare(&model)?;
+    let Outcome {
+        student, summary, ..
+    } = training.run(model)?;
+    Ok((student, summary))
+}
+
+/// A training that needs no teacher.
+pub(crate) fn supervised<'a, I, J, M>(
+    device: &'a Device,
+    objective: Objective,
+    config: &'a FitConfig,
+    train: &'a DistillData<I, J>,
+    valid: Option<&'a DistillData<I, J>>,
+) -> Training<'a, I, J, M> {
+    Training {
         device,
         objective: Arc::new(objective),
         config,
@@ -126,12 +156,7 @@ where
         valid,
         source: TeacherSource::None,
         rollout: None,
-    };
-    training.prepare(&model)?;
-    let Outcome {
-        student, summary, ..
-    } = training.run(model)?;
-    Ok((student, summary))
+    }
 }
 
 /// What a baseline minimises: hard labels on every head that has class targets; without any, the terms

@@ -69,8 +69,12 @@ parameters: teacher 227, student 59, auxiliary 80; at least ";
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(plain(&shown).starts_with(&plain(expected)), "{shown}");
     // Student 51 trained and 8 running statistics, 80 of the projector, 227 of the teacher; outputs of
-    // 20 samples: 20 · (3 + 4) and 20 · (3 + 16). Four bytes each, four times for what is trained.
-    assert_eq!(preflight.memory, 4 * (4 * (51 + 80) + 8 + 227 + 140 + 380));
+    // 20 samples: 20 · (3 + 4) and 20 · (3 + 16). Four bytes each, four times for what is trained, and a
+    // copy of the student.
+    assert_eq!(
+        preflight.memory,
+        4 * (4 * (51 + 80) + 8 + 227 + 140 + 380 + 59)
+    );
     assert!(
         shown.ends_with("60 training and 20 validation samples"),
         "{shown}"

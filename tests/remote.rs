@@ -317,7 +317,12 @@ fn without_server(
         .unwrap()
         .expect("the first epoch went well")
         .elapsed();
-    expect_unavailable(outcome.unwrap_err());
+    let error = outcome.unwrap_err();
+    assert!(error.student::<Net>().is_some(), "that of the first epoch");
+    let Error::Stopped { reason, .. } = error else {
+        panic!("{error}")
+    };
+    expect_unavailable(*reason);
 
     // Now it is known, before the first epoch.
     let start = Instant::now();

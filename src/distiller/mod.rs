@@ -20,10 +20,11 @@ use crate::loss::term::IntoTerm;
 use crate::metric::distance::parameter_distance;
 use crate::objective::Objective;
 use crate::objective::classes::ClassPolicy;
+use crate::report::batches::attempted;
 use crate::report::measure::measure_pair;
 use crate::report::report::{Parts, Report};
 use crate::schedule::Schedule;
-use crate::supervised::{Trained, baseline_objective, train_model};
+use crate::supervised::{Trained, baseline_objective, supervised, train_model};
 use crate::teacher::Teacher;
 use crate::teacher::own::OwnTeacher;
 use crate::train::composite::Rewrite;
@@ -271,7 +272,9 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
     /// What [`preflight`](Self::preflight) finds, and what goes wrong during training:
     /// [`Error::NonFinite`](crate::Error::NonFinite) when a term stops being a number,
     /// [`Error::Dataset`](crate::Error::Dataset), [`Error::Teacher`](crate::Error::Teacher) and
-    /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail.
+    /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail. After
+    /// the first whole epoch these come as [`Error::Stopped`](crate::Error::Stopped), with the student of
+    /// the last in [`Error::student`](crate::Error::student).
     pub fn fit<I, J>(
         self,
         config: &FitConfig,
@@ -286,6 +289,8 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
     {
         let valid = valid.into();
         let teacher_on = self.teacher_on.clone();
+        // A stop is of the training that runs: one that came too late for another is not of this one.
+        config.interrupter.reset();
         attended(teacher_on.as_ref(), || self.run(config, train, valid))
     }
 
@@ -324,6 +329,15 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
             true => {
                 let objective =
                     baseline_objective(&self.objective, &self.student, &train, &self.device)?;
+                let config = as_baseline(config);
+                let alone = supervised(
+                    &self.device,
+                    objective.clone(),
+                    &config,
+                    &train,
+                    valid.as_ref(),
+                );
+                alone.preflight(&self.student)?;
                 Some((objective, self.student.clone()))
             }
             false => None,
@@ -349,10 +363,27 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         let mut parts = self.measured(&student, &against, config, &train, valid.as_ref());
         parts.training = summary;
         if let Some((objective, untrained)) = baseline {
-            let data = (&train, valid.as_ref());
-            match self.trained_baseline(untrained, objective, config, data, &against) {
-                Ok(trained) => parts.baseline = Some(trained.report),
-                Err(error) => parts.unmeasured.push(format!("the baseline: {error}")),
+            let trained = match parts.training.stopped() {
+                // Epochs that were not run have no baseline either.
+                Some(stopped) => Err(format!("the distillation was {stopped}")),
+                None => {
+                    let data = (&train, valid.as_ref());
+                    self.trained_baseline(untrained, objective, config, data, &against)
+                        .map_err(|error| error.reason().to_string())
+                }
+            };
+            let whole = trained.and_then(|trained| match trained.training.stopped() {
+                Some(stopped) => Err(format!("it was {stopped}")),
+                None => Ok(trained),
+            });
+            let note = |note| format!("the baseline: {note}");
+            match whole {
+                Ok(trained) => {
+                    let notes = trained.training.notes.into_iter().map(note);
+                    parts.unmeasured.extend(notes);
+                    parts.baseline = Some(trained.report).filter(|it| it.samples > 0);
+                }
+                Err(reason) => parts.unmeasured.push(note(reason)),
             }
         }
         let teacher = match average.map(|average| Box::new(average) as Box<dyn Any>) {
@@ -393,17 +424,25 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         let module = teacher.and_then(|teacher| teacher.info().module);
         let elsewhere = self.teacher_on.as_ref().filter(|on| *on != device);
         let mut parts = Parts {
-            parameter_distance: module.map(|module| parameter_distance(&module, student)),
             teacher_device: elsewhere.map(|device| format!("{device:?}")),
             measured_on,
             ..Parts::default()
         };
+        let distance = module.map(|module| {
+            attempted("the parameter distance", || {
+                Ok(parameter_distance(&module, student))
+            })
+        });
+        match distance.transpose() {
+            Ok(distance) => parts.parameter_distance = distance,
+            Err(error) => parts.unmeasured.push(error.to_string()),
+        }
         match measure_pair(student, teacher, true, policy, data, size, device) {
             Ok(pair) => {
                 parts.distilled = pair.student;
                 parts.teacher = pair.teacher;
                 parts.comparison = pair.comparison;
-                parts.unmeasured = pair.unmeasured;
+                parts.unmeasured.extend(pair.unmeasured);
             }
             Err(error) => parts
                 .unmeasured
@@ -465,7 +504,7 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         J: Module + 'static,
         S: Distillable<I>,
     {
-        let mut config = config.clone();
+        let mut config = as_baseline(config);
         if let Some(checkpoints) = &mut config.checkpoints {
             // Beside a distillation: neither may resume from the other.
             checkpoints.directory = checkpoints.directory.join("baseline");
@@ -476,12 +515,8 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
         let data = valid.unwrap_or(train);
         let teacher = against.teacher.as_ref();
         let (size, device) = (config.batch_size, &self.device);
-        let pair = measure_pair(&model, teacher, false, against.policy, data, size, device)?;
-        Ok(Trained {
-            model,
-            report: pair.student,
-            training,
-        })
+        let pair = measure_pair(&model, teacher, false, against.policy, data, size, device);
+        Ok(Trained::new(model, pair, training))
     }
 
     /// Everything about the training but the student.
@@ -516,6 +551,14 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
             source,
             rollout: rollout.transpose()?,
         })
+    }
+}
+
+/// The settings of a distillation for its baseline.
+fn as_baseline(config: &FitConfig) -> FitConfig {
+    FitConfig {
+        is_baseline: true,
+        ..config.clone()
     }
 }
 
@@ -560,6 +603,22 @@ pub struct Distilled<T, S> {
     /// The optimizer with its state, if [`FitConfig::with_kept_optimizer`] asked for it: hand it to the
     /// next training's [`FitConfig::with_optimizer`] to go on with it.
     pub optimizer: Option<ModuleOptimizer>,
+}
+
+impl Error {
+    /// The same with the student of the training before, where this one leaves none.
+    pub(crate) fn after<T, S>(self, before: Option<&Distilled<T, S>>) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+    {
+        match before {
+            Some(before) => {
+                let epoch = before.report.training.last_epoch;
+                self.with_student(epoch, before.student.clone())
+            }
+            None => self,
+        }
+    }
 }
 
 impl<T, S: std::fmt::Debug> std::fmt::Debug for Distilled<T, S> {

@@ -56,7 +56,8 @@ where
         }
         let distilled = Distiller::on(device.clone(), teacher, fresh(generation))
             .with_objective(objective.clone())
-            .fit(&config, train.clone(), valid.clone())?;
+            .fit(&config, train.clone(), valid.clone());
+        let distilled = distilled.map_err(|error| error.after(results.last()))?;
         results.push(distilled);
     }
     Ok(results)

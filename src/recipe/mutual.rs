@@ -209,12 +209,19 @@ where
     let valid = valid.into();
     let objective = Objective::new().with(MutualLoss(mutual.clone()), 1.0);
     let peers = Peers { peers };
-    let (peers, training) = train_model(&device, peers, objective, config, &train, valid.as_ref())?;
+    let trained = train_model(&device, peers, objective, config, &train, valid.as_ref());
+    let (peers, mut training) =
+        trained.map_err(|error| error.map_student(|peers: Peers<S>| peers.peers))?;
     let data = valid.as_ref().unwrap_or(&train);
-    let measured = peers.peers.into_iter().map(|peer| {
-        let policy = ClassPolicy::default();
-        let pair = measure_pair(&peer, None, false, policy, data, config.batch_size, &device)?;
-        Ok((peer, pair.student))
+    let measured = (0..).zip(peers.peers).map(|(k, model)| {
+        let (size, policy) = (config.batch_size, ClassPolicy::default());
+        let pair = measure_pair(&model, None, false, policy, data, size, &device);
+        let report = pair.map(|pair| pair.student).unwrap_or_else(|error| {
+            let note = format!("{} is not measured: {error}", peer(k));
+            training.notes.push(note);
+            ModelReport::default()
+        });
+        (model, report)
     });
-    Ok((measured.collect::<Result<_>>()?, training))
+    Ok((measured.collect(), training))
 }

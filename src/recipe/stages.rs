@@ -145,7 +145,8 @@ impl Stages {
     ///
     /// # Errors
     ///
-    /// As for [`validate`](Self::validate), and as for [`Distiller::fit`] for the first stage that fails.
+    /// As for [`validate`](Self::validate), and as for [`Distiller::fit`] for the first stage that fails; where
+    /// that leaves no student, the error has the one of the stage before.
     pub fn fit<I, J, T, S>(
         &self,
         device: Device,
@@ -168,11 +169,9 @@ impl Stages {
         for (number, stage) in (1..).zip(&self.stages) {
             let config = self.config(number, stage, config, results.last_mut());
             let distiller = Distiller::on(device.clone(), teacher, student);
-            let distilled = distiller.with_objective(stage.objective.clone()).fit(
-                &config,
-                train.clone(),
-                valid.clone(),
-            )?;
+            let distiller = distiller.with_objective(stage.objective.clone());
+            let distilled = distiller.fit(&config, train.clone(), valid.clone());
+            let distilled = distilled.map_err(|error| error.after(results.last()))?;
             teacher = distilled.teacher.clone();
             student = distilled.student.clone();
             results.push(distilled);
@@ -200,6 +199,8 @@ impl Stages {
             && let Some(state) = before.and_then(|before| before.optimizer.take())
         {
             config.optimizer = state;
+            // It has them already, with their state.
+            config.optimizer_groups.clear();
         }
         let carries = |next: &Stage| next.carry_optimizer;
         config.keep_optimizer |= self.stages.get(number).is_some_and(carries);

@@ -1,9 +1,12 @@
 //! Batches to measure on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::tensor::Device;
 
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
+use crate::device::panic_text;
 use crate::error::{Error, Result};
 
 /// One batch of the measured data.
@@ -26,4 +29,17 @@ pub(crate) fn unreadable(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Error
         what: what.clone(),
         message: error.to_string(),
     }
+}
+
+/// Runs the code of a user, or of a device, whose panic becomes an error: what is measured is trained already.
+pub(crate) fn attempted<R>(what: &str, run: impl FnOnce() -> Result<R>) -> Result<R> {
+    // Whatever a panic leaves half done is dropped with it.
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    outcome.unwrap_or_else(|panic| {
+        let message = panic_text(panic.as_ref());
+        Err(Error::Measuring {
+            what: what.to_string(),
+            message: message.unwrap_or("it panicked without a message".into()),
+        })
+    })
 }

@@ -11,7 +11,7 @@ use crate::data::distillable::Distillable;
 use crate::data::outputs::Outputs;
 use crate::error::{Error, Result, Side};
 use crate::objective::classes::ClassPolicy;
-use crate::report::batches::{read, unreadable};
+use crate::report::batches::{attempted, read, unreadable};
 use crate::report::comparison::Comparison;
 use crate::report::heads::{Batch, Measurement};
 use crate::report::model::ModelReport;
@@ -111,8 +111,27 @@ pub(crate) struct Pair {
 }
 
 /// Measures a student beside its teacher, which is on the device already; with `own`, the teacher too. Each
-/// of them sees each sample once.
+/// of them sees each sample once. A panic is an error.
 pub(crate) fn measure_pair<S, I, J>(
+    student: &S,
+    teacher: Option<&Arc<dyn Teacher<J>>>,
+    own: bool,
+    policy: ClassPolicy,
+    data: &DistillData<I, J>,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Pair>
+where
+    S: Distillable<I>,
+    I: Module + 'static,
+    J: 'static,
+{
+    attempted("the student", || {
+        pass(student, teacher, own, policy, data, batch_size, device)
+    })
+}
+
+fn pass<S, I, J>(
     student: &S,
     teacher: Option<&Arc<dyn Teacher<J>>>,
     own: bool,
@@ -138,7 +157,11 @@ where
     let indices: Vec<usize> = (0..data.len()).collect();
     for chunk in indices.chunks(batch_size.max(1)) {
         let batch = read(data, chunk, device)?;
-        let taught = teacher.map(|teacher| ask(teacher, data, &batch, batch_size, device, full));
+        let taught = teacher.map(|teacher| {
+            attempted("the teacher", || {
+                ask(teacher, data, &batch, batch_size, device, full)
+            })
+        });
         let taught = match taught.transpose() {
             Ok(taught) => taught.map(Outputs::without_autodiff),
             Err(error) => {
@@ -185,7 +208,10 @@ where
                 let run = |input: &J| teacher.ask(&TeacherBatch::new(input));
                 let (one, many, count) =
                     (&one.teacher_input, &many.teacher_input, many.indices.len());
-                if let Err(error) = report.measure_speed(one, many, count, run, device) {
+                let measured = attempted("the teacher", || {
+                    report.measure_speed(one, many, count, run, device)
+                });
+                if let Err(error) = measured {
                     unmeasured.push(format!("speed of the teacher: {error}"));
                 }
             }

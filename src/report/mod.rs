@@ -1,5 +1,6 @@
 //! The report of a distillation: teacher, supervised baseline and distilled student, side by side.
 
+pub(crate) mod advice;
 pub(crate) mod batches;
 pub(crate) mod categorical;
 pub(crate) mod comparison;

@@ -144,6 +144,15 @@ pub(crate) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(reason) = &training.interrupted {
         notes.push(("interrupted", reason.clone()));
     }
+    if let (Some(epoch), Some(by)) = (training.best_epoch, &training.best_by) {
+        notes.push(("student of", format!("epoch {epoch}, the best by {by}")));
+    }
+    for note in &training.notes {
+        notes.push(("note", note.clone()));
+    }
+    for advice in report.advice() {
+        notes.push(("advice", advice));
+    }
     notes
 }
 

@@ -13,6 +13,7 @@ use crate::objective::{Objective, ObjectiveModules};
 use crate::teacher::Teacher;
 use crate::teacher::mean::Average;
 use crate::train::feed::Failure;
+use crate::train::keeper::Keeper;
 use crate::train::metrics::StepMetrics;
 
 /// The student and the auxiliary modules of the losses.
@@ -30,7 +31,7 @@ pub(crate) struct Composite<I, J, S> {
 }
 
 /// The path of what losses train.
-const MODULES: &str = "loss-modules";
+pub(crate) const MODULES: &str = "loss-modules";
 /// The path of the average.
 const AVERAGE: &str = "mean-teacher";
 
@@ -43,6 +44,9 @@ pub(crate) struct Run<I, J, S> {
     pub rollout: Option<Rollout<I, J, S>>,
     /// The optimizer as it is after the last step, where it is wanted.
     pub optimizer: Option<OptimizerSlot>,
+    pub keeper: Keeper<S>,
+    /// A bound on the norm of all gradients together.
+    pub clipping: Option<f64>,
 }
 
 impl<I, J, S> std::fmt::Debug for Run<I, J, S> {

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use burn::grad_clipping::{GradientClipping, GradientClippingConfig};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
-use burn::optim::{AdamConfig, ModuleOptimizer};
+use burn::module::ParamGroup;
+use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer};
 use burn::tensor::Device;
 use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
+use burn::train::metric::store::Direction;
 use burn::train::{Interrupter, MultiDeviceOptim};
 
 use crate::error::{Error, Result};
 use crate::progress::ProgressMode;
 use crate::schedule::Schedule;
 use crate::teacher::cache::TeacherCache;
+use crate::train::groups::{OptimizerGroup, RateGroup, ScheduledRate};
 use crate::train::loader::Plan;
 
 /// How a student is trained.
@@ -21,13 +23,18 @@ use crate::train::loader::Plan;
 /// | setting | default | range | meaning |
 /// |---|---|---|---|
 /// | epochs | required | at least 1 | passes over the training data |
-/// | [batch size](Self::with_batch_size) | 128 | at least 1 | samples per step and device; a last smaller batch is kept |
+/// | [batch size](Self::with_batch_size) | 128 | at least 1 | samples per step and device |
+/// | [drop last](Self::with_drop_last) | off | | leaves out a last smaller batch |
 /// | [optimizer](Self::with_optimizer) | Adam with ε = 1e-8 | any of Burn's | one state for student and projectors |
 /// | learning rate | 1e-3 | greater than 0 | set with the optimizer |
 /// | [learning-rate schedule](Self::with_lr_schedule) | constant | at least 0 | a factor on the learning rate, per step |
-/// | [gradient clipping](Self::with_gradient_clipping) | none | Burn's config | per parameter, as Burn clips |
+/// | [rate of a group](Self::with_lr_group) | none | at least 0 | a factor for some parameters |
+/// | [optimizer of a group](Self::with_optimizer_group) | none | any of Burn's | another optimizer for some parameters |
+/// | [gradient clipping](Self::with_gradient_clipping) | none | Burn's config | each parameter by itself, as Burn clips |
+/// | [global clipping](Self::with_global_clipping) | none | greater than 0 | by the norm over all parameters |
 /// | [accumulation](Self::with_accumulation) | 1 | at least 1 | batches per optimizer step |
-/// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss |
+/// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss; hands back the best |
+/// | [best](Self::with_best) | the last epoch | a metric and a direction | hands back the student of the best epoch |
 /// | [checkpoints](Self::with_checkpoints) | none | a directory | one per epoch, the last two are kept |
 /// | [resume](Self::with_resume) | off | | go on after the newest complete checkpoint |
 /// | [interrupter](Self::with_interrupter) | none | Burn's handle | stops training from elsewhere |
@@ -60,9 +67,14 @@ pub struct FitConfig {
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) learning_rate: f64,
     pub(crate) lr: LearningRate,
+    pub(crate) rate_groups: Vec<RateGroup>,
+    pub(crate) optimizer_groups: Vec<OptimizerGroup>,
     pub(crate) clipping: Option<GradientClipping>,
+    pub(crate) global_clipping: Option<f64>,
+    pub(crate) drop_last: bool,
     pub(crate) accumulation: usize,
     pub(crate) patience: Option<usize>,
+    pub(crate) best: Option<(String, Direction)>,
     pub(crate) checkpoints: Option<Checkpoints>,
     pub(crate) resume: bool,
     pub(crate) interrupter: Interrupter,
@@ -73,6 +85,8 @@ pub struct FitConfig {
     pub(crate) progress: ProgressMode,
     pub(crate) label: Option<String>,
     pub(crate) baseline: bool,
+    /// Whether this is the training of a baseline, with the settings of a distillation.
+    pub(crate) is_baseline: bool,
     pub(crate) keep_optimizer: bool,
     pub(crate) teacher_cache: Option<TeacherCache>,
 }
@@ -128,9 +142,14 @@ impl FitConfig {
             optimizer: AdamConfig::new().with_epsilon(1e-8).init(),
             learning_rate: 1e-3,
             lr: LearningRate::Factor(Schedule::from(1.0)),
+            rate_groups: Vec::new(),
+            optimizer_groups: Vec::new(),
             clipping: None,
+            global_clipping: None,
+            drop_last: false,
             accumulation: 1,
             patience: None,
+            best: None,
             checkpoints: None,
             resume: false,
             interrupter: Interrupter::new(),
@@ -141,6 +160,7 @@ impl FitConfig {
             progress: ProgressMode::Auto,
             label: None,
             baseline: false,
+            is_baseline: false,
             keep_optimizer: false,
             teacher_cache: None,
         }
@@ -160,6 +180,15 @@ impl FitConfig {
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size;
+        self
+    }
+
+    /// Leaves out the last batch of an epoch where it is smaller than the others: 129 samples in batches
+    /// of 128 have a last one of 1, in which batch norm finds no variance. Which samples these are
+    /// changes with every epoch. Validation has all samples.
+    #[must_use]
+    pub fn with_drop_last(mut self, drop_last: bool) -> Self {
+        self.drop_last = drop_last;
         self
     }
 
@@ -191,10 +220,51 @@ impl FitConfig {
         self
     }
 
-    /// Clips gradients by value or by norm; Burn clips each parameter by itself.
+    /// Multiplies the learning rate of the parameters of a group by a factor, a number or a [`Schedule`].
+    /// Paths are the student's own, such as `head.weight`; what losses train is under `loss-modules`. Where
+    /// a parameter is in several groups, the last counts. A group that has no parameter is an error before
+    /// training, which one that is set on Burn's own scheduler is not.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::module::ParamGroup;
+    /// use burn_distill::FitConfig;
+    ///
+    /// let config = FitConfig::new(30).with_lr_group(ParamGroup::from_predicate("backbone"), 0.1);
+    /// assert_eq!(config.epochs(), 30);
+    /// ```
+    #[must_use]
+    pub fn with_lr_group(mut self, group: ParamGroup, factor: impl Into<Schedule>) -> Self {
+        let factor = factor.into();
+        self.rate_groups.push(RateGroup { group, factor });
+        self
+    }
+
+    /// Gives the parameters of a group an optimizer of their own, what the `build` of Burn's optimizer
+    /// configs gives, such as one without weight decay.
+    /// Groups are those of [`with_lr_group`](Self::with_lr_group). An optimizer that was handed back with
+    /// its state has its groups already.
+    #[must_use]
+    pub fn with_optimizer_group(mut self, group: ParamGroup, optimizer: impl Optimizer) -> Self {
+        let group = OptimizerGroup::new(group, optimizer);
+        self.optimizer_groups.push(group);
+        self
+    }
+
+    /// Clips the gradient of each parameter by itself, by value or by norm.
     #[must_use]
     pub fn with_gradient_clipping(mut self, clipping: GradientClippingConfig) -> Self {
         self.clipping = Some(clipping.init());
+        self
+    }
+
+    /// Scales the gradients of all parameters, of whichever group, by one factor where their norm over
+    /// all of them is larger than `max_norm`, as `torch.nn.utils.clip_grad_norm_` does. With accumulation
+    /// and on several devices it is the norm of the sum.
+    #[must_use]
+    pub fn with_global_clipping(mut self, max_norm: f64) -> Self {
+        self.global_clipping = Some(max_norm);
         self
     }
 
@@ -207,11 +277,34 @@ impl FitConfig {
         self
     }
 
-    /// Stops after `patience` epochs without a better loss: the validation loss where there is
-    /// validation data, else the training loss. The student handed back is the last epoch's.
+    /// Stops after `patience` epochs without a better loss, or a better metric of
+    /// [`with_best`](Self::with_best), and hands back the student of the best epoch. The numbers are those
+    /// of the validation data where there are any, else of the training.
     #[must_use]
     pub fn with_early_stopping(mut self, patience: usize) -> Self {
         self.patience = Some(patience);
+        self
+    }
+
+    /// Keeps the student of the best epoch, and hands back that one. `metric` is a number that every
+    /// step reports: `loss`, the name of a term, `agreement` or `accuracy`, over the validation data where
+    /// there are any, else over the training. One more copy of the student stays in memory; with
+    /// checkpoints one lies beside them, so that a training that goes on has it too.
+    /// [`TrainingSummary::best_epoch`](crate::TrainingSummary) says which epoch it was. A kept optimizer is
+    /// that of the last epoch. A baseline goes by `accuracy` as well, or else by its own loss.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::train::metric::store::Direction;
+    /// use burn_distill::FitConfig;
+    ///
+    /// let config = FitConfig::new(30).with_best("accuracy", Direction::Highest);
+    /// assert_eq!(config.epochs(), 30);
+    /// ```
+    #[must_use]
+    pub fn with_best(mut self, metric: impl Into<String>, direction: Direction) -> Self {
+        self.best = Some((metric.into(), direction));
         self
     }
 
@@ -242,7 +335,9 @@ impl FitConfig {
         self
     }
 
-    /// Sets a handle through which training can be stopped from elsewhere, after the running batch.
+    /// Sets a handle through which training can be stopped from elsewhere, after the running batch. A stop
+    /// is of the training that runs: a later stage and the next training run to their end. A baseline is
+    /// left out of the report then, which says so.
     #[must_use]
     pub fn with_interrupter(mut self, interrupter: Interrupter) -> Self {
         self.interrupter = interrupter;
@@ -366,8 +461,18 @@ impl FitConfig {
                 "a number greater than 0",
             ));
         }
+        let expected = "a number of at least 0";
         if let LearningRate::Factor(factor) = &self.lr {
-            factor.check("lr_schedule", |f| f >= 0.0, "a number of at least 0")?;
+            factor.check("lr_schedule", |f| f >= 0.0, expected)?;
+        }
+        for group in &self.rate_groups {
+            group.factor.check("lr_group", |f| f >= 0.0, expected)?;
+        }
+        if let Some(bound) = self.global_clipping
+            && !(bound.is_finite() && bound > 0.0)
+        {
+            let expected = "a number greater than 0";
+            return Err(Error::invalid("global_clipping", bound, expected));
         }
         if let Execution::Multi(devices, _) | Execution::Ddp(devices, _) = &self.execution
             && devices.is_empty()
@@ -390,29 +495,33 @@ impl FitConfig {
             accumulation: self.accumulation,
             devices: self.execution.devices(),
             reduction: self.execution.reduction(),
+            drop_last: self.drop_last,
             epochs: self.epochs,
             workers: self.workers,
         }
     }
 
     pub(crate) fn scheduler(&self, steps: usize) -> ModuleLrScheduler {
-        match &self.lr {
+        let base: ModuleLrScheduler = match &self.lr {
             LearningRate::Scheduler(scheduler) => scheduler.clone(),
-            LearningRate::Factor(factor) => ScheduledLr {
-                base: self.learning_rate,
-                factor: factor.clone(),
-                steps,
-                next: 0,
+            LearningRate::Factor(factor) => {
+                ScheduledRate::new(self.learning_rate, factor.clone(), steps).into()
             }
-            .into(),
-        }
+        };
+        let groups = self.rate_groups.iter();
+        groups.fold(base.clone(), |all, RateGroup { group, factor }| {
+            let rate = ScheduledRate::new(base.clone(), factor.clone(), steps);
+            all.with_group(group.clone(), rate)
+        })
     }
 
     pub(crate) fn optimizer(&self) -> ModuleOptimizer {
-        match &self.clipping {
+        let base = match &self.clipping {
             Some(clipping) => self.optimizer.clone().with_grad_clipping(clipping.clone()),
             None => self.optimizer.clone(),
-        }
+        };
+        let groups = self.optimizer_groups.iter();
+        groups.fold(base, |all, group| group.add_to(all, self.clipping.clone()))
     }
 }
 
@@ -428,50 +537,9 @@ impl std::fmt::Debug for FitConfig {
     }
 }
 
-/// A [`Schedule`] as one of Burn's schedulers.
-#[derive(Clone)]
-struct ScheduledLr {
-    base: f64,
-    factor: Schedule,
-    steps: usize,
-    next: usize,
-}
-
-impl LrScheduler for ScheduledLr {
-    fn step(&mut self) -> f64 {
-        let progress = self.next as f64 / self.steps as f64;
-        self.next += 1;
-        self.base * self.factor.at(progress.min(1.0))
-    }
-
-    fn to_record(&self) -> LrSchedulerRecord {
-        LrSchedulerRecord::new().with_scalar("next", self.next as u64)
-    }
-
-    fn load_record(&mut self, record: LrSchedulerRecord) {
-        if let Some(next) = record.scalar::<u64>("next") {
-            self.next = next as usize;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_learning_rate_follows_its_schedule_through_a_record() {
-        let config = FitConfig::new(1)
-            .with_optimizer(AdamConfig::new().init(), 0.02)
-            .with_lr_schedule(Schedule::cosine(1.0, 0.0));
-        let mut scheduler = config.scheduler(4);
-        // 0.02 · (1 + cos(π t / 4)) / 2 for t = 0, 1, as torch's CosineAnnealingLR(T_max=4).
-        assert!((scheduler.step().base() - 0.02).abs() < 1e-12);
-        assert!((scheduler.step().base() - 0.017_071_067_811_865_476).abs() < 1e-12);
-
-        let mut resumed = config.scheduler(4).load_record(scheduler.to_record());
-        assert_eq!(resumed.step().base(), scheduler.step().base());
-    }
 
     #[test]
     fn what_cannot_be_trained_is_named() {

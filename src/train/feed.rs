@@ -25,6 +25,13 @@ impl Failure {
         first.get_or_insert(error);
     }
 
+    pub fn has_any(&self) -> bool {
+        let first = self.0.lock();
+        first
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .is_some()
+    }
+
     pub fn take(&self) -> Option<Error> {
         let mut first = self
             .0

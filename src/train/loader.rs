@@ -64,15 +64,34 @@ pub(crate) struct Plan {
     /// What gradients are multiplied by when the devices' are brought together: 1 where they are
     /// summed, one over their number where they are averaged.
     pub reduction: f64,
+    /// Whether a last batch that is smaller than the others is left out.
+    pub drop_last: bool,
     pub epochs: usize,
     /// Threads that prepare batches ahead; 0 prepares each when it is asked for.
     pub workers: usize,
 }
 
 impl Plan {
+    /// How many of this many samples are in the batches of an epoch.
+    pub fn kept(&self, samples: usize) -> usize {
+        match self.drop_last {
+            true => samples - samples % self.batch_size,
+            false => samples,
+        }
+    }
+
+    /// Samples in the last batch of an epoch over this many.
+    pub fn last_batch(&self, samples: usize) -> usize {
+        match self.kept(samples) % self.batch_size {
+            0 => self.batch_size,
+            rest => rest,
+        }
+    }
+
     /// Optimizer steps in one epoch over this many samples.
     pub fn steps_per_epoch(&self, samples: usize) -> usize {
-        samples.div_ceil(self.batch_size * self.devices * self.accumulation)
+        self.kept(samples)
+            .div_ceil(self.batch_size * self.devices * self.accumulation)
     }
 }
 
@@ -111,6 +130,7 @@ impl<I: Module + 'static, J: Module + 'static> Loader<I, J> {
         let plan = Plan {
             accumulation: 1,
             devices: 1,
+            drop_last: false,
             ..plan
         };
         Self {
@@ -140,6 +160,11 @@ impl<I: Module + 'static, J: Module + 'static> Loader<I, J> {
         }
     }
 
+    /// How many samples an epoch goes through.
+    fn kept(&self) -> usize {
+        self.plan.kept(self.samples)
+    }
+
     /// The samples of each of this part's batches: the epoch's order is cut into batches, which
     /// the parts take in turn.
     fn chunks(&self, epoch: usize) -> Vec<Vec<usize>> {
@@ -147,6 +172,7 @@ impl<I: Module + 'static, J: Module + 'static> Loader<I, J> {
         if let Some(seed) = self.seed {
             order.shuffle(&mut StdRng::seed_from_u64(mix(seed, epoch as u64)));
         }
+        order.truncate(self.kept());
         let chunks = order.chunks(self.plan.batch_size);
         match self.part {
             Some(part) => {
@@ -196,7 +222,7 @@ impl<I: Module + 'static, J: Module + 'static> DataLoader<Step<I, J>> for Loader
     /// The engine cuts the data into equal runs, one per device. Where a run starts tells which part is
     /// asked for; the samples are dealt out anew every epoch.
     fn slice(&self, start: usize, _end: usize) -> Arc<dyn DataLoader<Step<I, J>>> {
-        let run = (self.samples / self.plan.devices).max(1);
+        let run = (self.kept() / self.plan.devices).max(1);
         let part = (start / run).min(self.plan.devices - 1);
         Arc::new(self.with(self.feed.clone(), self.device.clone(), Some(part)))
     }
@@ -311,7 +337,7 @@ impl<I: Module + 'static, J: Module + 'static> Epoch<'_, I, J> {
             // The weights on the other devices are not known here: every sample has the same.
             let window = plan.batch_size * plan.devices * plan.accumulation;
             let start = first / plan.accumulation * window;
-            let total = window.min(self.loader.samples - start) as f64;
+            let total = window.min(self.loader.kept() - start) as f64;
             return sizes
                 .iter()
                 .map(|n| StepWeight::Known(*n as f64 / total / plan.reduction))

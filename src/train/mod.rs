@@ -1,12 +1,18 @@
 //! One training on Burn's engine, with or without a teacher: the only room that knows `burn-train`.
 
+pub(crate) mod advice;
+pub(crate) mod best;
 pub(crate) mod checkpoint;
+pub(crate) mod clip;
 pub(crate) mod composite;
 pub(crate) mod config;
 pub(crate) mod feed;
+pub(crate) mod groups;
 pub(crate) mod history;
+pub(crate) mod keeper;
 pub(crate) mod loader;
 pub(crate) mod metrics;
+pub(crate) mod named;
 pub(crate) mod origin;
 pub(crate) mod parameters;
 pub(crate) mod preflight;
@@ -16,7 +22,7 @@ pub(crate) mod workers;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,10 +31,7 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
-use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::{
-    ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
-};
+use burn::train::{ExecutionStrategy, Learner, SupervisedTraining};
 
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
@@ -42,17 +45,20 @@ use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
+use crate::train::best::{BestFiles, Snapshot};
 use crate::train::checkpoint::{FOLDER, newest_complete};
-use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
+use crate::train::composite::{Composite, MODULES, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
 use crate::train::feed::{Failure, Feed};
 use crate::train::history::{Recorder, StepMetric};
+use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper, Watch};
 use crate::train::loader::{Loader, Plan, mix};
-use crate::train::metrics::LOSS;
+use crate::train::named::Names;
 use crate::train::origin::{BURN, command, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
 use crate::train::summary::TrainingSummary;
+use crate::train::workers::panicked;
 
 /// The teacher that the loaders ask, or the one that is asked inside the step.
 type Asked<I, J, S> = (Option<Arc<dyn Teacher<J>>>, Option<Rollout<I, J, S>>);
@@ -144,6 +150,13 @@ where
                 expected: "at most as many as there are training samples",
             });
         }
+        if self.config.plan().kept(self.train.len()) == 0 && !self.train.is_empty() {
+            return Err(Error::InvalidParameter {
+                name: "drop_last".into(),
+                value: format!("on with {} training samples", self.train.len()),
+                expected: "at least as many samples as a batch has",
+            });
+        }
         // The projectors of a training depend on its seed alone.
         let device = devices[0].clone().inner();
         device.seed(mix(self.config.seed, u64::MAX));
@@ -169,6 +182,36 @@ where
             is_cached: self.is_cached() && self.rollout.is_none(),
         }
         .run(self.train, self.valid, rewrite)
+        .and_then(|mut prepared| {
+            if let Some(watch) = self.watch() {
+                watch.check(&prepared.metrics)?;
+            }
+            prepared.preflight.notes = self.check_names(student.inner(), &prepared)?;
+            Ok(prepared)
+        })
+    }
+
+    /// Checks what goes by the names of parameters, and gives what deserves a look.
+    fn check_names(&self, student: &S, prepared: &Prepared) -> Result<Vec<String>> {
+        let config = self.config;
+        let mut names = Names::default();
+        names.add(None, student);
+        names.check_shared()?;
+        let last_batch = config.plan().last_batch(self.train.len());
+        let notes = names.notes(last_batch);
+        names.add(Some(MODULES), &prepared.modules);
+        names.check_trained()?;
+        if config.is_baseline {
+            // The groups are those of the distillation, and what its losses train is not here.
+            return Ok(notes);
+        }
+        for it in &config.rate_groups {
+            names.check_group("lr_group", &it.group)?;
+        }
+        for it in &config.optimizer_groups {
+            names.check_group("optimizer_group", &it.group)?;
+        }
+        Ok(notes)
     }
 
     /// The teacher that the loaders ask, and its rollout where it is asked inside the step.
@@ -215,6 +258,9 @@ where
         let plain = main.clone().inner();
         let (teacher, rollout) = self.asked(&plain);
         let failure = Failure::default();
+        let directory = self.checkpoint_directory()?;
+        let watched = self.watch();
+        let keeper = self.keeper(directory.as_deref(), &failure);
         let slot = config.keep_optimizer.then(OptimizerSlot::default);
         let composite = Composite {
             student: student.fork(&main),
@@ -226,11 +272,12 @@ where
                 failure: failure.clone(),
                 rollout,
                 optimizer: slot.clone(),
+                keeper: keeper.clone(),
+                clipping: config.global_clipping,
             }),
         };
 
         let strategy = self.strategy()?;
-        let directory = self.checkpoint_directory()?;
         let resumed_from = match (&directory, config.resume) {
             (Some(directory), true) => {
                 // Whichever device trains, the engine brings the optimizer's state back on this one.
@@ -240,6 +287,12 @@ where
             _ => None,
         };
         let epochs_done = resumed_from.unwrap_or(0);
+        let models = Snapshot {
+            student: composite.student.valid(),
+            average: composite.average.as_ref().map(|it| it.model.valid()),
+        };
+        let mut notes = prepared.preflight.notes.clone();
+        notes.extend(keeper.start(epochs_done, &models)?);
         let info = teacher
             .as_ref()
             .map(|teacher| teacher.info())
@@ -285,13 +338,20 @@ where
         if config.gradient_checkpointing {
             training = training.gradient_checkpointing();
         }
-        if let Some(patience) = config.patience {
-            training = training.early_stopping(self.early_stopping(patience));
-        }
+        training = training.early_stopping(EndOfEpoch {
+            keeper: keeper.clone(),
+            patience: watched
+                .as_ref()
+                .zip(config.patience)
+                .map(|(it, n)| it.stop_after(n)),
+        });
         if let Some(checkpoints) = &config.checkpoints {
             training = training
                 .with_default_checkpointers()
-                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoints.keep));
+                .with_checkpointing_strategy(BeforeCheckpoint {
+                    keeper: keeper.clone(),
+                    strategy: KeepLastNCheckpoints::new(checkpoints.keep),
+                });
         }
         if let Some(epoch) = resumed_from {
             training = training.checkpoint(epoch);
@@ -307,22 +367,40 @@ where
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
-        let result = result.or_else(|panic| match failure.take() {
-            Some(error) => Err(error),
-            None => resume_unwind(panic),
-        })?;
         let seconds = start.elapsed().as_secs_f64();
+        // The handle belongs to the caller, who may well train again.
+        config.interrupter.reset();
+        let result = result.map_err(|panic| panicked("training", panic.as_ref()));
+        let result = result.and_then(|result| match result.error.clone() {
+            Some(error) => Err(Error::Training(error)),
+            None => Ok(result),
+        });
+        // The first error has the reason of the others.
+        let result = match failure.take() {
+            Some(error) => Err(error),
+            None => result,
+        };
+        let kept = keeper.take();
+        let result = result.map_err(|error| {
+            let Some((epoch, kept)) = &kept else {
+                return error;
+            };
+            // A device that is gone keeps what it has.
+            let fork = AssertUnwindSafe(|| kept.student.clone().fork(&plain));
+            match catch_unwind(fork) {
+                Ok(student) => error.with_student(*epoch, student),
+                Err(_) => error,
+            }
+        })?;
         if resumed_from.is_some() {
             // The engine restores the optimizer's state on the default device, which reads the files when it gets
             // to it. Without a step that is now, and not when they are gone: its later work would fail with it.
-            check_device(&Device::default())?;
+            let student = || result.model.student.clone().fork(&plain);
+            check_device(&Device::default())
+                .map_err(|error| error.with_student(config.epochs, student()))?;
         }
 
-        if let Some(error) = result.error {
-            // The handle belongs to the caller, who may well train again.
-            config.interrupter.reset();
-            return Err(failure.take().unwrap_or(Error::Training(error)));
-        }
+        let best = kept.filter(|_| watched.is_some());
         let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
         history.schedules = self.schedules(epochs_done..epochs_done + epochs_run);
@@ -331,6 +409,8 @@ where
             reason.unwrap_or_else(|| "training was asked to stop".into())
         });
         let summary = TrainingSummary {
+            best_epoch: best.as_ref().map(|(epoch, _)| *epoch),
+            best_by: best.as_ref().and(watched.as_ref()).map(Watch::name),
             objective: self.objective.to_string(),
             epochs: config.epochs,
             last_epoch: epochs_done + epochs_run,
@@ -342,18 +422,24 @@ where
             seconds,
             resumed_from,
             interrupted,
+            notes,
             history,
             version: env!("CARGO_PKG_VERSION").into(),
             burn_version: BURN.into(),
             hardware: hardware(),
             command: command(),
         };
-        let Composite {
-            student, average, ..
-        } = result.model;
+        let model = result.model;
+        let snapshot = match best {
+            Some((_, best)) => best,
+            None => Snapshot {
+                student: model.student,
+                average: model.average.map(|average| average.model),
+            },
+        };
         Ok(Outcome {
-            student: student.fork(&plain),
-            average: average.map(|average| average.on(&plain).model),
+            student: snapshot.student.fork(&plain),
+            average: snapshot.average.map(|average| average.to_device(&plain)),
             summary,
             optimizer: slot.and_then(|slot| slot.take()),
         })
@@ -414,18 +500,19 @@ where
         })
     }
 
-    fn early_stopping(&self, patience: usize) -> MetricEarlyStoppingStrategy {
-        let split = match self.valid {
-            Some(_) => Split::Valid,
-            None => Split::Train,
-        };
-        MetricEarlyStoppingStrategy::new(
-            &StepMetric::new(LOSS, 0),
-            Aggregate::Mean,
-            Direction::Lowest,
-            split,
-            StoppingCondition::NoImprovementSince { n_epochs: patience },
-        )
+    fn watch(&self) -> Option<Watch> {
+        Watch::of(self.config, self.valid.is_some())
+    }
+
+    fn keeper(&self, directory: Option<&Path>, failure: &Failure) -> Keeper<S> {
+        let watch = self.watch();
+        let files = directory
+            .zip(watch.as_ref())
+            .map(|(directory, watch)| BestFiles {
+                folder: directory.join(FOLDER),
+                by: watch.name(),
+            });
+        Keeper::new(watch, files, failure.clone())
     }
 
     /// The directory of the checkpoints, made and proven writable before anything is trained.

@@ -1,6 +1,7 @@
 //! One batch through both models and every term, before the first epoch.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -21,6 +22,7 @@ use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
 use crate::train::feed::Classes;
 use crate::train::metrics::StepMetrics;
+use crate::train::workers::panicked;
 
 /// What a distillation will do, found out by running one batch of the data through both models.
 ///
@@ -37,14 +39,16 @@ pub struct Preflight {
     pub student_parameters: usize,
     /// Scalars in what losses train, such as projectors.
     pub auxiliary_parameters: usize,
-    /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, and
-    /// of both sides' outputs for one batch. What the models keep inside for the backward pass comes
+    /// Bytes of all parameters, of the gradients and two optimizer moments of what is trained, of the copy
+    /// of the student that is kept at the end of an epoch, and of both sides' outputs for one batch. What the models keep inside for the backward pass comes
     /// on top.
     pub memory: usize,
     /// Training samples.
     pub train_samples: usize,
     /// Validation samples.
     pub valid_samples: usize,
+    /// What deserves a look before training.
+    pub notes: Vec<String>,
 }
 
 /// A pair that a term compares.
@@ -98,7 +102,10 @@ impl fmt::Display for Preflight {
             indicatif::DecimalBytes(self.memory as u64),
             indicatif::HumanCount(self.train_samples as u64),
             indicatif::HumanCount(self.valid_samples as u64),
-        )
+        )?;
+        self.notes
+            .iter()
+            .try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
@@ -135,7 +142,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
     {
         self.objective.validate()?;
         let mut prepared =
-            self.one_batch("training", train, &rewrite, |context, student, teacher| {
+            self.attempt("training", train, &rewrite, |context, student, teacher| {
                 let modules = self.objective.modules(context, self.device);
                 Prepared {
                     preflight: self.describe(student, teacher, &modules),
@@ -146,7 +153,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             })?;
         prepared.preflight.train_samples = train.len();
         if let Some(valid) = valid {
-            let metrics = self.one_batch("validation", valid, &rewrite, |context, _, _| {
+            let metrics = self.attempt("validation", valid, &rewrite, |context, _, _| {
                 StepMetrics::new(self.objective, context)
             })?;
             prepared.preflight.valid_samples = valid.len();
@@ -156,6 +163,24 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             }
         }
         Ok(prepared)
+    }
+
+    /// Runs one batch, whose panic is an error: a student that was trained before may be in the hands of the
+    /// caller.
+    fn attempt<I, R>(
+        &self,
+        what: &'static str,
+        data: &DistillData<I, J>,
+        rewrite: &impl Fn(DistillBatch<I, J>) -> DistillBatch<I, J>,
+        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> R,
+    ) -> Result<R>
+    where
+        I: Module + 'static,
+        S: Distillable<I>,
+    {
+        let run = || self.one_batch(what, data, rewrite, then);
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        outcome.unwrap_or_else(|panic| Err(panicked(what, panic.as_ref())))
     }
 
     fn one_batch<I, R>(
@@ -290,12 +315,12 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
         let outputs = [Some(student), teacher].into_iter().flatten();
         let mut memory: usize = outputs.map(output_bytes).sum();
         // A gradient and two moments for what an optimizer moves; nothing for buffers.
-        for size in [
-            sizes(&self.student.inner().clone().train()),
-            sizes(&modules.clone().train()),
-        ] {
+        let student = sizes(&self.student.inner().clone().train());
+        for size in [&student, &sizes(&modules.clone().train())] {
             memory += 4 * size.trained + size.fixed;
         }
+        // The copy that outlasts an error.
+        memory += student.trained + student.fixed;
         let module = self.teacher.and_then(|teacher| teacher.info().module);
         if let Some(module) = &module {
             memory += sizes(module).fixed;
@@ -308,6 +333,7 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
             memory,
             train_samples: 0,
             valid_samples: 0,
+            notes: Vec::new(),
         }
     }
 }

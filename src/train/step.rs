@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::teacher::TeacherBatch;
 use crate::teacher::own::outputs_of;
+use crate::train::clip::{clip, clip_multi};
 use crate::train::composite::Composite;
 use crate::train::loader::{Step, StepWeight};
 use crate::train::metrics::{Numbers, StepOutput};
@@ -38,6 +39,7 @@ where
         self = step(self, optim);
         slot.iter().for_each(|slot| slot.put(optim));
         self.average = self.average.map(|average| average.follow(&self.student));
+        self.run.keeper.step(&self.student, self.average.as_ref());
         self
     }
 
@@ -127,6 +129,10 @@ where
         lr: ModuleLearningRate,
         grads: GradientsParams,
     ) -> Self {
+        let grads = match self.run.clipping {
+            Some(bound) => clip(&self, grads, bound),
+            None => grads,
+        };
         self.stepped(optim, |model, optim| optim.step(lr, model, grads))
     }
 
@@ -136,6 +142,10 @@ where
         lr: ModuleLearningRate,
         grads: MultiGradientsParams,
     ) -> Self {
+        let grads = match self.run.clipping {
+            Some(bound) => clip_multi(&self, grads, bound),
+            None => grads,
+        };
         self.stepped(optim, |model, optim| optim.step_multi(lr, model, grads))
     }
 }

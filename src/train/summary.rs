@@ -14,6 +14,12 @@ pub struct TrainingSummary {
     pub epochs: usize,
     /// The last epoch that was begun.
     pub last_epoch: usize,
+    /// The epoch that the student handed back comes from, where the best was asked for.
+    #[serde(default)]
+    pub best_epoch: Option<usize>,
+    /// By what it is the best, such as `validation loss`.
+    #[serde(default)]
+    pub best_by: Option<String>,
     /// Training samples.
     pub samples: usize,
     /// Samples per step and device.
@@ -30,6 +36,9 @@ pub struct TrainingSummary {
     pub resumed_from: Option<usize>,
     /// Why training stopped early, if it was asked to.
     pub interrupted: Option<String>,
+    /// What deserves a look, such as data that a model cannot learn from as they are batched.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Means per epoch.
     pub history: History,
     /// The version of this crate.
@@ -62,4 +71,13 @@ pub struct History {
     /// `TERM weight` and `TERM temperature` of each term that has them.
     #[serde(default)]
     pub schedules: BTreeMap<String, Vec<f64>>,
+}
+
+impl TrainingSummary {
+    /// Whether it was stopped before its end, in words.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        let reason = self.interrupted.as_ref()?;
+        let (last, all) = (self.last_epoch, self.epochs);
+        Some(format!("stopped in epoch {last} of {all} ({reason})"))
+    }
 }

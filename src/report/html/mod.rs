@@ -76,6 +76,9 @@ impl Report {
     }
 
     fn in_one_sentence(&self) -> String {
+        if self.distilled.samples == 0 {
+            return "The distilled student could not be measured.".into();
+        }
         let percent = |fraction: f64| format!("{} %", number(fraction * 100.0));
         let main = self.distilled.main();
         let clauses = [

@@ -18,6 +18,7 @@ fn plan(batch_size: usize, accumulation: usize, devices: usize, workers: usize) 
         batch_size,
         accumulation,
         devices,
+        drop_last: false,
         reduction: 1.0,
         epochs: 4,
         workers,

@@ -1,0 +1,241 @@
+//! Students that outlast a training: that of the last whole epoch, or that of the best.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::module::Module;
+use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
+use burn::train::metric::store::{Aggregate, Direction, EventStoreClient, Split};
+use burn::train::{EarlyStoppingStrategy, MetricEarlyStoppingStrategy, StoppingCondition};
+
+use crate::error::{Error, Result};
+use crate::teacher::mean::Average;
+use crate::train::best::{BestFiles, Score, Snapshot};
+use crate::train::config::FitConfig;
+use crate::train::feed::Failure;
+use crate::train::history::StepMetric;
+use crate::train::metrics::{ACCURACY, LOSS, StepMetrics};
+
+/// The number that tells which epoch is the best.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub metric: String,
+    pub direction: Direction,
+    pub split: Split,
+}
+
+impl Watch {
+    /// What a training is told to watch: early stopping watches the loss where nothing else is said.
+    pub fn of(config: &FitConfig, has_valid: bool) -> Option<Self> {
+        let by_loss = || (LOSS.to_string(), Direction::Lowest);
+        let best = config.best.clone();
+        // A baseline has no teacher to agree with, and other terms.
+        let best = best.map(|best| match config.is_baseline && best.0 != ACCURACY {
+            true => by_loss(),
+            false => best,
+        });
+        let (metric, direction) = best.or_else(|| config.patience.map(|_| by_loss()))?;
+        Some(Self {
+            metric,
+            direction,
+            split: match has_valid {
+                true => Split::Valid,
+                false => Split::Train,
+            },
+        })
+    }
+
+    /// Fails if no step reports the metric.
+    pub fn check(&self, metrics: &StepMetrics) -> Result<()> {
+        match metrics.names.contains(&self.metric) {
+            true => Ok(()),
+            false => Err(Error::InvalidParameter {
+                name: "best".into(),
+                value: format!("by {:?}, with {:?} reported", self.metric, metrics.names),
+                expected: "a number that every step reports",
+            }),
+        }
+    }
+
+    /// Stops after so many epochs without a better number.
+    pub fn stop_after(&self, patience: usize) -> MetricEarlyStoppingStrategy {
+        MetricEarlyStoppingStrategy::new(
+            &StepMetric::new(&self.metric, 0),
+            Aggregate::Mean,
+            self.direction,
+            self.split.clone(),
+            StoppingCondition::NoImprovementSince { n_epochs: patience },
+        )
+    }
+
+    fn value(&self, epoch: usize, store: &EventStoreClient) -> Option<f64> {
+        store.find_metric(&self.metric, epoch, Aggregate::Mean, &self.split)
+    }
+
+    fn is_better(&self, value: f64, than: f64) -> bool {
+        match self.direction {
+            Direction::Lowest => value < than,
+            Direction::Highest => value > than,
+        }
+    }
+
+    /// The set and the metric, such as `validation loss`.
+    pub fn name(&self) -> String {
+        let set = match self.split {
+            Split::Valid => "validation",
+            _ => "training",
+        };
+        format!("{set} {}", self.metric)
+    }
+}
+
+/// Keeps the student of the best epoch where one is asked for, and of the last whole epoch otherwise.
+pub(crate) struct Keeper<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    watch: Option<Watch>,
+    /// Where the best is kept beside checkpoints.
+    files: Option<BestFiles>,
+    failure: Failure,
+    kept: Mutex<Kept<S>>,
+}
+
+struct Kept<S> {
+    /// As the last step left it, in training mode.
+    latest: Option<Snapshot<S>>,
+    /// The last epoch that was looked at. Every worker of a training on several devices asks.
+    seen: usize,
+    score: Option<f64>,
+    epoch: Option<(usize, Snapshot<S>)>,
+}
+
+impl<S> Clone for Keeper<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Module> Keeper<S> {
+    pub fn new(watch: Option<Watch>, files: Option<BestFiles>, failure: Failure) -> Self {
+        let kept = Mutex::new(Kept {
+            latest: None,
+            seen: 0,
+            score: None,
+            epoch: None,
+        });
+        Self(Arc::new(Inner {
+            watch,
+            files,
+            failure,
+            kept,
+        }))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept<S>> {
+        let kept = self.0.kept.lock();
+        kept.unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes note of the student as a step leaves it.
+    pub fn step(&self, student: &S, average: Option<&Average<S>>) {
+        self.kept().latest = Some(Snapshot {
+            student: student.clone(),
+            average: average.map(|average| average.model.clone()),
+        });
+    }
+
+    /// Finds the best of the epochs that are done, or forgets what another training left. Says if it is not
+    /// there.
+    pub fn start(&self, epochs_done: usize, models: &Snapshot<S>) -> Result<Option<String>> {
+        let Some(files) = &self.0.files else {
+            return Ok(None);
+        };
+        if epochs_done == 0 {
+            return files.clear().map(|()| None);
+        }
+        let Some((score, snapshot)) = files.load(epochs_done, models) else {
+            return Ok(Some(format!(
+                "nothing is known of the best of the epochs up to {epochs_done}: the best is one after it"
+            )));
+        };
+        let mut kept = self.kept();
+        kept.score = Some(score.value);
+        kept.epoch = Some((score.epoch, snapshot));
+        Ok(None)
+    }
+
+    /// Looks at an epoch of which training and validation are done.
+    fn end_of_epoch(&self, epoch: usize, store: &EventStoreClient) {
+        let mut kept = self.kept();
+        if kept.seen >= epoch {
+            return;
+        }
+        kept.seen = epoch;
+        let value = self.0.watch.as_ref().map(|it| (it, it.value(epoch, store)));
+        let is_kept = match value {
+            Some((watch, Some(value))) => {
+                let is_best = kept.score.is_none_or(|best| watch.is_better(value, best));
+                if is_best {
+                    kept.score = Some(value);
+                }
+                is_best
+            }
+            Some((_, None)) => false,
+            None => true,
+        };
+        let Some(latest) = kept.latest.as_ref().filter(|_| is_kept) else {
+            return;
+        };
+        let snapshot = Snapshot {
+            // Running statistics are shared between clones: a copy of its own.
+            student: latest.student.valid(),
+            average: latest.average.as_ref().map(Module::valid),
+        };
+        if let (Some(files), Some(value)) = (&self.0.files, kept.score)
+            && let Err(error) = files.save(Score { epoch, value }, &snapshot)
+        {
+            self.0.failure.report(error);
+        }
+        kept.epoch = Some((epoch, snapshot));
+    }
+
+    /// The epoch that is kept, with its student.
+    pub fn take(&self) -> Option<(usize, Snapshot<S>)> {
+        let mut kept = self.kept();
+        kept.latest = None;
+        kept.epoch.take()
+    }
+}
+
+/// What the engine asks at the end of each epoch: whether to stop.
+#[derive(Clone)]
+pub(crate) struct EndOfEpoch<S> {
+    pub keeper: Keeper<S>,
+    pub patience: Option<MetricEarlyStoppingStrategy>,
+}
+
+impl<S: Module> EarlyStoppingStrategy for EndOfEpoch<S> {
+    fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
+        self.keeper.end_of_epoch(epoch, store);
+        let is_over =
+            |patience: &mut MetricEarlyStoppingStrategy| patience.should_stop(epoch, store);
+        self.keeper.0.failure.has_any() || self.patience.as_mut().is_some_and(is_over)
+    }
+}
+
+/// Looks at an epoch before its checkpoint is written: a training that goes on from that checkpoint
+/// finds the best of all epochs up to it.
+pub(crate) struct BeforeCheckpoint<S, C> {
+    pub keeper: Keeper<S>,
+    pub strategy: C,
+}
+
+impl<S: Module, C: CheckpointingStrategy> CheckpointingStrategy for BeforeCheckpoint<S, C> {
+    fn checkpointing(
+        &mut self,
+        epoch: usize,
+        store: &EventStoreClient,
+    ) -> Vec<CheckpointingAction> {
+        self.keeper.end_of_epoch(epoch, store);
+        self.strategy.checkpointing(epoch, store)
+    }
+}
