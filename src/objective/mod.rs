@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 
+use crate::data::precision::InSingle;
 use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::loss::modules::LossModules;
@@ -140,7 +141,8 @@ impl Objective {
         let aligned = self.align(context);
         let modules = self.terms.iter().filter_map(|term| {
             let made = aligned.seen_by(term, context, |seen| term.loss().modules(seen, device));
-            made.map(|made| (term.name(), made))
+            // As the outputs are that they see.
+            made.map(|made| (term.name(), made.map(&mut InSingle)))
         });
         ObjectiveModules {
             modules: modules.collect(),

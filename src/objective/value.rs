@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::data::head::{Head, Logits};
+use crate::data::precision::single;
 use crate::loss::context::LossContext;
 use crate::objective::classes::Aligned;
 use crate::objective::{Objective, ObjectiveModules};
@@ -87,6 +88,7 @@ impl Objective {
                     ..seen.clone()
                 })
             });
+            let found = single(found);
             add(found.clone() * term.weight().at(context.progress));
             *value = Some(found);
         }

@@ -87,6 +87,7 @@ impl StepMetrics {
             let teacher = compared.teacher_head().and_then(Head::logits);
             let both = predicted(&compared).zip(teacher.and_then(predictions));
             let (ours, theirs) = both.expect("the same in every batch");
+            let theirs = theirs.cast(ours.dtype());
             numbers.push(fraction(ours.equal(theirs), weights));
         }
         if self.accuracy {
