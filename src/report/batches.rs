@@ -12,11 +12,7 @@ pub(crate) fn read<I, J>(
     indices: &[usize],
     device: &Device,
 ) -> Result<DistillBatch<I, J>> {
-    let batch = data.named_batch(indices.to_vec(), device);
-    batch.map_err(|error| Error::Dataset {
-        what: "measured",
-        message: error.to_string(),
-    })
+    data.read("measured", indices.to_vec(), device, true)
 }
 
 /// A device that cannot be read.

@@ -1,5 +1,6 @@
 //! Running a model over data and a clock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::report::model::ModelReport;
 use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
 use crate::teacher::{Teacher, TeacherBatch};
+use crate::train::attempt::panicked;
 
 /// How often a forward pass is timed, after one that is not.
 const TIMED_RUNS: usize = 11;
@@ -31,7 +33,7 @@ const TIMED_RUNS: usize = 11;
 /// # Errors
 ///
 /// [`Error::EmptyDataset`] if there is nothing to measure, [`Error::Dataset`] if it cannot be read,
-/// [`Error::Measuring`] if the device fails or a label is out of range, [`Error::RowMismatch`] or
+/// [`Error::Measuring`] if the device fails, a label is out of range or the code of a model or a batcher panics, [`Error::RowMismatch`] or
 /// [`Error::TargetWidth`] if targets do not fit their head, and what the teacher fails with.
 ///
 /// # Example
@@ -113,6 +115,31 @@ pub(crate) struct Pair {
 /// Measures a student beside its teacher, which is on the device already; with `own`, the teacher too. Each
 /// of them sees each sample once.
 pub(crate) fn measure_pair<S, I, J>(
+    student: &S,
+    teacher: Option<&Arc<dyn Teacher<J>>>,
+    own: bool,
+    policy: ClassPolicy,
+    data: &DistillData<I, J>,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Pair>
+where
+    S: Distillable<I>,
+    I: Module + 'static,
+    J: 'static,
+{
+    let measured = || measured_pair(student, teacher, own, policy, data, batch_size, device);
+    // A model that trained is worth more than a report: what panics here is an error as well.
+    let measured = catch_unwind(AssertUnwindSafe(measured));
+    measured.unwrap_or_else(|panic| {
+        Err(Error::Measuring {
+            what: "a model".into(),
+            message: panicked(panic.as_ref()).to_string(),
+        })
+    })
+}
+
+fn measured_pair<S, I, J>(
     student: &S,
     teacher: Option<&Arc<dyn Teacher<J>>>,
     own: bool,

@@ -6,7 +6,7 @@ use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::head::Head;
 use crate::data::outputs::Outputs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::teacher::{Teacher, TeacherBatch};
 
 /// The outputs of a teacher for a batch: what was recorded for the data, or what the teacher gives.
@@ -32,11 +32,7 @@ pub(crate) fn ask<I, J: 'static>(
         return teacher.ask(&TeacherBatch::of(batch, data.scope()));
     }
     let indices = batch.indices.iter().copied().cycle().take(batch_size);
-    let full = data.named_batch(indices.collect(), device);
-    let full = full.map_err(|error| Error::Dataset {
-        what: "teacher's",
-        message: error.to_string(),
-    })?;
+    let full = data.read("teacher's", indices.collect(), device, true)?;
     let outputs = teacher.ask(&TeacherBatch::of(&full, data.scope()))?;
     Ok(first_samples(outputs, samples, batch_size))
 }

@@ -1,9 +1,11 @@
 //! One training on Burn's engine, with or without a teacher: the only room that knows `burn-train`.
 
+pub(crate) mod attempt;
 pub(crate) mod checkpoint;
 pub(crate) mod composite;
 pub(crate) mod config;
 pub(crate) mod feed;
+pub(crate) mod finite;
 pub(crate) mod history;
 pub(crate) mod loader;
 pub(crate) mod metrics;
@@ -12,11 +14,13 @@ pub(crate) mod parameters;
 pub(crate) mod preflight;
 pub(crate) mod step;
 pub(crate) mod summary;
+pub(crate) mod widths;
+pub(crate) mod window;
 pub(crate) mod workers;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,18 +38,21 @@ use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
 use crate::device::{check_device, quietly};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Side};
 use crate::objective::Objective;
 use crate::schedule::Schedule;
 use crate::teacher::Teacher;
 use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
+use crate::teacher::full_batch::ask;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
+use crate::train::attempt::{attempt, panicked};
 use crate::train::checkpoint::{FOLDER, newest_complete};
 use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
-use crate::train::feed::{Failure, Feed};
+use crate::train::feed::{Failure, Feed, TRAINING, VALIDATION};
+use crate::train::finite::{check_input, check_outputs};
 use crate::train::history::{Recorder, StepMetric};
 use crate::train::loader::{Loader, Plan, mix};
 use crate::train::metrics::LOSS;
@@ -223,6 +230,9 @@ where
             run: Arc::new(Run {
                 objective: self.objective.clone(),
                 metrics: prepared.metrics.clone(),
+                widths: prepared.widths,
+                window: (!matches!(config.execution, Execution::Ddp(..)))
+                    .then_some(prepared.window),
                 failure: failure.clone(),
                 rollout,
                 optimizer: slot.clone(),
@@ -307,9 +317,10 @@ where
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
-        let result = result.or_else(|panic| match failure.take() {
-            Some(error) => Err(error),
-            None => resume_unwind(panic),
+        let explained = |error| self.explained(error, teacher.as_ref(), &plain);
+        let result = result.map_err(|panic| match failure.take() {
+            Some(error) => explained(error),
+            None => panicked(panic.as_ref()),
         })?;
         let seconds = start.elapsed().as_secs_f64();
         if resumed_from.is_some() {
@@ -321,7 +332,8 @@ where
         if let Some(error) = result.error {
             // The handle belongs to the caller, who may well train again.
             config.interrupter.reset();
-            return Err(failure.take().unwrap_or(Error::Training(error)));
+            let failure = failure.take().map(explained);
+            return Err(failure.unwrap_or(Error::Training(error)));
         }
         let mut history = recorder.history();
         let epochs_run = history.train.values().map(Vec::len).max().unwrap_or(0);
@@ -359,17 +371,62 @@ where
         })
     }
 
+    /// What made a term not finite, where it can be found: an input, or what the teacher says of a sample.
+    /// It is looked for only now, so that no step waits for it.
+    fn explained(
+        &self,
+        error: Error,
+        teacher: Option<&Arc<dyn Teacher<J>>>,
+        device: &Device,
+    ) -> Error {
+        let (what, samples, error) = match error {
+            Error::Batch {
+                what,
+                samples,
+                error,
+            } if matches!(*error, Error::NonFinite { .. }) => (what, samples, *error),
+            other => return other,
+        };
+        let data = match (what, self.valid) {
+            (VALIDATION, Some(valid)) => valid,
+            _ => self.train,
+        };
+        let looked = attempt(what, &samples, || {
+            let batch = data.read(what, samples.clone(), device, true)?;
+            let checked = match teacher {
+                Some(teacher) => {
+                    let full = teacher.info().wants_full_batches;
+                    let size = self.config.batch_size;
+                    let outputs = ask(teacher.as_ref(), data, &batch, size, device, full)?;
+                    check_outputs(what, Side::Teacher, &outputs, &batch)
+                }
+                None => Ok(()),
+            };
+            check_input(what, &batch)?;
+            checked
+        });
+        match (looked, &error) {
+            (Err(Error::NonFinite { what, value }), Error::NonFinite { what: term, .. }) => {
+                Error::NonFinite {
+                    what,
+                    value: format!("{value}, seen by {term}"),
+                }
+            }
+            _ => error,
+        }
+    }
+
     fn loaders(
         &self,
         feed: impl Fn(&DistillData<I, J>, &'static str) -> Feed<I, J>,
         plan: Plan,
         epochs_done: usize,
     ) -> (Loader<I, J>, Loader<I, J>) {
-        let training = feed(self.train, "training");
+        let training = feed(self.train, TRAINING);
         let train = Loader::training(training, plan.clone(), self.config.seed, epochs_done);
         let valid = match self.valid {
-            Some(valid) => Loader::validation(feed(valid, "validation"), plan, epochs_done),
-            None => Loader::empty(feed(self.train, "validation"), plan),
+            Some(valid) => Loader::validation(feed(valid, VALIDATION), plan, epochs_done),
+            None => Loader::empty(feed(self.train, VALIDATION), plan),
         };
         (train, valid)
     }

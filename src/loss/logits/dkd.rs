@@ -192,10 +192,6 @@ impl Loss for Dkd {
         Ok(())
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_two_classes(&self.name())
-    }
-
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }
