@@ -9,13 +9,14 @@ use burn::data::dataset::{Dataset, DatasetError, InMemDataset};
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::SgdConfig;
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, IntDType, Tensor, TensorData};
 use burn::train::MultiDeviceOptim;
 use burn_distill::loss::{HardLabel, Hint, LogitMse, LossContext, Needs, SoftTarget, loss_fn};
 use burn_distill::report::measure;
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distiller, FitConfig, IntoTerm, Objective, Outputs,
-    ProgressMode, Teacher, Term, adapt, teacher_fn, train_supervised,
+    ProgressMode, Teacher, Term, TopK, adapt, teacher_fn, train_supervised,
 };
 use common::net::{CLASSES, INPUTS, Point, classes, inputs, labelled, numbers, points};
 use common::plain::Plain;
@@ -431,18 +432,74 @@ fn labels_may_be_of_any_integer_type() {
         (numbers(&distilled.student), accuracy)
     };
     let expected = run(None);
-    for dtype in [
-        IntDType::I64,
-        IntDType::I32,
-        IntDType::I16,
-        IntDType::I8,
-        IntDType::U64,
-        IntDType::U32,
-        IntDType::U16,
-        IntDType::U8,
-    ] {
+    for dtype in INTEGERS {
         let found = catch_unwind(|| run(Some(dtype)));
         assert_eq!(found.ok(), Some(expected.clone()), "{dtype:?}");
+    }
+}
+
+const INTEGERS: [IntDType; 8] = [
+    IntDType::I64,
+    IntDType::I32,
+    IntDType::I16,
+    IntDType::I8,
+    IntDType::U64,
+    IntDType::U32,
+    IntDType::U16,
+    IntDType::U8,
+];
+
+#[test]
+fn masked_labels_may_be_too_large_in_any_integer_type() {
+    let _seeded = common::seeded();
+    let run = |dtype: IntDType, marked: i64| {
+        let data = DistillData::from_fn(
+            InMemDataset::new(points(40)),
+            move |points: Vec<Point>, device: &Device| {
+                let valid: Vec<bool> = points.iter().map(|p| p.class != 2).collect();
+                let valid = Tensor::<1, Bool>::from_data(valid.as_slice(), device);
+                let labels = classes(&points, device);
+                let labels = labels.mask_fill(valid.clone().bool_not(), marked);
+                DistillBatch::new(inputs(&points, device))
+                    .with_classes(labels.cast(dtype))
+                    .with_mask(valid)
+            },
+        );
+        let distilled = Distiller::on(Device::flex(), Plain::new(8), Plain::new(4))
+            .with_objective(soft_and_hard())
+            .fit(&quiet(), data.clone(), data)
+            .unwrap();
+        let report = distilled.report;
+        let accuracy = report.distilled.accuracy;
+        (numbers(&distilled.student), accuracy, report.unmeasured)
+    };
+    let expected = run(IntDType::I32, -1);
+    assert!(expected.2.is_empty(), "{:?}", expected.2);
+    for dtype in INTEGERS {
+        assert_eq!(run(dtype, 100), expected, "{dtype:?}");
+    }
+}
+
+#[test]
+fn the_classes_of_a_top_k_teacher_may_be_of_any_integer_type() {
+    let _seeded = common::seeded();
+    let run = |dtype: IntDType| {
+        let model = Plain::new(8);
+        let teacher = teacher_fn("top k", move |input: Tensor<2>| {
+            let logits = model.outputs(input).logits();
+            let (log_probs, indices) = log_softmax(logits, 1).topk_with_indices(2, 1);
+            Outputs::new(TopK::new(indices.cast(dtype), log_probs, CLASSES))
+        });
+        let distilled = Distiller::on(Device::flex(), teacher, Plain::new(4))
+            .with_objective(soft_and_hard())
+            .fit(&quiet(), labelled(points(40)), None)
+            .unwrap();
+        let agreement = distilled.report.training.history.train["agreement"].clone();
+        (numbers(&distilled.student), agreement)
+    };
+    let expected = run(IntDType::I32);
+    for dtype in INTEGERS {
+        assert_eq!(run(dtype), expected, "{dtype:?}");
     }
 }
 
