@@ -47,12 +47,21 @@ pub(crate) fn attended<R>(device: Option<&Device>, run: impl FnOnce() -> Result<
     };
     // What a panic left half done is dropped with it.
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Err(error @ Error::Training(_))) => check_device(device).and(Err(error)),
+        Ok(Err(error)) if may_be_of_a_device(&error) => check_device(device).and(Err(error)),
         Ok(outcome) => outcome,
         Err(panic) => {
             check_device(device)?;
             resume_unwind(panic)
         }
+    }
+}
+
+/// Whether an error may be the panic of a device that went.
+fn may_be_of_a_device(error: &Error) -> bool {
+    match error {
+        Error::Training(_) | Error::Panic { .. } => true,
+        Error::Batch { error, .. } => may_be_of_a_device(error),
+        _ => false,
     }
 }
 
