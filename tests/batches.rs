@@ -12,11 +12,12 @@ use burn::optim::SgdConfig;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, IntDType, Tensor, TensorData};
 use burn::train::MultiDeviceOptim;
+use burn_distill::knowledge::{RecordOptions, record};
 use burn_distill::loss::{HardLabel, Hint, LogitMse, LossContext, Needs, SoftTarget, loss_fn};
 use burn_distill::report::measure;
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distiller, FitConfig, IntoTerm, Objective, Outputs,
-    ProgressMode, Teacher, Term, TopK, adapt, teacher_fn, train_supervised,
+    ProgressMode, Teacher, TeacherCache, Term, TopK, adapt, teacher_fn, train_supervised,
 };
 use common::net::{CLASSES, INPUTS, Point, classes, inputs, labelled, numbers, points};
 use common::plain::Plain;
@@ -604,6 +605,29 @@ fn a_panic_while_measuring_is_an_error_with_its_text() {
         found,
         "cannot measure a model: panicked: the batcher gave up"
     );
+}
+
+#[test]
+fn a_panic_while_recording_is_an_error_with_its_text() {
+    let data = || {
+        DistillData::builder(InMemDataset::new(points(48)))
+            .by_content()
+            .batched(|points: Vec<Point>, device: &Device| {
+                assert!(points.len() < 16, "the batcher gave up");
+                DistillBatch::new(inputs(&points, device))
+            })
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let options = RecordOptions::new(Device::flex())
+        .with_batch_size(16)
+        .with_progress(ProgressMode::Silent);
+    let found = outcome(|| record(&Plain::new(4), &data(), directory.path(), &options));
+    let expected = "recorded batch of samples 0, 1, 2 and 13 more: panicked: the batcher gave up";
+    assert_eq!(found, expected);
+    let config = quiet().with_teacher_cache(TeacherCache::directory(directory.path()));
+    let found = fit(&config, soft(), Plain::new(8), data(), None);
+    assert!(found.ends_with("panicked: the batcher gave up"), "{found}");
+    assert!(!found.contains("PANIC"), "{found}");
 }
 
 #[test]

@@ -148,16 +148,8 @@ impl<I, J> DistillData<I, J> {
         self.source.batch(indices, device, self.is_recorded())
     }
 
-    /// The same with the names of the samples, which cost a hash of their content where that is the name.
-    pub(crate) fn named_batch(
-        &self,
-        indices: Vec<usize>,
-        device: &Device,
-    ) -> Result<DistillBatch<I, J>, DatasetError> {
-        self.source.batch(indices, device, true)
-    }
-
-    /// A batch of a set, with or without names; an error names the sample that cannot be read.
+    /// A batch of a set, with or without the names of its samples, which cost a hash of their content where
+    /// that is the name. An error names the sample that cannot be read.
     pub(crate) fn read(
         &self,
         what: &'static str,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 
+use crate::attempt::panicked;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
 use crate::data::outputs::Outputs;
@@ -19,7 +20,6 @@ use crate::report::model::ModelReport;
 use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
 use crate::teacher::{Teacher, TeacherBatch};
-use crate::train::attempt::panicked;
 
 /// How often a forward pass is timed, after one that is not.
 const TIMED_RUNS: usize = 11;

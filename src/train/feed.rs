@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::outputs::Outputs;
@@ -11,7 +12,6 @@ use crate::data::targets::{Target, Weights, too_large};
 use crate::error::{Error, Result};
 use crate::teacher::Teacher;
 use crate::teacher::full_batch::ask;
-use crate::train::attempt::attempt;
 
 /// The name of a set in errors.
 pub(crate) const TRAINING: &str = "training";

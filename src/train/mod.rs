@@ -1,6 +1,5 @@
 //! One training on Burn's engine, with or without a teacher: the only room that knows `burn-train`.
 
-pub(crate) mod attempt;
 pub(crate) mod checkpoint;
 pub(crate) mod composite;
 pub(crate) mod config;
@@ -34,6 +33,7 @@ use burn::train::{
     ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
 };
 
+use crate::attempt::{attempt, panicked};
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
@@ -47,7 +47,6 @@ use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
-use crate::train::attempt::{attempt, panicked};
 use crate::train::checkpoint::{FOLDER, newest_complete};
 use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
@@ -19,7 +20,6 @@ use crate::objective::{Objective, ObjectiveModules};
 use crate::teacher::Teacher;
 use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
-use crate::train::attempt::attempt;
 use crate::train::feed::{Classes, TRAINING, VALIDATION};
 use crate::train::finite::{check_input, check_outputs};
 use crate::train::metrics::StepMetrics;

@@ -8,6 +8,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, MultiGradientsParams};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::distillable::Distillable;
 use crate::data::outputs::Outputs;
@@ -15,7 +16,6 @@ use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::teacher::TeacherBatch;
 use crate::teacher::own::outputs_of;
-use crate::train::attempt::attempt;
 use crate::train::composite::Composite;
 use crate::train::loader::Step;
 use crate::train::metrics::{Numbers, StepOutput};
