@@ -1,11 +1,11 @@
 //! Whether a device is there, asked before anything is moved to it.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::attempt::panic_text;
 use crate::error::{Error, Result};
 
 /// Runs one tiny operation on a device.
@@ -48,17 +48,24 @@ pub(crate) fn attended<R>(device: Option<&Device>, run: impl FnOnce() -> Result<
     };
     // What a panic left half done is dropped with it.
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Err(error)) if matches!(error.reason(), Error::Training(_) | Error::Panic { .. }) => {
-            match check_device(device) {
-                Ok(()) => Err(error),
-                Err(gone) => Err(error.because(gone)),
-            }
-        }
+        Ok(Err(error)) if may_be_of_a_device(error.reason()) => match check_device(device) {
+            Ok(()) => Err(error),
+            Err(gone) => Err(error.because(gone)),
+        },
         Ok(outcome) => outcome,
         Err(panic) => {
             check_device(device)?;
             resume_unwind(panic)
         }
+    }
+}
+
+/// Whether an error may be the panic of a device that went.
+fn may_be_of_a_device(error: &Error) -> bool {
+    match error {
+        Error::Training(_) | Error::Panic { .. } => true,
+        Error::Batch { error, .. } => may_be_of_a_device(error),
+        _ => false,
     }
 }
 
@@ -76,11 +83,4 @@ pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> Result<R, String> {
     outcome.map_err(|panic| {
         panic_text(panic.as_ref()).unwrap_or("its driver failed without a message".into())
     })
-}
-
-/// The text of a panic, where it has one.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Option<String> {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.map(|text| text.trim().to_string())
 }

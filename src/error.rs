@@ -205,11 +205,20 @@ pub enum Error {
         /// The number of the student's classes.
         classes: usize,
     },
-    /// The code that makes batches, a closure, or a device panicked.
-    #[error("preparing a {what} batch panicked: {message}")]
-    Panic {
+    /// A batch does not hold what the first one promised, or the code that ran on it failed.
+    #[error("{what} batch of {}: {error}", named(samples))]
+    Batch {
         /// Which set.
         what: &'static str,
+        /// The indices of its samples.
+        samples: Vec<usize>,
+        /// What is wrong with it.
+        #[source]
+        error: Box<Error>,
+    },
+    /// The code that makes batches, a closure, a model, or a device panicked.
+    #[error("panicked: {message}")]
+    Panic {
         /// The text of the panic.
         message: String,
     },
@@ -219,8 +228,8 @@ pub enum Error {
         /// Which set.
         what: &'static str,
     },
-    /// A mask leaves no sample of the first batch.
-    #[error("the mask of the first {what} batch leaves no sample")]
+    /// The masks leave no sample at all.
+    #[error("the masks of the {what} set leave no sample")]
     EmptyMask {
         /// Which set.
         what: &'static str,
@@ -510,6 +519,15 @@ impl Error {
         }
     }
 
+    /// The same about the batch of these samples.
+    pub(crate) fn in_batch(self, what: &'static str, samples: &[usize]) -> Self {
+        Self::Batch {
+            what,
+            samples: samples.to_vec(),
+            error: Box::new(self),
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, error: impl std::fmt::Display) -> Self {
         Self::Io {
             path: path.into(),
@@ -541,6 +559,18 @@ pub(crate) fn check_positive(name: &str, value: f64) -> Result<()> {
 pub(crate) fn check_not_negative(name: &str, value: f64) -> Result<()> {
     let is_valid = value.is_finite() && value >= 0.0;
     check(name, value, is_valid, "a number of at least 0")
+}
+
+/// The first samples of a batch, and how many more there are.
+fn named(samples: &[usize]) -> String {
+    let first: Vec<String> = samples.iter().take(3).map(usize::to_string).collect();
+    let first = first.join(", ");
+    match samples.len() {
+        0 => "unknown samples".into(),
+        1 => format!("sample {first}"),
+        2 | 3 => format!("samples {first}"),
+        all => format!("samples {first} and {} more", all - 3),
+    }
 }
 
 #[cfg(test)]
@@ -590,8 +620,17 @@ mod tests {
                 "label 10 of row 3 is out of range: the student has 10 classes (0 to 9)",
             ),
             (
+                Error::EmptyDataset { what: "training" }.in_batch("validation", &[4, 2, 7, 1, 3]),
+                "validation batch of samples 4, 2, 7 and 2 more: the training set is empty",
+            ),
+            (
+                Error::NoTerms.in_batch("training", &[4]),
+                "training batch of sample 4: the objective has no terms: add one with `with`, or read one \
+                 from a config",
+            ),
+            (
                 Error::EmptyMask { what: "training" },
-                "the mask of the first training batch leaves no sample",
+                "the masks of the training set leave no sample",
             ),
             (
                 Error::DeviceUnavailable {

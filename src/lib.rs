@@ -60,6 +60,7 @@ mod error;
 mod schedule;
 mod progress;
 mod device;
+mod attempt;
 mod data;
 mod ops;
 mod transfer;

@@ -319,7 +319,7 @@ fn what_is_not_finite_stops_training_and_says_where() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "not finite: term \"poisoned\" at epoch 3, step 1 (NaN); `Error::student` has the student of epoch 2"
+        "not finite: term \"poisoned\" at epoch 3, step 1 of training (NaN); `Error::student` has the student of epoch 2"
     );
     // The last good checkpoint is there, and none of the bad epoch.
     let folder = directory.path().join("checkpoint");

@@ -57,6 +57,13 @@ impl<I: Clone> DistillBatch<I> {
 }
 
 impl<I, J> DistillBatch<I, J> {
+    /// The index of the sample that a row belongs to, of so many rows.
+    pub(crate) fn sample_of(&self, row: usize, rows: usize) -> usize {
+        let per_sample = rows / self.indices.len().max(1);
+        let sample = self.indices.get(row / per_sample.max(1));
+        sample.copied().unwrap_or(row)
+    }
+
     /// Sets an input of its own for the teacher: another resolution, other tokens, privileged text.
     #[must_use]
     pub fn with_teacher_input<K>(self, teacher_input: K) -> DistillBatch<I, K> {

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 use crate::data::batch::DistillBatch;
 use crate::data::key::Name;
 use crate::data::recorded::RecordedOutputs;
+use crate::error::{Error, Result};
 
 /// What a training, a validation or a measurement goes through: any Burn [`Dataset`](burn::data::dataset::Dataset), a
 /// closure or a [`Batcher`](burn::data::dataloader::batcher::Batcher) that turns its items into [`DistillBatch`]es on the device it is given, and the names of
@@ -147,13 +148,25 @@ impl<I, J> DistillData<I, J> {
         self.source.batch(indices, device, self.is_recorded())
     }
 
-    /// The same with the names of the samples, which cost a hash of their content where that is the name.
-    pub(crate) fn named_batch(
+    /// A batch of a set, with or without the names of its samples, which cost a hash of their content where
+    /// that is the name. An error names the sample that cannot be read.
+    pub(crate) fn read(
         &self,
+        what: &'static str,
         indices: Vec<usize>,
         device: &Device,
-    ) -> Result<DistillBatch<I, J>, DatasetError> {
-        self.source.batch(indices, device, true)
+        with_names: bool,
+    ) -> Result<DistillBatch<I, J>> {
+        let with_names = with_names || self.is_recorded();
+        let batch = self.source.batch(indices.clone(), device, with_names);
+        batch.map_err(|error| {
+            let unreadable = |index: &usize| self.names(vec![*index]).err().zip(Some(*index));
+            let message = match indices.iter().find_map(unreadable) {
+                Some((error, index)) => format!("sample {index}: {error}"),
+                None => error.to_string(),
+            };
+            Error::Dataset { what, message }
+        })
     }
 
     /// The names of the samples with these indices.

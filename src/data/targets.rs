@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::module::adaptive_avg_pool2d;
-use burn::tensor::{Bool, DType, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorReadError};
 
 /// The true answers for the rows of one head.
 #[derive(Debug, Clone)]
@@ -62,13 +62,6 @@ impl Target {
         match self {
             Self::Class(labels) => Some(labels),
             _ => None,
-        }
-    }
-
-    pub(crate) fn device(&self) -> Device {
-        match self {
-            Self::Class(x) => x.device(),
-            Self::Binary(x) | Self::Value(x) => x.device(),
         }
     }
 
@@ -200,6 +193,26 @@ impl Weights {
         let by_token = self.by_token(samples, height * width);
         by_token.reshape([samples, height, width])
     }
+}
+
+/// The first label of a valid row that is not among so many classes, after its row. It reads the labels
+/// back, whatever integers they are.
+pub(crate) fn too_large(
+    labels: &Tensor<1, Int>,
+    weights: Option<&Tensor<1>>,
+    classes: usize,
+) -> Result<Option<(usize, i64)>, TensorReadError> {
+    let labels = labels.clone().without_autodiff().try_into_data()?;
+    let mut large = (labels.iter::<i64>().enumerate())
+        .filter(|(_, label)| *label >= classes as i64)
+        .peekable();
+    // Weights are read only where there is something to ask.
+    let Some(weights) = weights.filter(|_| large.peek().is_some()) else {
+        return Ok(large.next());
+    };
+    let weights: Vec<f32> = weights.clone().try_into_data()?.iter().collect();
+    let is_valid = |(row, _): &(usize, i64)| weights.get(*row).is_none_or(|weight| *weight != 0.0);
+    Ok(large.find(is_valid))
 }
 
 /// 1 where true, in `f32` whatever the device's default type is.
@@ -336,22 +349,11 @@ impl Targets {
         unnamed?.weights.as_ref()
     }
 
-    pub(crate) fn first_target(&self) -> Option<&Target> {
-        let unnamed = self.entries.iter().find(|entry| entry.head.is_none());
-        unnamed?.target.as_ref()
-    }
-
     /// The names of the heads that something was set for by name.
     pub(crate) fn named_heads(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
             .filter_map(|entry| entry.head.as_deref())
-    }
-
-    pub(crate) fn device(&self) -> Option<Device> {
-        let target = |e: &Entry| e.target.as_ref().map(Target::device);
-        let weights = |e: &Entry| e.weights.as_ref().map(|w| w.values.device());
-        self.entries.iter().find_map(|e| target(e).or(weights(e)))
     }
 
     pub(crate) fn without_autodiff(self) -> Self {
@@ -367,6 +369,8 @@ impl Targets {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {

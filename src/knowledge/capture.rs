@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 use crate::data::batch::DistillBatch;
 use crate::data::feature::Feature;
@@ -183,7 +183,7 @@ impl Captured {
         let chunk = (LOGITS_PER_CHUNK / classes.max(1)).max(1);
         let chunks = rows.chunks(chunk).map(|rows| {
             let rows: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
-            let rows = Tensor::<1, Int>::from_data(&rows[..], &logits.device());
+            let rows = Tensor::<1, Int>::from_data(&rows[..], (&logits.device(), DType::I32));
             logits.clone().select(&rows)
         });
         let LogitsFormat::TopK { k, temperature, .. } = format else {

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 
-use crate::data::batch::DistillBatch;
+use crate::attempt::attempt;
 use crate::data::dataset::DistillData;
 use crate::data::key::{Key, Name};
 use crate::device::check_device;
@@ -171,9 +171,12 @@ where
     let recorded_as = before.as_ref().map(|store| store.header().logits);
     let mut format = options.logits.or(recorded_as);
     for chunk in todo.chunks(size) {
-        let batch = batch(data, chunk, device)?;
         let full = info.wants_full_batches;
-        let outputs = ask(teacher.as_ref(), data, &batch, size, device, full)?;
+        let (batch, outputs) = attempt("recorded", chunk, || {
+            let batch = data.read("recorded", chunk.to_vec(), device, true)?;
+            let outputs = ask(teacher.as_ref(), data, &batch, size, device, full)?;
+            Ok((batch, outputs))
+        })?;
         let captured = Capture::new(&outputs, &batch, options, format)?;
         format = Some(captured.format);
         let writer = match &mut writer {
@@ -219,15 +222,6 @@ fn unreadable(error: &dyn std::fmt::Display) -> Error {
         what: "recorded",
         message: error.to_string(),
     }
-}
-
-fn batch<I, J>(
-    data: &DistillData<I, J>,
-    indices: &[usize],
-    device: &Device,
-) -> Result<DistillBatch<I, J>> {
-    let batch = data.named_batch(indices.to_vec(), device);
-    batch.map_err(|error| unreadable(&error))
 }
 
 /// The names of the first samples, in order.

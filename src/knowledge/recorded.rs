@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::data::dataset::DistillData;
 use crate::data::feature::Feature;
@@ -245,7 +245,8 @@ impl Layout {
                         None => feature.values,
                     };
                     let shape = [values.len() / width, width];
-                    let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), device);
+                    let values = TensorData::new(values, shape);
+                    let tensor = Tensor::<2>::from_data(values, (device, DType::F32));
                     heads.insert(name.to_string(), kind.head(tensor));
                 }
                 None => outputs = outputs.with_feature(name, self.feature(feature, device)?),
@@ -272,7 +273,8 @@ impl Layout {
     fn head(&self, logits: BatchLogits, header: &Header, device: &Device) -> Head {
         let count = self.count();
         let float = |values: Vec<f32>, width: usize| {
-            Tensor::<2>::from_data(TensorData::new(values, [count, width]), device)
+            let values = TensorData::new(values, [count, width]);
+            Tensor::<2>::from_data(values, (device, DType::F32))
         };
         match logits {
             BatchLogits::Dense { classes, values } => {
@@ -291,7 +293,7 @@ impl Layout {
                 let indices = self.spread(indices, width, 0);
                 let log_probs = self.spread(log_probs, width, f32::NEG_INFINITY);
                 let indices = TensorData::new(indices, [count, width]);
-                let indices = Tensor::<2, Int>::from_data(indices, device);
+                let indices = Tensor::<2, Int>::from_data(indices, (device, DType::I32));
                 TopK::new(indices, float(log_probs, width), header.classes)
                     .at_temperature(temperature)
                     .into()
@@ -316,10 +318,11 @@ impl Layout {
         };
         let n = self.samples;
         let data = |dims: Vec<usize>| TensorData::new(values, dims);
+        let options = (device, DType::F32);
         match shape[..] {
-            [d] => Ok(Tensor::<2>::from_data(data(vec![n, d]), device).into()),
-            [t, d] => Ok(Tensor::<3>::from_data(data(vec![n, t, d]), device).into()),
-            [c, h, w] => Ok(Tensor::<4>::from_data(data(vec![n, c, h, w]), device).into()),
+            [d] => Ok(Tensor::<2>::from_data(data(vec![n, d]), options).into()),
+            [t, d] => Ok(Tensor::<3>::from_data(data(vec![n, t, d]), options).into()),
+            [c, h, w] => Ok(Tensor::<4>::from_data(data(vec![n, c, h, w]), options).into()),
             _ => Err(Error::KnowledgeRows {
                 reason: format!(
                     "feature {name:?} has shape {shape:?}, and the losses know 1 to 3 axes"

@@ -201,7 +201,7 @@ impl<'a> LossContext<'a> {
             classes @ 0..2 => Err(Error::invalid(
                 format!("term {term:?}: the number of classes"),
                 classes,
-                "at least 2",
+                "at least 2: a single logit is `Outputs::binary`, a single value `Outputs::values`",
             )),
             _ => Ok(()),
         }

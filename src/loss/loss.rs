@@ -69,8 +69,9 @@ pub trait Loss: Any + std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Checks one batch of outputs before training starts, for what only the loss can know; that all it
-    /// [needs](Self::needs) is there has been checked already.
+    /// Checks the outputs for a batch, for what only the loss can know; that all it
+    /// [needs](Self::needs) is there has been checked already. Called before training starts and then for
+    /// every batch: shapes cost nothing, numbers that are read back make the training wait.
     ///
     /// # Errors
     ///

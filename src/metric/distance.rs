@@ -78,7 +78,7 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param.val().into_data();
+        let data = param.val().dequantize().into_data();
         let values = data.iter::<f64>().collect();
         let shape = data.shape().to_vec();
         self.parameters.insert(self.path.join("."), (shape, values));

@@ -151,6 +151,9 @@ impl Truth {
             _ => -1,
         };
         let labels: Vec<i32> = rows.map(label).collect();
-        Some(Tensor::from_data(labels.as_slice(), &like.device()))
+        Some(Tensor::from_data(
+            labels.as_slice(),
+            (&like.device(), DType::I32),
+        ))
     }
 }

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 
+use crate::data::precision::InSingle;
 use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::loss::modules::LossModules;
@@ -119,16 +120,23 @@ impl Objective {
     /// The first thing that does not fit, naming both sides.
     pub fn check(&self, context: &LossContext<'_>) -> Result<()> {
         self.validate()?;
+        let aligned = self.align(context);
+        self.check_shapes(context, &aligned)?;
+        requirements::check_labels(context)?;
+        self.terms.iter().try_for_each(|term| {
+            requirements::check_standardized(term, &aligned.narrowed(term, context))
+        })
+    }
+
+    /// The part of the check that reads no number back, and so can be made of every batch.
+    pub(crate) fn check_shapes(&self, context: &LossContext<'_>, aligned: &Aligned) -> Result<()> {
         requirements::check_rows(context)?;
         for term in &self.terms {
             requirements::check_needs(term, context, self.classes)?;
         }
-        let aligned = self.align(context);
-        self.terms.iter().try_for_each(|term| {
-            // Before there are z-scores, which one class has none of.
-            requirements::check_standardized(term, &aligned.narrowed(term, context))?;
-            aligned.seen_by(term, context, |seen| term.loss().check(seen))
-        })
+        self.terms
+            .iter()
+            .try_for_each(|term| term.loss().check(&aligned.narrowed(term, context)))
     }
 
     pub(crate) fn align(&self, context: &LossContext<'_>) -> Aligned {
@@ -140,7 +148,8 @@ impl Objective {
         let aligned = self.align(context);
         let modules = self.terms.iter().filter_map(|term| {
             let made = aligned.seen_by(term, context, |seen| term.loss().modules(seen, device));
-            made.map(|made| (term.name(), made))
+            // As the outputs are that they see.
+            made.map(|made| (term.name(), made.map(&mut InSingle)))
         });
         ObjectiveModules {
             modules: modules.collect(),

@@ -1,17 +1,15 @@
 //! What terms need, held against what models and batches give.
 
-use burn::tensor::{Int, Tensor};
-
 use crate::data::head::{Head, HeadKind};
 use crate::data::outputs::Outputs;
-use crate::data::targets::Target;
+use crate::data::targets::{Target, too_large};
 use crate::error::{Error, Result, Side};
 use crate::loss::context::LossContext;
 use crate::loss::term::Term;
 use crate::objective::classes::{ClassPolicy, valid_rows};
 
 /// Fails unless targets and weights belong to heads of the student, have as many rows, and fit their
-/// kind and width.
+/// kind and width. It looks at shapes alone.
 pub(crate) fn check_rows(context: &LossContext<'_>) -> Result<()> {
     for name in context.targets.iter().flat_map(|t| t.named_heads()) {
         if context.student.head(name).is_none() {
@@ -37,7 +35,7 @@ pub(crate) fn check_rows(context: &LossContext<'_>) -> Result<()> {
         };
         if let Some(target) = context.target() {
             mismatch("the target", target.rows())?;
-            check_target(name, head, target, &context)?;
+            check_target(name, head, target)?;
         }
         if let Some(weights) = context.weights() {
             mismatch("the mask", weights.rows())?;
@@ -55,21 +53,19 @@ pub(crate) fn check_rows(context: &LossContext<'_>) -> Result<()> {
     Ok(())
 }
 
-fn check_target(name: &str, head: &Head, target: &Target, context: &LossContext<'_>) -> Result<()> {
+fn check_target(name: &str, head: &Head, target: &Target) -> Result<()> {
     let width = head.width();
     match (head.kind(), target) {
-        (HeadKind::Categorical, Target::Class(labels)) => check_labels(labels, width, context),
-        (HeadKind::Binary, Target::Binary(x)) | (HeadKind::Continuous, Target::Value(x))
-            if x.dims()[1] == width =>
-        {
-            Ok(())
-        }
+        (HeadKind::Categorical, Target::Class(_)) => Ok(()),
         (HeadKind::Binary, Target::Binary(x)) | (HeadKind::Continuous, Target::Value(x)) => {
-            Err(Error::TargetWidth {
-                head: name.to_string(),
-                expected: width,
-                found: x.dims()[1],
-            })
+            match x.dims()[1] {
+                found if found == width => Ok(()),
+                found => Err(Error::TargetWidth {
+                    head: name.to_string(),
+                    expected: width,
+                    found,
+                }),
+            }
         }
         (kind, target) => Err(Error::TargetKind {
             head: name.to_string(),
@@ -79,22 +75,27 @@ fn check_target(name: &str, head: &Head, target: &Target, context: &LossContext<
     }
 }
 
-/// Fails if a label of a valid row is too large for the head. A label below 0 is no label.
-fn check_labels(labels: &Tensor<1, Int>, classes: usize, context: &LossContext<'_>) -> Result<()> {
-    let labels = labels.clone().without_autodiff();
-    let labels = match context.row_weights() {
-        Some(weights) => labels.mask_fill(weights.clone().equal_elem(0.0), -1),
-        None => labels,
-    };
-    let labels: Vec<i64> = labels.into_data().iter::<i64>().collect();
-    match labels.iter().position(|label| *label >= classes as i64) {
-        Some(row) => Err(Error::LabelOutOfRange {
-            label: labels[row],
-            classes,
-            row,
-        }),
-        None => Ok(()),
+/// Fails if a label of a valid row is too large for its head. A label below 0 is no label.
+pub(crate) fn check_labels(context: &LossContext<'_>) -> Result<()> {
+    for (name, head) in context.student.heads() {
+        let context = context.clone().on(name);
+        let Some(labels) = context.labels() else {
+            continue;
+        };
+        let found = too_large(labels, context.row_weights(), head.width());
+        let found = found.map_err(|error| Error::Measuring {
+            what: "the labels of a batch".into(),
+            message: error.to_string(),
+        })?;
+        if let Some((row, label)) = found {
+            return Err(Error::LabelOutOfRange {
+                label,
+                classes: head.width(),
+                row,
+            });
+        }
     }
+    Ok(())
 }
 
 /// Fails unless everything that the loss of a term needs is there.
@@ -129,6 +130,9 @@ pub(crate) fn check_needs(
             if let Some(outputs) = outputs {
                 check_head(&name, &needs.heads, context.head_name(), side, outputs)?;
             }
+        }
+        if context.student_head().map(Head::kind) == Some(HeadKind::Categorical) {
+            context.check_two_classes(&name)?;
         }
         check_width(&name, &context, policy, needs.teacher)?;
     }
@@ -219,13 +223,12 @@ fn missing_head(what: &str, head: &str, side: Side, outputs: &Outputs) -> Error 
     }
 }
 
-/// Fails if the logits behind z-scores have one class, or are not finite: a class at −∞ is fine
-/// elsewhere, but leaves no mean there.
+/// Fails if the logits behind z-scores are not finite: a class at −∞ is fine elsewhere, but leaves no mean
+/// there.
 pub(crate) fn check_standardized(term: &Term, seen: &LossContext<'_>) -> Result<()> {
     if term.standardize().is_none() {
         return Ok(());
     }
-    seen.check_two_classes(&term.name())?;
     for (side, head) in [
         (Side::Student, seen.student_head()),
         (Side::Teacher, seen.teacher_head()),

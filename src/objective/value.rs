@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::data::head::{Head, Logits};
+use crate::data::precision::single;
 use crate::loss::context::LossContext;
 use crate::objective::classes::Aligned;
 use crate::objective::{Objective, ObjectiveModules};
@@ -60,7 +61,16 @@ impl Objective {
     /// # Ok::<(), burn_distill::Error>(())
     /// ```
     pub fn forward(&self, context: &LossContext<'_>, modules: &ObjectiveModules) -> ObjectiveValue {
-        let aligned = self.align(context);
+        self.value_of(context, self.align(context), modules)
+    }
+
+    /// The value where it is known already what the terms see.
+    pub(crate) fn value_of(
+        &self,
+        context: &LossContext<'_>,
+        aligned: Aligned,
+        modules: &ObjectiveModules,
+    ) -> ObjectiveValue {
         let mut values: Vec<Option<Tensor<1>>> = vec![None; self.terms().len()];
         let mut total: Option<Tensor<1>> = None;
         let mut add = |value: Tensor<1>| {
@@ -87,6 +97,7 @@ impl Objective {
                     ..seen.clone()
                 })
             });
+            let found = single(found);
             add(found.clone() * term.weight().at(context.progress));
             *value = Some(found);
         }

@@ -29,7 +29,7 @@ pub(crate) mod kernel;
 pub(crate) mod maps;
 
 pub(crate) use crate::data::precision::single;
-use crate::ops::classes::valid_labels;
+use crate::ops::classes::{at_labels, valid_labels};
 use crate::ops::vectors::mask_rows;
 
 use burn::tensor::activation::log_softmax;
@@ -324,7 +324,8 @@ pub(crate) fn cross_entropy(
     let log_q = log_softmax(student.clone(), 1);
     let hard = -log_q.clone().gather(1, labels.clone().unsqueeze_dim(1));
     let hard: Tensor<1> = hard.squeeze_dim(1);
-    let one_hot: Tensor<2> = labels.one_hot::<2>(classes).float().cast(student.dtype());
+    let one_hot = at_labels(&labels, classes, None);
+    let one_hot = one_hot.float().cast(student.dtype());
     let (value, target) = match smoothing > 0.0 {
         true => (
             hard * (1.0 - smoothing) - log_q.clone().mean_dim(1).squeeze_dim::<1>(1) * smoothing,

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Bool, Tensor};
 
+use crate::data::precision::single;
+
 /// The mean of the squares along all axes but the first.
 pub(crate) fn mean_square<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     let x: Tensor<2> = x.flatten(1, D - 1);
@@ -36,8 +38,9 @@ pub(crate) fn mask_rows<const D: usize>(x: Tensor<D>, ignored: &Tensor<1, Bool>)
 }
 
 /// The mean of one value per row, `Σ w·v / Σ w`, `[1]`; zero where all weights are. A row of weight zero
-/// may hold anything.
+/// may hold anything, and values in half are summed in single precision.
 pub(crate) fn mean_rows(values: Tensor<1>, weights: Option<&Tensor<1>>) -> Tensor<1> {
+    let values = single(values);
     match weights {
         None => values.mean(),
         Some(weights) => {

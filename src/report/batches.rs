@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::Device;
 
+use crate::attempt::panic_text;
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
-use crate::device::panic_text;
 use crate::error::{Error, Result};
 
 /// One batch of the measured data.
@@ -15,11 +15,7 @@ pub(crate) fn read<I, J>(
     indices: &[usize],
     device: &Device,
 ) -> Result<DistillBatch<I, J>> {
-    let batch = data.named_batch(indices.to_vec(), device);
-    batch.map_err(|error| Error::Dataset {
-        what: "measured",
-        message: error.to_string(),
-    })
+    data.read("measured", indices.to_vec(), device, true)
 }
 
 /// A device that cannot be read.

@@ -31,7 +31,7 @@ const TIMED_RUNS: usize = 11;
 /// # Errors
 ///
 /// [`Error::EmptyDataset`] if there is nothing to measure, [`Error::Dataset`] if it cannot be read,
-/// [`Error::Measuring`] if the device fails or a label is out of range, [`Error::RowMismatch`] or
+/// [`Error::Measuring`] if the device fails, a label is out of range or the code of a model or a batcher panics, [`Error::RowMismatch`] or
 /// [`Error::TargetWidth`] if targets do not fit their head, and what the teacher fails with.
 ///
 /// # Example

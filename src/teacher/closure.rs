@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
@@ -132,7 +132,10 @@ impl<R: AsRef<[f32]>> TeacherOutputs for Vec<R> {
         let rows = self.len();
         let logits: Vec<f32> = self.iter().flat_map(R::as_ref).copied().collect();
         let logits = TensorData::new(logits, [rows, classes]);
-        Ok(Outputs::new(Tensor::<2>::from_data(logits, device)))
+        Ok(Outputs::new(Tensor::<2>::from_data(
+            logits,
+            (device, DType::F32),
+        )))
     }
 }
 

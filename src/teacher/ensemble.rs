@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::head::Head;
 use crate::data::outputs::Outputs;
+use crate::data::precision::single;
 use crate::error::{Error, Result};
 use crate::teacher::any::AnyTeacher;
 use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
@@ -145,7 +146,12 @@ impl<T> Ensemble<T> {
 
     /// The heads of one name of all teachers as one.
     fn combined_head(&self, heads: &[&Head]) -> Head {
-        let tensors = || heads.iter().map(|head| head.tensor()).collect::<Vec<_>>();
+        let tensors = || {
+            heads
+                .iter()
+                .map(|head| single(head.tensor()))
+                .collect::<Vec<_>>()
+        };
         let weighted_mean = |tensors: &[Tensor<2>]| {
             let weighted = tensors.iter().zip(&self.weights);
             sum(weighted.map(|(x, weight)| x.clone() * *weight))

@@ -36,11 +36,7 @@ pub(crate) fn ask<I, J: 'static>(
         return teacher.ask(&TeacherBatch::of(batch, data.scope()));
     }
     let indices = batch.indices.iter().copied().cycle().take(batch_size);
-    let full = data.named_batch(indices.collect(), device);
-    let full = full.map_err(|error| Error::Dataset {
-        what: "teacher's",
-        message: error.to_string(),
-    })?;
+    let full = data.read("teacher's", indices.collect(), device, true)?;
     let outputs = teacher.ask(&TeacherBatch::of(&full, data.scope()))?;
     Ok(first_samples(outputs, samples, batch_size))
 }

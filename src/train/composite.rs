@@ -15,6 +15,8 @@ use crate::teacher::mean::Average;
 use crate::train::feed::Failure;
 use crate::train::keeper::Keeper;
 use crate::train::metrics::StepMetrics;
+use crate::train::widths::Widths;
+use crate::train::window::Window;
 
 /// The student and the auxiliary modules of the losses.
 ///
@@ -39,6 +41,10 @@ const AVERAGE: &str = "mean-teacher";
 pub(crate) struct Run<I, J, S> {
     pub objective: Arc<Objective>,
     pub metrics: StepMetrics,
+    pub widths: Widths,
+    /// `None` where the replicas of a model step by themselves, each with the mean of the gradients: there
+    /// a batch weighs by its samples.
+    pub window: Option<Window>,
     pub failure: Failure,
     /// Rewrites a batch with the student as it is, and then asks the teacher.
     pub rollout: Option<Rollout<I, J, S>>,

@@ -384,8 +384,7 @@ impl FitConfig {
     }
 
     /// Trains on several devices: each takes a batch per step, and their gradients are summed into
-    /// those of one batch as large as all of them. With masks, a device's batch weighs by its
-    /// samples, masked or not.
+    /// those of one batch as large as all of them: the mean over all rows, each with its weight.
     #[must_use]
     pub fn with_devices(mut self, devices: Vec<Device>, optim: MultiDeviceOptim) -> Self {
         self.execution = Execution::Multi(devices, optim);

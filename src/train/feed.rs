@@ -2,14 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::outputs::Outputs;
+use crate::data::targets::{Target, Weights, too_large};
 use crate::error::{Error, Result};
 use crate::teacher::Teacher;
 use crate::teacher::full_batch::ask;
+
+/// The name of a set in errors.
+pub(crate) const TRAINING: &str = "training";
+/// The name of a set in errors.
+pub(crate) const VALIDATION: &str = "validation";
 
 /// The first thing that went wrong in a training. The engine has no way to carry an [`Error`].
 #[derive(Debug, Clone, Default)]
@@ -55,46 +62,30 @@ impl Classes {
     }
 
     /// Fails if a label of a valid row is too large for its head.
-    fn check<I, J>(&self, batch: &DistillBatch<I, J>, what: &'static str) -> Result<()> {
+    pub fn check<I, J>(&self, batch: &DistillBatch<I, J>, what: &'static str) -> Result<()> {
         for (at, (name, classes)) in self.0.iter().enumerate() {
             let is_first = at == 0;
             let target = batch.targets.target_of(name, is_first);
-            let Some(labels) = target.and_then(|target| target.classes()) else {
-                continue;
-            };
-            let labels: Vec<i64> = read(labels.clone().without_autodiff())?;
-            let Some(row) = labels.iter().position(|label| *label >= *classes as i64) else {
+            let Some(labels) = target.and_then(Target::classes) else {
                 continue;
             };
             let weights = batch.targets.weights_of(name, is_first);
-            let weights = weights.map(|weights| weights.values().clone().into_data());
-            let is_valid = |row: &usize| {
-                let weight = weights.as_ref().and_then(|w| w.iter::<f32>().nth(*row));
-                weight.is_none_or(|weight| weight != 0.0)
-            };
-            let rows = (row..labels.len()).filter(|row| labels[*row] >= *classes as i64);
-            if let Some(row) = rows.clone().find(is_valid) {
-                let per_sample = labels.len() / batch.indices.len().max(1);
-                let sample = batch.indices.get(row / per_sample.max(1));
+            let found = too_large(labels, weights.map(Weights::values), *classes);
+            let found = found.map_err(|error| Error::Dataset {
+                what: "labels of the",
+                message: error.to_string(),
+            })?;
+            if let Some((row, label)) = found {
                 return Err(Error::SampleLabel {
                     what,
-                    sample: sample.copied().unwrap_or(row),
-                    label: labels[row],
+                    sample: batch.sample_of(row, labels.dims()[0]),
+                    label,
                     classes: *classes,
                 });
             }
         }
         Ok(())
     }
-}
-
-fn read(labels: Tensor<1, burn::tensor::Int>) -> Result<Vec<i64>> {
-    let data = labels.try_into_data();
-    let data = data.map_err(|error| Error::Dataset {
-        what: "labels of the",
-        message: error.to_string(),
-    })?;
-    Ok(data.iter::<i64>().collect())
 }
 
 /// A batch, and the teacher's outputs where it was asked for them.
@@ -140,22 +131,26 @@ impl<I, J: 'static> Feed<I, J> {
         }
     }
 
+    /// A batch of these samples with the teacher's outputs, whatever the code of a user does.
+    pub fn prepare(&self, indices: Vec<usize>, device: &Device) -> Result<Prepared<I, J>> {
+        attempt(self.what, &indices, || {
+            let batch = self.batch(indices.clone(), device)?;
+            let teacher = self.ask(&batch, device)?;
+            Ok(Prepared { batch, teacher })
+        })
+    }
+
     /// A batch of these samples, checked, without the teacher's outputs.
-    pub fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I, J>> {
-        let batch = match self.needs_names {
-            true => self.data.named_batch(indices, device),
-            false => self.data.batch(indices, device),
-        };
-        let batch = batch.map_err(|error| Error::Dataset {
-            what: self.what,
-            message: error.to_string(),
-        })?;
+    fn batch(&self, indices: Vec<usize>, device: &Device) -> Result<DistillBatch<I, J>> {
+        let batch = self
+            .data
+            .read(self.what, indices, device, self.needs_names)?;
         self.classes.check(&batch, self.what)?;
         Ok(batch)
     }
 
     /// The teacher's outputs for a batch, where this feed asks it.
-    pub fn ask(&self, batch: &DistillBatch<I, J>, device: &Device) -> Result<Option<Outputs>> {
+    fn ask(&self, batch: &DistillBatch<I, J>, device: &Device) -> Result<Option<Outputs>> {
         let Some(teacher) = &self.teacher else {
             return Ok(None);
         };

@@ -5,8 +5,6 @@
 //! undisturbed one sees in its epoch 7, two trainings with one seed see the same batches whatever
 //! they minimise, and several devices see together what one would see.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -23,7 +21,7 @@ use crate::data::batch::DistillBatch;
 use crate::data::outputs::Outputs;
 use crate::error::{Error, Result};
 use crate::train::feed::{Feed, Prepared};
-use crate::train::workers::{Workers, panicked};
+use crate::train::workers::Workers;
 
 /// One batch on its way into the engine, with its position in the training.
 #[derive(Debug, Clone)]
@@ -31,8 +29,8 @@ pub(crate) struct Step<I, J> {
     pub batch: DistillBatch<I, J>,
     /// The teacher's outputs, where it was asked for them beforehand.
     pub teacher: Option<Outputs>,
-    /// The weight of the batch's mean in the mean over all batches of one optimizer step.
-    pub weight: StepWeight,
+    /// The fraction of the samples of its optimizer step that the batch has.
+    pub fraction: f64,
     /// The fraction of the training done, from 0 to 1.
     pub progress: f64,
     /// From 1.
@@ -41,15 +39,8 @@ pub(crate) struct Step<I, J> {
     pub number: usize,
     /// Samples in the whole data.
     pub samples: usize,
-}
-
-/// A factor between 0 and 1.
-#[derive(Debug, Clone)]
-pub(crate) enum StepWeight {
-    /// Known from the number of samples.
-    Known(f64),
-    /// `[1]`, summed on the device, where weights decide; never read back.
-    Summed(Box<Tensor<1>>),
+    /// Which set it is of.
+    pub what: &'static str,
 }
 
 /// How a training goes through its data.
@@ -205,7 +196,6 @@ impl<I: Module + 'static, J: Module + 'static> DataLoader<Step<I, J>> for Loader
             batches: Batches::start(self, chunks),
             taken: 0,
             items: 0,
-            ready: VecDeque::new(),
         })
     }
 
@@ -244,35 +234,24 @@ impl<I: Module + 'static, J: Module + 'static> Batches<I, J> {
         Self::Ahead(loader.workers.get_or_init(start).epoch(&chunks))
     }
 
-    /// The next batch, without the teacher's outputs where it is prepared here: of several batches of one
-    /// optimizer step, only one set of them is alive then.
+    /// The next batch.
     fn take(&mut self, number: usize, loader: &Loader<I, J>) -> Option<Result<Prepared<I, J>>> {
         match self {
             Self::Here(chunks) => {
                 let chunk = chunks.next()?;
-                let batch = attempt(loader, || loader.feed.batch(chunk, &loader.device));
-                Some(batch.map(|batch| Prepared {
-                    batch,
-                    teacher: None,
-                }))
+                Some(loader.feed.prepare(chunk, &loader.device))
             }
             Self::Ahead(receivers) => {
                 let receiver = &receivers[number % receivers.len()];
                 Some(receiver.recv().unwrap_or_else(|_| {
-                    Err(Error::Panic {
+                    Err(Error::Dataset {
                         what: loader.feed.what,
-                        message: "its thread stopped early".into(),
+                        message: "the thread that prepares its batches stopped early".into(),
                     })
                 }))
             }
         }
     }
-}
-
-/// Runs the code of a user, whose panic becomes an error with its text.
-fn attempt<I, J, R>(loader: &Loader<I, J>, run: impl FnOnce() -> Result<R>) -> Result<R> {
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    outcome.unwrap_or_else(|panic| Err(panicked(loader.feed.what, panic.as_ref())))
 }
 
 /// One pass over this part of the data.
@@ -286,116 +265,39 @@ struct Epoch<'a, I, J> {
     taken: usize,
     /// Samples handed to the engine.
     items: usize,
-    /// What is left of the current optimizer step's batches.
-    ready: VecDeque<Step<I, J>>,
 }
 
 impl<I: Module + 'static, J: Module + 'static> Epoch<'_, I, J> {
-    /// Takes all batches of the next optimizer step at once, since each has to know its weight.
-    fn fill(&mut self) -> Result<()> {
-        let plan = &self.loader.plan;
-        let first = self.taken;
-        let end = (first + plan.accumulation).min(self.sizes.len());
-        if first == end {
-            return Ok(());
-        }
-        let mut prepared = Vec::with_capacity(end - first);
-        while self.taken < end
-            && let Some(batch) = self.batches.take(self.taken, self.loader)
-        {
-            self.taken += 1;
-            prepared.push(batch?);
-        }
-
-        let per_epoch = plan.steps_per_epoch(self.loader.samples);
-        let steps_done = (self.epoch - 1) * per_epoch + first / plan.accumulation;
-        let progress = match self.loader.seed {
-            Some(_) => steps_done as f64 / (plan.epochs * per_epoch) as f64,
-            // Validation happens when its epoch's training is done.
-            None => self.epoch as f64 / plan.epochs as f64,
-        };
-        let weights = self.weights(&prepared, first);
-        for (i, (prepared, weight)) in prepared.into_iter().zip(weights).enumerate() {
-            self.ready.push_back(Step {
-                batch: prepared.batch,
-                teacher: prepared.teacher,
-                weight,
-                progress,
-                epoch: self.epoch,
-                number: first + i + 1,
-                samples: self.loader.samples,
-            });
-        }
-        Ok(())
-    }
-
-    /// The weight of each batch in the mean over all rows of one optimizer step.
-    fn weights(&self, batches: &[Prepared<I, J>], first: usize) -> Vec<StepWeight> {
-        let plan = &self.loader.plan;
-        let sizes = &self.sizes[first..first + batches.len()];
-        if plan.devices > 1 {
-            // The weights on the other devices are not known here: every sample has the same.
-            let window = plan.batch_size * plan.devices * plan.accumulation;
-            let start = first / plan.accumulation * window;
-            let total = window.min(self.loader.kept() - start) as f64;
-            return sizes
-                .iter()
-                .map(|n| StepWeight::Known(*n as f64 / total / plan.reduction))
-                .collect();
-        }
-        if batches.len() == 1 {
-            return vec![StepWeight::Known(1.0)];
-        }
-        let batches = batches.iter().map(|prepared| &prepared.batch);
-        if batches.clone().any(|b| b.targets.first_weights().is_some()) {
-            let sums: Vec<_> = batches.zip(sizes).map(weight_of_rows).collect();
-            let total = Tensor::cat(sums.clone(), 0).sum();
-            let is_zero = total.clone().equal_elem(0.0);
-            let total = total.mask_fill(is_zero, 1.0);
-            let weight = |sum| StepWeight::Summed(Box::new(sum / total.clone()));
-            return sums.into_iter().map(weight).collect();
-        }
-        let rows: Vec<_> = batches.zip(sizes).map(rows).collect();
-        let total: usize = rows.iter().sum();
-        rows.iter()
-            .map(|n| StepWeight::Known(*n as f64 / total as f64))
-            .collect()
-    }
-
-    /// The next step, with the teacher's outputs.
     fn step(&mut self) -> Result<Option<Step<I, J>>> {
-        if self.ready.is_empty() {
-            self.fill()?;
-        }
-        let Some(mut step) = self.ready.pop_front() else {
+        let at = self.taken;
+        let (Some(size), Some(prepared)) = (self.sizes.get(at), self.batches.take(at, self.loader))
+        else {
             return Ok(None);
         };
-        if let Batches::Here(_) = self.batches {
-            let loader = self.loader;
-            let ask = || loader.feed.ask(&step.batch, &loader.device);
-            step.teacher = attempt(loader, ask)?;
-        }
-        self.items += self.sizes[step.number - 1];
-        Ok(Some(step))
-    }
-}
+        let Prepared { batch, teacher } = prepared?;
+        self.taken += 1;
+        self.items += size;
 
-/// The rows of a batch without weights: those of its targets, or its samples where it has none.
-fn rows<I, J>((batch, samples): (&DistillBatch<I, J>, &usize)) -> usize {
-    batch.targets.first_target().map_or(*samples, |t| t.rows())
-}
-
-/// The sum of the weights of a batch's rows, `[1]`, in `f32`, outside autodiff.
-fn weight_of_rows<I: Module, J>((batch, samples): (&DistillBatch<I, J>, &usize)) -> Tensor<1> {
-    match batch.targets.first_weights() {
-        Some(weights) => weights.values().clone().sum(),
-        None => {
-            let device = batch.targets.device();
-            let device = device.or_else(|| batch.input.devices().pop());
-            let device = device.unwrap_or_default().inner();
-            let rows = rows((batch, samples)) as f64;
-            Tensor::full([1], rows, (&device, DType::F32))
-        }
+        let Loader { plan, samples, .. } = self.loader;
+        let per_epoch = plan.steps_per_epoch(*samples);
+        let window = at / plan.accumulation;
+        let steps_done = (self.epoch - 1) * per_epoch + window;
+        let in_window = plan.batch_size * plan.devices * plan.accumulation;
+        let in_window = in_window.min(self.loader.kept() - window * in_window);
+        Ok(Some(Step {
+            batch,
+            teacher,
+            fraction: *size as f64 / in_window as f64 / plan.reduction,
+            progress: match self.loader.seed {
+                Some(_) => steps_done as f64 / (plan.epochs * per_epoch) as f64,
+                // Validation happens when its epoch's training is done.
+                None => self.epoch as f64 / plan.epochs as f64,
+            },
+            epoch: self.epoch,
+            number: at + 1,
+            samples: *samples,
+            what: self.loader.feed.what,
+        }))
     }
 }
 

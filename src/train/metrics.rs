@@ -6,13 +6,14 @@ use burn::tensor::{Bool, DType, Int, Tensor};
 use burn::train::ItemLazy;
 
 use crate::data::head::{Head, Logits};
-use crate::data::targets::from_bool;
-use crate::error::Error;
+use crate::data::targets::{TargetKind, from_bool};
+use crate::error::{Error, Result};
 use crate::loss::context::LossContext;
 use crate::objective::Objective;
 use crate::objective::value::ObjectiveValue;
 use crate::ops::vectors::mean_rows;
 use crate::train::feed::Failure;
+use crate::train::window::rows;
 
 pub(crate) const LOSS: &str = "loss";
 pub(crate) const AGREEMENT: &str = "agreement";
@@ -71,7 +72,11 @@ impl StepMetrics {
 
     /// All numbers of a step and, last, the sum of the rows' weights, as one small tensor, so that
     /// reading them back is one transfer.
-    pub fn collect(&self, value: ObjectiveValue, context: &LossContext<'_>) -> Tensor<1> {
+    ///
+    /// # Errors
+    ///
+    /// What the first batch had to read them off, and this one has not.
+    pub fn collect(&self, value: ObjectiveValue, context: &LossContext<'_>) -> Result<Tensor<1>> {
         let mut numbers = vec![value.total];
         numbers.extend(value.terms);
         let weights = context.row_weights();
@@ -86,12 +91,23 @@ impl StepMetrics {
             let compared = value.aligned.context(context);
             let teacher = compared.teacher_head().and_then(Head::logits);
             let both = predicted(&compared).zip(teacher.and_then(predictions));
-            let (ours, theirs) = both.expect("the same in every batch");
+            let shape = |head: Option<&Head>| head.map(|head| head.shape().to_vec());
+            let (ours, theirs) = both.ok_or_else(|| Error::ShapeMismatch {
+                what: "agreement: heads".into(),
+                student: shape(compared.student_head()).unwrap_or_default(),
+                teacher: shape(compared.teacher_head()).unwrap_or_default(),
+            })?;
+            let theirs = theirs.cast(ours.dtype());
             numbers.push(fraction(ours.equal(theirs), weights));
         }
         if self.accuracy {
             let both = predicted(context).zip(context.labels());
-            let (ours, labels) = both.expect("the same in every batch");
+            let (ours, labels) = both.ok_or_else(|| Error::MissingTargets {
+                term: ACCURACY.into(),
+                expected: TargetKind::Class.to_string(),
+                found: (context.target())
+                    .map_or("no targets".into(), |target| target.kind().to_string()),
+            })?;
             let labels = labels.clone().without_autodiff();
             let is_labelled = from_bool(labels.clone().greater_equal_elem(0));
             let weights = match weights {
@@ -104,17 +120,12 @@ impl StepMetrics {
         let device = numbers[0].device().inner();
         numbers.push(match weights {
             Some(weights) => weights.clone().sum(),
-            None => {
-                let rows = context
-                    .student_head()
-                    .map_or(context.indices.len(), Head::rows);
-                Tensor::full([1], rows as f64, (&device, DType::F32))
-            }
+            None => Tensor::full([1], rows(context) as f64, (&device, DType::F32)),
         });
         let plain = numbers
             .into_iter()
             .map(|n| n.without_autodiff().cast(DType::F32));
-        Tensor::cat(plain.collect(), 0)
+        Ok(Tensor::cat(plain.collect(), 0))
     }
 }
 
@@ -125,6 +136,9 @@ pub(crate) struct StepOutput {
     pub numbers: Numbers,
     pub epoch: usize,
     pub step: usize,
+    /// The set that the batch is of, and its samples there.
+    pub what: &'static str,
+    pub samples: Vec<usize>,
     pub failure: Failure,
 }
 
@@ -147,7 +161,7 @@ impl StepOutput {
 impl ItemLazy for StepOutput {
     /// Reads the numbers back. The engine calls this on its metric thread, so that the training
     /// thread never waits for a device.
-    fn sync(self) -> Result<Self, burn::backend::ExecutionError> {
+    fn sync(self) -> std::result::Result<Self, burn::backend::ExecutionError> {
         let Numbers::OnDevice(tensor) = self.numbers else {
             return Ok(self);
         };
@@ -157,13 +171,13 @@ impl ItemLazy for StepOutput {
         let numbers: Vec<f64> = data.iter::<f64>().collect();
         let mut terms = self.names.iter().zip(&numbers).skip(1);
         if let Some((name, value)) = terms.find(|(_, value)| !value.is_finite()) {
-            let what = format!("term {name:?} at epoch {}, step {}", self.epoch, self.step);
+            let (epoch, step, set) = (self.epoch, self.step, self.what);
             let error = Error::NonFinite {
-                what,
+                what: format!("term {name:?} at epoch {epoch}, step {step} of {set}"),
                 value: value.to_string(),
             };
             let context = error.to_string();
-            self.failure.report(error);
+            self.failure.report(error.in_batch(set, &self.samples));
             return Err(burn::backend::ExecutionError::with_context(context));
         }
         Ok(Self {

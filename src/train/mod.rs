@@ -8,6 +8,7 @@ pub(crate) mod composite;
 pub(crate) mod config;
 pub(crate) mod feed;
 pub(crate) mod groups;
+pub(crate) mod finite;
 pub(crate) mod history;
 pub(crate) mod keeper;
 pub(crate) mod loader;
@@ -18,6 +19,8 @@ pub(crate) mod parameters;
 pub(crate) mod preflight;
 pub(crate) mod step;
 pub(crate) mod summary;
+pub(crate) mod widths;
+pub(crate) mod window;
 pub(crate) mod workers;
 
 use std::collections::BTreeMap;
@@ -33,23 +36,26 @@ use burn::tensor::Device;
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::{ExecutionStrategy, Learner, SupervisedTraining};
 
+use crate::attempt::{attempt, panicked};
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
 use crate::device::{check_device, quietly};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Side};
 use crate::objective::Objective;
 use crate::schedule::Schedule;
 use crate::teacher::Teacher;
 use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
+use crate::teacher::full_batch::ask;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
 use crate::train::best::{BestFiles, Snapshot};
 use crate::train::checkpoint::{FOLDER, newest_complete};
 use crate::train::composite::{Composite, MODULES, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
-use crate::train::feed::{Failure, Feed};
+use crate::train::feed::{Failure, Feed, TRAINING, VALIDATION};
+use crate::train::finite::{check_input, check_outputs};
 use crate::train::history::{Recorder, StepMetric};
 use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper, Watch};
 use crate::train::loader::{Loader, Plan, mix};
@@ -58,7 +64,6 @@ use crate::train::origin::{BURN, command, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
 use crate::train::summary::TrainingSummary;
-use crate::train::workers::panicked;
 
 /// The teacher that the loaders ask, or the one that is asked inside the step.
 type Asked<I, J, S> = (Option<Arc<dyn Teacher<J>>>, Option<Rollout<I, J, S>>);
@@ -269,6 +274,9 @@ where
             run: Arc::new(Run {
                 objective: self.objective.clone(),
                 metrics: prepared.metrics.clone(),
+                widths: prepared.widths,
+                window: (!matches!(config.execution, Execution::Ddp(..)))
+                    .then_some(prepared.window),
                 failure: failure.clone(),
                 rollout,
                 optimizer: slot.clone(),
@@ -367,17 +375,18 @@ where
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
+        let explained = |error| self.explained(error, teacher.as_ref(), &plain);
         let seconds = start.elapsed().as_secs_f64();
         // The handle belongs to the caller, who may well train again.
         config.interrupter.reset();
-        let result = result.map_err(|panic| panicked("training", panic.as_ref()));
+        let result = result.map_err(|panic| panicked(panic.as_ref()));
         let result = result.and_then(|result| match result.error.clone() {
             Some(error) => Err(Error::Training(error)),
             None => Ok(result),
         });
         // The first error has the reason of the others.
         let result = match failure.take() {
-            Some(error) => Err(error),
+            Some(error) => Err(explained(error)),
             None => result,
         };
         let kept = keeper.take();
@@ -445,17 +454,62 @@ where
         })
     }
 
+    /// What made a term not finite, where it can be found: an input, or what the teacher says of a sample.
+    /// It is looked for only now, so that no step waits for it.
+    fn explained(
+        &self,
+        error: Error,
+        teacher: Option<&Arc<dyn Teacher<J>>>,
+        device: &Device,
+    ) -> Error {
+        let (what, samples, error) = match error {
+            Error::Batch {
+                what,
+                samples,
+                error,
+            } if matches!(*error, Error::NonFinite { .. }) => (what, samples, *error),
+            other => return other,
+        };
+        let data = match (what, self.valid) {
+            (VALIDATION, Some(valid)) => valid,
+            _ => self.train,
+        };
+        let looked = attempt(what, &samples, || {
+            let batch = data.read(what, samples.clone(), device, true)?;
+            let checked = match teacher {
+                Some(teacher) => {
+                    let full = teacher.info().wants_full_batches;
+                    let size = self.config.batch_size;
+                    let outputs = ask(teacher.as_ref(), data, &batch, size, device, full)?;
+                    check_outputs(what, Side::Teacher, &outputs, &batch)
+                }
+                None => Ok(()),
+            };
+            check_input(what, &batch)?;
+            checked
+        });
+        match (looked, &error) {
+            (Err(Error::NonFinite { what, value }), Error::NonFinite { what: term, .. }) => {
+                Error::NonFinite {
+                    what,
+                    value: format!("{value}, seen by {term}"),
+                }
+            }
+            _ => error,
+        }
+    }
+
     fn loaders(
         &self,
         feed: impl Fn(&DistillData<I, J>, &'static str) -> Feed<I, J>,
         plan: Plan,
         epochs_done: usize,
     ) -> (Loader<I, J>, Loader<I, J>) {
-        let training = feed(self.train, "training");
+        let training = feed(self.train, TRAINING);
         let train = Loader::training(training, plan.clone(), self.config.seed, epochs_done);
         let valid = match self.valid {
-            Some(valid) => Loader::validation(feed(valid, "validation"), plan, epochs_done),
-            None => Loader::empty(feed(self.train, "validation"), plan),
+            Some(valid) => Loader::validation(feed(valid, VALIDATION), plan, epochs_done),
+            None => Loader::empty(feed(self.train, VALIDATION), plan),
         };
         (train, valid)
     }

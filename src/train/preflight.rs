@@ -1,28 +1,30 @@
 //! One batch through both models and every term, before the first epoch.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
 use crate::data::feature::Feature;
 use crate::data::head::{Head, Logits};
 use crate::data::outputs::Outputs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Side};
 use crate::loss::context::LossContext;
 use crate::loss::modules::LossModules;
 use crate::objective::{Objective, ObjectiveModules};
 use crate::teacher::Teacher;
 use crate::teacher::frozen::Frozen;
 use crate::teacher::full_batch::ask;
-use crate::train::feed::Classes;
+use crate::train::feed::{Classes, TRAINING, VALIDATION};
+use crate::train::finite::{check_input, check_outputs};
 use crate::train::metrics::StepMetrics;
-use crate::train::workers::panicked;
+use crate::train::widths::Widths;
+use crate::train::window::Window;
 
 /// What a distillation will do, found out by running one batch of the data through both models.
 ///
@@ -114,6 +116,8 @@ pub(crate) struct Prepared {
     pub preflight: Preflight,
     pub modules: ObjectiveModules,
     pub metrics: StepMetrics,
+    pub widths: Widths,
+    pub window: Window,
     pub classes: Classes,
 }
 
@@ -142,18 +146,20 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
     {
         self.objective.validate()?;
         let mut prepared =
-            self.attempt("training", train, &rewrite, |context, student, teacher| {
+            self.one_batch(TRAINING, train, &rewrite, |context, student, teacher| {
                 let modules = self.objective.modules(context, self.device);
                 Prepared {
                     preflight: self.describe(student, teacher, &modules),
                     metrics: StepMetrics::new(self.objective, context),
+                    widths: Widths::of(self.objective, &modules, context),
+                    window: Window::of(context),
                     classes: Classes::of(student),
                     modules,
                 }
             })?;
         prepared.preflight.train_samples = train.len();
         if let Some(valid) = valid {
-            let metrics = self.attempt("validation", valid, &rewrite, |context, _, _| {
+            let metrics = self.one_batch(VALIDATION, valid, &rewrite, |context, _, _| {
                 StepMetrics::new(self.objective, context)
             })?;
             prepared.preflight.valid_samples = valid.len();
@@ -167,22 +173,6 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
 
     /// Runs one batch, whose panic is an error: a student that was trained before may be in the hands of the
     /// caller.
-    fn attempt<I, R>(
-        &self,
-        what: &'static str,
-        data: &DistillData<I, J>,
-        rewrite: &impl Fn(DistillBatch<I, J>) -> DistillBatch<I, J>,
-        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> R,
-    ) -> Result<R>
-    where
-        I: Module + 'static,
-        S: Distillable<I>,
-    {
-        let run = || self.one_batch(what, data, rewrite, then);
-        let outcome = catch_unwind(AssertUnwindSafe(run));
-        outcome.unwrap_or_else(|panic| Err(panicked(what, panic.as_ref())))
-    }
-
     fn one_batch<I, R>(
         &self,
         what: &'static str,
@@ -197,21 +187,41 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
         if data.is_empty() {
             return Err(Error::EmptyDataset { what });
         }
-        let batch = rewrite(self.read(what, data)?);
-        if let Some(weights) = batch.targets.first_weights()
-            && weights.values().clone().sum().into_scalar::<f32>() <= 0.0
-        {
-            return Err(Error::EmptyMask { what });
+        let samples: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
+        attempt(what, &samples, || {
+            let batch = self.read(what, data)?;
+            self.on_batch(what, data, rewrite(batch), then)
+        })
+    }
+
+    fn on_batch<I, R>(
+        &self,
+        what: &'static str,
+        data: &DistillData<I, J>,
+        batch: DistillBatch<I, J>,
+        then: impl FnOnce(&LossContext<'_>, &Outputs, Option<&Outputs>) -> R,
+    ) -> Result<R>
+    where
+        I: Module + 'static,
+        S: Distillable<I>,
+    {
+        if is_masked_whole(&batch) {
+            self.check_any_is_valid(what, data)?;
         }
         let teacher = self.ask(data, &batch)?;
         if self.is_cached && !data.is_recorded() {
             self.check_repeats(what, data, teacher.as_ref())?;
         }
         let student = self.student.outputs(&batch.input);
-        if let Some(teacher) = &teacher {
-            check_finite("teacher", teacher)?;
+        let checked = teacher
+            .iter()
+            .try_for_each(|teacher| check_outputs(what, Side::Teacher, teacher, &batch));
+        let checked = checked.and_then(|()| check_outputs(what, Side::Student, &student, &batch));
+        if checked.is_err() {
+            check_input(what, &batch)?;
         }
-        check_finite("student", &student)?;
+        checked?;
+        Classes::of(&student).check(&batch, what)?;
         let targets = batch.targets.clone().without_autodiff();
         let context = LossContext {
             teacher: teacher.as_ref(),
@@ -220,17 +230,30 @@ impl<J: Module + 'static, S: Module> PreflightCheck<'_, J, S> {
         let context = context
             .with_targets(&targets)
             .with_indices(&batch.indices, data.len());
-        self.objective.check(&context)?;
+        let checked = self.objective.check(&context);
+        match what {
+            // What does not fit there is the models' and not the batch's.
+            TRAINING => checked?,
+            _ => checked.map_err(|error| error.in_batch(what, &batch.indices))?,
+        }
         Ok(then(&context, &student, teacher.as_ref()))
     }
 
+    /// The first batch.
     fn read<I>(&self, what: &'static str, data: &DistillData<I, J>) -> Result<DistillBatch<I, J>> {
         let indices: Vec<usize> = (0..self.batch_size.min(data.len())).collect();
-        let batch = data.named_batch(indices, self.device);
-        batch.map_err(|error| Error::Dataset {
-            what,
-            message: error.to_string(),
-        })
+        data.read(what, indices, self.device, true)
+    }
+
+    /// Fails unless some batch has a row of weight above 0.
+    fn check_any_is_valid<I>(&self, what: &'static str, data: &DistillData<I, J>) -> Result<()> {
+        let all: Vec<usize> = (0..data.len()).collect();
+        for indices in all.chunks(self.batch_size).skip(1) {
+            if !is_masked_whole(&data.read(what, indices.to_vec(), self.device, false)?) {
+                return Ok(());
+            }
+        }
+        Err(Error::EmptyMask { what })
     }
 
     fn ask<I>(
@@ -367,33 +390,10 @@ fn is_equal<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> bool {
     a.into_data() == b.into_data()
 }
 
-fn check_finite(side: &str, outputs: &Outputs) -> Result<()> {
-    let finite = |what: String, all: Tensor<1, Bool>| match all.into_scalar::<bool>() {
-        true => Ok(()),
-        false => Err(Error::NonFinite {
-            what,
-            value: "NaN or infinite".into(),
-        }),
-    };
-    for (name, head) in outputs.heads() {
-        // A masked class may stand at minus infinity.
-        let numbers = match head {
-            Head::Categorical(Logits::TopK(top_k)) => top_k.log_probs.clone(),
-            Head::Categorical(Logits::Projected(layer)) => layer.hidden().clone(),
-            other => other.tensor(),
-        };
-        let masked = numbers.clone().equal_elem(f32::NEG_INFINITY);
-        let all = numbers.is_finite().bool_or(masked).all();
-        finite(format!("the {side}'s head {name:?}"), all)?;
-    }
-    outputs.features().try_for_each(|(name, feature)| {
-        let all = match feature {
-            Feature::Rank2(t) => t.clone().is_finite().all(),
-            Feature::Rank3(t) => t.clone().is_finite().all(),
-            Feature::Rank4(t) => t.clone().is_finite().all(),
-        };
-        finite(format!("the {side}'s feature {name:?}"), all)
-    })
+/// Whether no row of the first head has a weight above 0.
+fn is_masked_whole<I, J>(batch: &DistillBatch<I, J>) -> bool {
+    let weights = batch.targets.first_weights();
+    weights.is_some_and(|weights| weights.values().clone().sum().into_scalar::<f32>() <= 0.0)
 }
 
 /// Bytes of the outputs for one batch; those of a projection that is never whole are its hidden states.

@@ -1,6 +1,6 @@
 //! One step of the engine: the only place that knows its step traits.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleDisplay};
@@ -8,6 +8,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, MultiGradientsParams};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
+use crate::attempt::attempt;
 use crate::data::batch::DistillBatch;
 use crate::data::distillable::Distillable;
 use crate::data::outputs::Outputs;
@@ -17,9 +18,9 @@ use crate::teacher::TeacherBatch;
 use crate::teacher::own::outputs_of;
 use crate::train::clip::{clip, clip_multi};
 use crate::train::composite::Composite;
-use crate::train::loader::{Step, StepWeight};
+use crate::train::loader::Step;
 use crate::train::metrics::{Numbers, StepOutput};
-use crate::train::workers::panicked;
+use crate::train::window::{Weight, divide};
 
 impl<I, J, S> Composite<I, J, S>
 where
@@ -43,6 +44,12 @@ where
         self
     }
 
+    /// What the gradients of the batches of an optimizer step are divided by.
+    fn window_sum(&self) -> Option<Weight> {
+        let device = self.devices().into_iter().next().unwrap_or_default();
+        self.run.window.as_ref()?.take(&device.inner())
+    }
+
     /// The teacher's outputs, where it is asked inside the step: a mean teacher, which is made of the
     /// student, or one that is asked about what the student writes.
     fn asked_inside(&self, batch: &DistillBatch<I, J>) -> Result<Option<Outputs>> {
@@ -61,8 +68,8 @@ where
 
     /// A step has no way to return an error. Whoever started the training finds it as its failure.
     fn run_or_unwind(&self, step: Step<I, J>) -> (Tensor<1>, StepOutput) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.run_step(step)));
-        let outcome = outcome.unwrap_or_else(|panic| Err(panicked("training", panic.as_ref())));
+        let samples = step.batch.indices.clone();
+        let outcome = attempt(step.what, &samples, || self.run_step(step));
         outcome.unwrap_or_else(|error| {
             let message = error.to_string();
             self.run.failure.report(error);
@@ -92,17 +99,32 @@ where
             .with_targets(&targets)
             .with_indices(&batch.indices, step.samples)
             .at(step.progress);
-        let value = self.run.objective.forward(&context, &self.modules);
-        let total = match step.weight {
-            StepWeight::Known(1.0) => value.total.clone(),
-            StepWeight::Known(weight) => value.total.clone() * weight,
-            StepWeight::Summed(weight) => value.total.clone() * *weight,
+        let objective = &self.run.objective;
+        let aligned = objective.align(&context);
+        let in_batch = |error: Error| error.in_batch(step.what, &batch.indices);
+        let fits = objective.check_shapes(&context, &aligned);
+        fits.and_then(|()| self.run.widths.check(&context))
+            .map_err(in_batch)?;
+        let value = objective.value_of(&context, aligned, &self.modules);
+        let weight = match &self.run.window {
+            // A batch that is an optimizer step of its own.
+            _ if step.fraction == 1.0 => Weight::Known(1.0),
+            Some(window) => window.add(step.fraction, &context),
+            None => Weight::Known(step.fraction),
         };
+        let total = match weight {
+            Weight::Known(1.0) => value.total.clone(),
+            Weight::Known(weight) => value.total.clone() * weight,
+            Weight::Summed(weight) => value.total.clone() * weight,
+        };
+        let numbers = self.run.metrics.collect(value, &context);
         let output = StepOutput {
             names: self.run.metrics.names.clone(),
-            numbers: Numbers::OnDevice(Box::new(self.run.metrics.collect(value, &context))),
+            numbers: Numbers::OnDevice(Box::new(numbers.map_err(in_batch)?)),
             epoch: step.epoch,
             step: step.number,
+            what: step.what,
+            samples: batch.indices.clone(),
             failure: self.run.failure.clone(),
         };
         Ok((total, output))
@@ -129,10 +151,13 @@ where
         lr: ModuleLearningRate,
         grads: GradientsParams,
     ) -> Self {
-        let grads = match self.run.clipping {
-            Some(bound) => clip(&self, grads, bound),
-            None => grads,
-        };
+        let mut grads = grads;
+        if let Some(sum) = self.window_sum() {
+            divide(&self, &mut grads, &sum);
+        }
+        if let Some(bound) = self.run.clipping {
+            grads = clip(&self, grads, bound);
+        }
         self.stepped(optim, |model, optim| optim.step(lr, model, grads))
     }
 
@@ -142,10 +167,15 @@ where
         lr: ModuleLearningRate,
         grads: MultiGradientsParams,
     ) -> Self {
-        let grads = match self.run.clipping {
-            Some(bound) => clip_multi(&self, grads, bound),
-            None => grads,
-        };
+        let mut grads = grads;
+        if let Some(sum) = self.window_sum() {
+            for (grads, _) in &mut grads.grads {
+                divide(&self, grads, &sum);
+            }
+        }
+        if let Some(bound) = self.run.clipping {
+            grads = clip_multi(&self, grads, bound);
+        }
         self.stepped(optim, |model, optim| optim.step_multi(lr, model, grads))
     }
 }

@@ -1,14 +1,12 @@
 //! Threads that prepare batches ahead, for the whole of a training.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::train::feed::{Feed, Prepared};
 
 /// Threads with a queue of work each.
@@ -74,29 +72,13 @@ fn work<I: Module + 'static, J: Module + 'static>(
 ) {
     for job in queue {
         for chunk in job.chunks {
-            let prepare = || {
-                let batch = feed.batch(chunk, device)?;
-                let teacher = feed.ask(&batch, device)?;
-                Ok(Prepared { batch, teacher })
-            };
-            let outcome = catch_unwind(AssertUnwindSafe(prepare));
-            let outcome = outcome.unwrap_or_else(|panic| Err(panicked(feed.what, panic.as_ref())));
+            let outcome = feed.prepare(chunk, device);
             let is_over = outcome.is_err();
             // The other end is gone when an epoch ends early.
             if job.prepared.send(outcome).is_err() || is_over {
                 break;
             }
         }
-    }
-}
-
-/// A panic in the code of a user, or of a device, as an error with its text.
-pub(crate) fn panicked(what: &'static str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    Error::Panic {
-        what,
-        message: text.unwrap_or("it panicked without a message").to_string(),
     }
 }
 

@@ -72,7 +72,7 @@ fn recorded(
 /// All outputs of a recorded teacher for the data, in one batch.
 fn read(teacher: &Recorded, data: &Data) -> Result<Outputs> {
     let batch = data
-        .named_batch((0..data.len()).collect(), &device())
+        .read("recorded", (0..data.len()).collect(), &device(), true)
         .unwrap();
     let teacher: Arc<dyn Teacher<Tensor<2>>> = teacher.on(&device());
     teacher.ask(&TeacherBatch::of(&batch, data.scope()))

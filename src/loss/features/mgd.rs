@@ -231,7 +231,7 @@ impl Loss for Mgd {
         let chance = Tensor::<3>::random(
             [n, height, width],
             Distribution::Uniform(0.0, 1.0),
-            &student.device().inner(),
+            (&student.device().inner(), student.dtype()),
         );
         // A draw is below 1 and may be 0, so that at a ratio of 0 every position is kept.
         let kept = chance.greater_equal_elem(self.mask_ratio);

@@ -296,8 +296,8 @@ impl Loss for Overhaul {
         let weights = context.weights();
         let student = regressor.layer.forward(student, weights);
         let samples = Samples::of(&student.clone().into(), &teacher.clone().into(), weights);
-        let margin = Tensor::<1>::from_floats(self.margins.as_slice(), &teacher.device());
-        let margin = margin.cast(teacher.dtype());
+        let options = (&teacher.device(), teacher.dtype());
+        let margin = Tensor::<1>::from_data(self.margins.as_slice(), options);
         let values = partial_errors(student, teacher, margin).sums(weights);
         match self.reduction {
             Reduction::Mean => samples.mean(values),

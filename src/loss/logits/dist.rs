@@ -221,10 +221,6 @@ impl Loss for Dist {
         check_not_negative("dist.gamma", self.gamma)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_two_classes(&self.name())
-    }
-
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }

@@ -185,10 +185,6 @@ impl Loss for Dkd {
         check_not_negative("dkd.beta", self.beta)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_two_classes(&self.name())
-    }
-
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }

@@ -193,10 +193,6 @@ impl Loss for Nkd {
         check_not_negative("nkd.gamma", self.gamma)
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_two_classes(&self.name())
-    }
-
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }

@@ -178,10 +178,6 @@ impl Loss for VirtualTeacher {
         )
     }
 
-    fn check(&self, context: &LossContext<'_>) -> Result<()> {
-        context.check_two_classes(&self.name())
-    }
-
     fn temperature(&self) -> Option<&Schedule> {
         Some(&self.temperature)
     }

@@ -7,6 +7,7 @@ use burn::module::{Module, RunningState};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Distribution, IndexingUpdateOp, Int, Tensor};
 
+use crate::data::targets::from_bool;
 use crate::ops::vectors::{mask_rows, unit};
 
 /// Past embeddings of every training sample; see [`crd`](fn@crate::loss::crd).
@@ -173,7 +174,7 @@ impl Contrast {
         let normalisers = memory.normalisers.expect("a step has normalisers");
         let known = constant(&self.normalisers, &normalisers.device()).narrow(0, 2, 1);
         let known = match mask {
-            Some(mask) => known.max_pair(mask.clone().any().float()),
+            Some(mask) => known.max_pair(from_bool(mask.clone().any())),
             None => known.ones_like(),
         };
         replace(&self.memory_student, memory.student);

@@ -130,6 +130,7 @@ fn what_does_not_fit_is_named() {
     );
     assert_eq!(
         Batch::new([[1.0]], [[1.0]], [0]).refused(&loss),
-        "term \"dist\": the number of classes is 1, expected at least 2"
+        "term \"dist\": the number of classes is 1, expected at least 2: \
+         a single logit is `Outputs::binary`, a single value `Outputs::values`"
     );
 }

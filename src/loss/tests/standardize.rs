@@ -191,7 +191,8 @@ fn what_does_not_fit_is_named() {
     batch.seen(&self::loss(Dkd::new(2.0))).assert_finite();
     assert_eq!(
         Batch::new([[1.0]], [[1.0]], [0]).refused(&loss),
-        "term \"standardized_dkd\": the number of classes is 1, expected at least 2"
+        "term \"standardized_dkd\": the number of classes is 1, expected at least 2: \
+         a single logit is `Outputs::binary`, a single value `Outputs::values`"
     );
 }
 

@@ -1,4 +1,4 @@
-use burn::tensor::{Bool, Device};
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::*;
 use crate::data::head::Head;
@@ -195,6 +195,7 @@ fn z_scores_want_numbers_and_two_classes() {
         checked(term(), &LossContext::new(&one, &one))
             .unwrap_err()
             .to_string(),
-        "term \"standardized_soft_target\": the number of classes is 1, expected at least 2"
+        "term \"standardized_soft_target\": the number of classes is 1, expected at least 2: \
+         a single logit is `Outputs::binary`, a single value `Outputs::values`"
     );
 }

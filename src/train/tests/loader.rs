@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicBool;
 
 use burn::data::dataset::InMemDataset;
-use burn::tensor::{Bool, Int};
+use burn::tensor::{Bool, Int, Tensor};
 
 use super::*;
 use crate::data::dataset::DistillData;
@@ -139,7 +139,7 @@ fn workers_change_neither_the_order_nor_the_teacher() {
     for workers in 1..=3 {
         for (here, ahead) in here.iter().zip(&epochs(workers)) {
             assert_eq!(samples(here), samples(ahead));
-            assert_eq!(known(here), known(ahead));
+            assert_eq!(fractions(here), fractions(ahead));
             for (here, ahead) in here.iter().zip(ahead) {
                 let here = (taught(here), here.progress, here.number, here.epoch);
                 let ahead = (taught(ahead), ahead.progress, ahead.number, ahead.epoch);
@@ -232,7 +232,7 @@ fn the_code_of_a_user_that_fails_is_an_error_with_its_text() {
         let error = feed.failure.take().expect("a failure");
         assert_eq!(
             error.to_string(),
-            "preparing a training batch panicked: three is not for us"
+            "training batch of samples 1, 3: panicked: three is not for us"
         );
     }
 }
@@ -284,81 +284,27 @@ fn progress_counts_optimizer_steps() {
     assert_eq!(progress[0], 3.0);
 }
 
-fn known(steps: &Steps) -> Vec<f64> {
-    let weight = |step: &Step<_, _>| match &step.weight {
-        StepWeight::Known(weight) => *weight,
-        StepWeight::Summed(weight) => f64::from(weight.clone().into_scalar::<f32>()),
-    };
-    steps.iter().map(weight).collect()
+fn fractions(steps: &Steps) -> Vec<f64> {
+    steps.iter().map(|step| step.fraction).collect()
 }
 
 #[test]
-fn weights_are_those_of_one_large_batch() {
+fn fractions_are_those_of_one_large_batch() {
     // Windows of 4 + 4 and 2 samples.
     let steps = epoch(&loader(10, plan(4, 2, 1, 0), 0));
-    assert_eq!(known(&steps), [0.5, 0.5, 1.0]);
+    assert_eq!(fractions(&steps), [0.5, 0.5, 1.0]);
     // Windows of 4 + 2 samples.
     let steps = epoch(&loader(6, plan(4, 2, 1, 0), 0));
-    assert_eq!(known(&steps), [4.0 / 6.0, 2.0 / 6.0]);
+    assert_eq!(fractions(&steps), [4.0 / 6.0, 2.0 / 6.0]);
 }
 
 #[test]
-fn invalid_rows_weigh_nothing() {
+fn validation_does_not_accumulate() {
     let masked = feed(data(6, Some(|i| i < 2)));
-    let validation = Loader::validation(masked.clone(), plan(2, 3, 1, 0), 0);
+    let validation = Loader::validation(masked, plan(2, 3, 1, 0), 0);
     let steps = epoch(&validation.to_device(&Device::flex()));
-    assert_eq!(
-        known(&steps),
-        [1.0, 1.0, 1.0],
-        "validation does not accumulate"
-    );
+    assert_eq!(fractions(&steps), [1.0; 3]);
     assert_eq!(samples(&steps), [[0, 1], [2, 3], [4, 5]]);
-
-    let steps = epoch(&training(masked, plan(2, 3, 1, 0), 0));
-    let valid = |step: &Step<_, _>| step.batch.indices.iter().filter(|i| **i < 2).count();
-    let expected: Vec<f64> = steps.iter().map(|s| valid(s) as f64 / 2.0).collect();
-    assert_eq!(known(&steps), expected);
-
-    // No valid row at all is no reason to divide by zero.
-    let none = feed(data(6, Some(|_| false)));
-    let steps = epoch(&training(none, plan(2, 3, 1, 0), 0));
-    assert_eq!(known(&steps), [0.0; 3]);
-}
-
-#[test]
-fn steps_weigh_what_their_rows_do() {
-    let items = InMemDataset::new((0..4i64).collect());
-    let data = DistillData::from_fn(items, |items: Vec<i64>, device: &Device| {
-        let weights: Vec<f32> = items.iter().map(|i| *i as f32).collect();
-        DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
-            .with_weights(Tensor::<1>::from_data(weights.as_slice(), device))
-    });
-    let steps = epoch(&training(feed(data), plan(2, 2, 1, 0), 0));
-    for (step, weight) in steps.iter().zip(known(&steps)) {
-        let sum: usize = step.batch.indices.iter().sum();
-        assert!((weight - sum as f64 / 6.0).abs() < 1e-6);
-    }
-}
-
-/// A sample of three tokens: a step weighs as many rows as its labels are.
-#[test]
-fn tokens_count_and_not_samples() {
-    let items = InMemDataset::new((0..6i64).collect());
-    let data = DistillData::from_fn(items, |items: Vec<i64>, device: &Device| {
-        // Sequences are padded to the longest of their batch: only of one batch are they this long.
-        let tokens = if items.contains(&0) { 3 } else { 1 };
-        let labels = Tensor::<2, Int>::zeros([items.len(), tokens], device);
-        DistillBatch::new(Tensor::<1, Int>::from_data(items.as_slice(), device))
-            .with_classes(labels)
-    });
-    let steps = epoch(&training(feed(data), plan(2, 3, 1, 0), 0));
-    let expected = steps
-        .iter()
-        .map(|step| match step.batch.indices.contains(&0) {
-            true => 0.6,
-            false => 0.2,
-        });
-    assert_eq!(known(&steps), expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -380,7 +326,7 @@ fn two_devices_see_together_what_one_sees() {
         assert_eq!(both.collect::<Vec<_>>().concat(), batch);
         let shares = parts
             .iter()
-            .filter_map(|part| known(part).get(step).copied());
+            .filter_map(|part| fractions(part).get(step).copied());
         assert!((shares.sum::<f64>() - 1.0).abs() < 1e-12);
     }
     assert_eq!(parts[0].len(), 3);
