@@ -11,24 +11,22 @@ pub(crate) mod origin;
 pub(crate) mod parameters;
 pub(crate) mod preflight;
 pub(crate) mod step;
+pub(crate) mod stopping;
 pub(crate) mod summary;
 pub(crate) mod workers;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use burn::train::checkpoint::KeepLastNCheckpoints;
-use burn::train::metric::store::{Aggregate, Direction, Split};
-use burn::train::{
-    ExecutionStrategy, Learner, MetricEarlyStoppingStrategy, StoppingCondition, SupervisedTraining,
-};
+use burn::train::metric::store::Split;
+use burn::train::{ExecutionStrategy, Learner, SupervisedTraining};
 
 use crate::data::batch::DistillBatch;
 use crate::data::dataset::DistillData;
@@ -42,16 +40,21 @@ use crate::teacher::cache::{Cached, TeacherCache};
 use crate::teacher::frozen::Frozen;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
-use crate::train::checkpoint::{FOLDER, newest_complete};
+use crate::train::checkpoint::directory::Held;
+use crate::train::checkpoint::optimizer::moves;
+use crate::train::checkpoint::resume::{Checkpointing, Identity, Start};
+use crate::train::checkpoint::saver::{EveryEpoch, Part};
+use crate::train::checkpoint::settings::{Rates, Settings, add_data, add_objective};
+use crate::train::checkpoint::student::tensors;
 use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
 use crate::train::feed::{Failure, Feed};
 use crate::train::history::{Recorder, StepMetric};
 use crate::train::loader::{Loader, Plan, mix};
-use crate::train::metrics::LOSS;
-use crate::train::origin::{BURN, command, hardware};
+use crate::train::origin::{BURN, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
+use crate::train::stopping::EarlyStopping;
 use crate::train::summary::TrainingSummary;
 
 /// The teacher that the loaders ask, or the one that is asked inside the step.
@@ -230,15 +233,25 @@ where
         };
 
         let strategy = self.strategy()?;
-        let directory = self.checkpoint_directory()?;
-        let resumed_from = match (&directory, config.resume) {
-            (Some(directory), true) => {
+        let mut start = Start::afresh(config, self.split());
+        let mut checkpointing = None;
+        if let Some(checkpoints) = &config.checkpoints {
+            if config.resume {
                 // Whichever device trains, the engine brings the optimizer's state back on this one.
                 check_device(&Device::default())?;
-                newest_complete(directory, &composite)?
             }
-            _ => None,
-        };
+            let held = Held::new(&checkpoints.directory, checkpoints.keep)?;
+            let identity = Identity {
+                settings: self.settings(&composite, &plain)?,
+                rates: self.rates(),
+                student: tensors(&composite.student),
+                failure: failure.clone(),
+            };
+            let (opened, begin) = Checkpointing::open(held, config, &composite, identity, start)?;
+            (checkpointing, start) = (Some(opened), begin);
+        }
+        (start.notes.iter()).for_each(|note| config.progress.announce(note));
+        let resumed_from = start.resumed_from;
         let epochs_done = resumed_from.unwrap_or(0);
         let info = teacher
             .as_ref()
@@ -264,11 +277,12 @@ where
 
         let recorder = Recorder::default();
         let mut training = SupervisedTraining::new(
-            directory.as_deref().unwrap_or(Path::new("")),
+            // Burn's own checkpoints and logs would be there.
+            Path::new(""),
             Arc::new(train),
             Arc::new(valid),
         )
-        .num_epochs(config.epochs)
+        .num_epochs(start.epochs)
         .with_interrupter(config.interrupter.clone())
         .with_application_logger(None)
         .with_metric_logger(recorder.clone())
@@ -286,12 +300,16 @@ where
             training = training.gradient_checkpointing();
         }
         if let Some(patience) = config.patience {
-            training = training.early_stopping(self.early_stopping(patience));
+            training = training.early_stopping(EarlyStopping {
+                losses: start.losses.clone(),
+                patience,
+            });
         }
-        if let Some(checkpoints) = &config.checkpoints {
+        if let Some(Checkpointing { saver, .. }) = &checkpointing {
+            let part = |part| Part(saver.clone(), part);
             training = training
-                .with_default_checkpointers()
-                .with_checkpointing_strategy(KeepLastNCheckpoints::new(checkpoints.keep));
+                .with_custom_checkpointers(part(0), part(1), part(2))
+                .with_checkpointing_strategy(EveryEpoch(saver.clone()));
         }
         if let Some(epoch) = resumed_from {
             training = training.checkpoint(epoch);
@@ -303,7 +321,7 @@ where
             training = training.renderer(renderer);
         }
 
-        let start = Instant::now();
+        let began = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
@@ -311,13 +329,13 @@ where
             Some(error) => Err(error),
             None => resume_unwind(panic),
         })?;
-        let seconds = start.elapsed().as_secs_f64();
-        if resumed_from.is_some() {
-            // The engine restores the optimizer's state on the default device, which reads the files when it gets
-            // to it. Without a step that is now, and not when they are gone: its later work would fail with it.
-            check_device(&Device::default())?;
+        let seconds = began.elapsed().as_secs_f64();
+        if let Some(checkpointing) = checkpointing {
+            // Nothing after training loses the student.
+            if let Err(error) = checkpointing.held.clean() {
+                log::warn!("{error}");
+            }
         }
-
         if let Some(error) = result.error {
             // The handle belongs to the caller, who may well train again.
             config.interrupter.reset();
@@ -346,7 +364,7 @@ where
             version: env!("CARGO_PKG_VERSION").into(),
             burn_version: BURN.into(),
             hardware: hardware(),
-            command: command(),
+            notes: start.notes,
         };
         let Composite {
             student, average, ..
@@ -414,30 +432,42 @@ where
         })
     }
 
-    fn early_stopping(&self, patience: usize) -> MetricEarlyStoppingStrategy {
-        let split = match self.valid {
+    /// The set whose loss early stopping looks at.
+    fn split(&self) -> Split {
+        match self.valid {
             Some(_) => Split::Valid,
             None => Split::Train,
-        };
-        MetricEarlyStoppingStrategy::new(
-            &StepMetric::new(LOSS, 0),
-            Aggregate::Mean,
-            Direction::Lowest,
-            split,
-            StoppingCondition::NoImprovementSince { n_epochs: patience },
-        )
+        }
     }
 
-    /// The directory of the checkpoints, made and proven writable before anything is trained.
-    fn checkpoint_directory(&self) -> Result<Option<PathBuf>> {
-        let Some(checkpoints) = &self.config.checkpoints else {
-            return Ok(None);
+    fn rates(&self) -> Rates {
+        let plan = self.config.plan();
+        let per_epoch = plan.steps_per_epoch(self.train.len());
+        Rates::new(self.config.scheduler(plan.epochs * per_epoch), per_epoch)
+    }
+
+    /// What the course of this training depends on, as far as it is known.
+    fn settings<M: Module>(&self, model: &M, device: &Device) -> Result<Settings> {
+        let config = self.config;
+        let mut settings = Settings::default();
+        add_objective(&mut settings, &self.objective, config.epochs);
+        if self.rollout.is_some() {
+            settings.text("epochs, which a rollout may follow,", config.epochs);
+        }
+        let teacher = match &self.source {
+            TeacherSource::None => Some("none".to_string()),
+            TeacherSource::Teacher(teacher) => teacher.info().digest(),
+            TeacherSource::Average(decay) => Some(format!("the student's average by {decay}")),
         };
-        let folder = checkpoints.directory.join(FOLDER);
-        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-        let probe = folder.join(".writable");
-        std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
-        std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
-        Ok(Some(checkpoints.directory.clone()))
+        settings.text("teacher", teacher.unwrap_or("of no known name".into()));
+        settings.text("seed", config.seed);
+        settings.text("batch size", config.batch_size);
+        settings.text("accumulation", config.accumulation);
+        settings.text("devices", config.execution.devices());
+        settings.text("gradients times", config.execution.reduction());
+        add_data(&mut settings, "training", Some(self.train), device)?;
+        add_data(&mut settings, "validation", self.valid, device)?;
+        settings.numbers(moves(&config.optimizer(), model));
+        Ok(settings)
     }
 }

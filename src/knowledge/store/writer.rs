@@ -1,11 +1,11 @@
 //! Recording: one shard in memory, the ones before it on disk.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::data::key::{DataFingerprint, Key};
 use crate::error::{Error, Result};
-use crate::knowledge::format::files::{Written, write_whole};
+use crate::files::{Written, lock, remove_unfinished, write_whole};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
@@ -73,6 +73,8 @@ pub struct Writer {
     data: DataFingerprint,
     /// The samples that were there when the writer was made.
     recorded: u64,
+    /// The shards that were there when the writer was made, and its own.
+    shards: Vec<Written>,
     /// Holds the lock, which the system lets go of with the process if need be.
     _lock: File,
 }
@@ -100,7 +102,7 @@ impl Writer {
     ) -> Result<Self> {
         let directory = directory.as_ref().to_path_buf();
         let form = Form::new(header.clone())?;
-        let lock = lock(&directory)?;
+        let lock = hold(&directory)?;
         let given = match &options.ranks {
             RankChoice::Given(classes) => Some(given_ranks(classes, &form)?),
             RankChoice::Auto | RankChoice::Off => None,
@@ -126,7 +128,10 @@ impl Writer {
             }
         };
         let recorded = manifest.samples();
+        let shards = manifest.shards.iter().map(|shard| shard.file.clone());
+        let shards = shards.filter(|shard| missing(&directory, shard).is_none());
         Ok(Self {
+            shards: shards.collect(),
             form,
             options,
             data: manifest.data,
@@ -206,7 +211,8 @@ impl Writer {
         }
         let name = format!("shard-{:05}.safetensors", self.manifest.shards.len());
         let file = serialize(&self.columns.tensors(&self.form));
-        let file = write_whole(&self.directory, &name, file.parts())?;
+        let file = write(&self.directory, &name, file.parts())?;
+        self.shards.push(file.clone());
         let mut manifest = self.manifest.clone();
         manifest.shards.push(ShardEntry {
             file,
@@ -248,9 +254,16 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush).
+    /// As [`flush`](Self::flush), and if a file of the recording is gone meanwhile.
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
+        let mut missing = self
+            .shards
+            .iter()
+            .map(|file| missing(&self.directory, file));
+        if let Some(error) = missing.find_map(|error| error) {
+            return Err(error);
+        }
         if self.manifest.complete {
             return Ok(());
         }
@@ -259,8 +272,8 @@ impl Writer {
     }
 }
 
-/// Makes the directory and holds it for one writer.
-fn lock(directory: &Path) -> Result<File> {
+/// Makes the directory, holds it for one writer, and removes what a killed one left aside.
+fn hold(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     let failed = |path: &Path, error: std::io::Error| Error::KnowledgeFile {
         path: path.to_path_buf(),
@@ -268,27 +281,55 @@ fn lock(directory: &Path) -> Result<File> {
         remedy: "name a directory that can be made and written".into(),
     };
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| failed(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::KnowledgeLocked {
-            directory: directory.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(&path, error)),
-    }
+    let held = lock(&path).map_err(|error| failed(&path, error))?;
+    let held = held.ok_or_else(|| Error::DirectoryLocked {
+        directory: directory.to_path_buf(),
+    })?;
+    let is_ours = |name: &str| {
+        [NAME, RANKS, "shard-"]
+            .iter()
+            .any(|own| name.starts_with(own))
+    };
+    remove_unfinished(directory, is_ours).map_err(|error| failed(directory, error))?;
+    Ok(held)
+}
+
+/// What is wrong where a file that was written is not there as it was.
+fn missing(directory: &Path, file: &Written) -> Option<Error> {
+    let path = directory.join(&file.file);
+    let reason = match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() && found.len() == file.bytes => return None,
+        Ok(found) => format!("has {} bytes, {} were recorded", found.len(), file.bytes),
+        Err(error) => format!("is gone: {error}"),
+    };
+    Some(Error::KnowledgeFile {
+        path,
+        reason,
+        remedy: "record again: its samples are recorded once more".into(),
+    })
+}
+
+fn write<'a>(
+    directory: &Path,
+    name: &str,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Written> {
+    write_whole(directory, name, parts).map_err(|error| Error::KnowledgeFile {
+        path: directory.join(name),
+        reason: format!("cannot be written: {error}"),
+        remedy:
+            "make room or let it be written there, and record again: it goes on after the last \
+                 whole shard"
+                .into(),
+    })
 }
 
 fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<()> {
-    write_whole(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
+    write(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
 }
 
 fn write_ranks(directory: &Path, ranks: &Ranks) -> Result<Written> {
-    write_whole(directory, RANKS, [ranks.to_bytes().as_slice()])
+    write(directory, RANKS, [ranks.to_bytes().as_slice()])
 }
 
 fn given_ranks(classes: &[u32], form: &Form) -> Result<Ranks> {

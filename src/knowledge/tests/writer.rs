@@ -206,7 +206,7 @@ fn a_second_writer_is_refused_until_the_first_is_gone() {
     assert_eq!(
         second.to_string(),
         format!(
-            "another writer is recording into {}; wait for it, or record into another directory",
+            "another process or thread is writing into {}; wait for it, or name another directory",
             directory.path().display()
         )
     );
