@@ -387,6 +387,7 @@ fn without_a_whole_set_training_does_not_begin_again_in_silence() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn what_is_no_regular_file_is_passed_over_at_once() {
     let _seeded = common::seeded();

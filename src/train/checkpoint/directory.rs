@@ -137,13 +137,11 @@ impl Sets {
         let whole = epochs.iter().filter(|(_, is_named)| **is_named);
         let oldest = whole
             .map(|(epoch, _)| *epoch)
-            .filter(|epoch| *epoch <= manifest.epoch)
             .rev()
             .nth(keep.max(1) - 1)
             .unwrap_or(0);
-        // Later ones are damaged: training went on from before them.
-        let gone = |epoch: &usize| *epoch < oldest || *epoch > manifest.epoch;
-        for epoch in epochs.into_keys().filter(gone) {
+        // Parts of the next set may be there already.
+        for epoch in epochs.into_keys().filter(|epoch| *epoch < oldest) {
             remove_set(&self.folder, epoch);
         }
         if let Err(error) = self.discard_before() {
@@ -233,6 +231,13 @@ impl Held {
             moved.map_err(|error| Error::io(before, error))?;
         }
         self.clean()
+    }
+
+    /// Removes sets that are later than where training goes on from: they are damaged.
+    pub fn remove_after(&self, epoch: usize) -> Result<()> {
+        let later = self.sets.epochs()?.into_keys().filter(|e| *e > epoch);
+        later.for_each(|epoch| remove_set(&self.sets.folder, epoch));
+        Ok(())
     }
 
     /// Removes files that belong to no whole set: those of a training that was killed, or of a full disk.

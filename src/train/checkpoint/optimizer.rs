@@ -1,5 +1,7 @@
 //! Which optimizer it is: it does not say, so it is asked for a few steps.
 
+use std::collections::HashSet;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Tensor, TensorData};
@@ -29,57 +31,64 @@ pub(crate) fn moves<M: Module>(
 }
 
 fn moved<M: Module>(mut optimizer: ModuleOptimizer, module: M, scale: f64) -> Vec<f64> {
-    let mut small = module.map(&mut Shrink);
+    let mut shrink = Shrink::default();
+    let mut small = module.map(&mut shrink);
+    let Shrink(trained) = shrink;
     for step in STEPS {
-        let mut gradients = Gradients(GradientsParams::new(), step * scale);
+        let mut gradients = Gradients(&trained, GradientsParams::new(), step * scale);
         small.visit(&mut gradients);
-        small = optimizer.step(RATE, small, gradients.0);
+        small = optimizer.step(RATE, small, gradients.1);
     }
-    let mut moved = Moved(Vec::new());
+    let mut moved = Moved(&trained, Vec::new());
     small.visit(&mut moved);
-    moved.0
+    moved.1
 }
 
 /// The value of every parameter before the first step.
 const START: f32 = 1.0;
 
-/// Puts two values per axis in the place of every parameter.
-struct Shrink;
+/// Puts two values per axis in the place of every parameter that is trained, and keeps its name. The others
+/// stay as they are: clones of a module share running statistics.
+#[derive(Default)]
+struct Shrink(HashSet<ParamId>);
 
 impl ModuleMapper for Shrink {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
+        self.0.insert(param.id);
         param.map(|tensor| {
-            let ones = TensorData::new(vec![START; 1 << D], [2; D]);
-            Tensor::from_data(ones, &tensor.device())
+            let start = TensorData::new(vec![START; 1 << D], [2; D]);
+            Tensor::from_data(start, &tensor.device())
         })
     }
 }
 
 /// Gradients for what is trained, which are not the same in every element.
-struct Gradients(GradientsParams, f64);
+struct Gradients<'a>(&'a HashSet<ParamId>, GradientsParams, f64);
 
-impl ModuleVisitor for Gradients {
+impl ModuleVisitor for Gradients<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
-            return;
+        if self.0.contains(&param.id) {
+            let values = (0..1 << D).map(|at| (self.2 * (1.0 + f64::from(at) / 8.0)) as f32);
+            let values = TensorData::new(values.collect::<Vec<f32>>(), [2; D]);
+            let device = param.val().device().inner();
+            let gradient = Tensor::<D>::from_data(values, &device);
+            self.1.register(param.id, gradient);
         }
-        let values = (0..1 << D).map(|at| (self.1 * (1.0 + f64::from(at) / 8.0)) as f32);
-        let values = TensorData::new(values.collect::<Vec<f32>>(), [2; D]);
-        let device = param.val().device().inner();
-        let id: ParamId = param.id;
-        self.0.register(id, Tensor::<D>::from_data(values, &device));
     }
 }
 
 /// How far each value is from where it was.
-struct Moved(Vec<f64>);
+struct Moved<'a>(&'a HashSet<ParamId>, Vec<f64>);
 
-impl ModuleVisitor for Moved {
+impl ModuleVisitor for Moved<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() {
+        if self.0.contains(&param.id) {
             let values = param.val().into_data();
             let moved = values.iter::<f64>().map(|value| value - f64::from(START));
-            self.0.extend(moved);
+            self.1.extend(moved);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The engine's checkpointers, which write the three files of a set, and make it whole once all are there.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -28,15 +29,14 @@ pub(crate) struct Saver {
     /// The parameter tensors of the student.
     pub student: usize,
     pub failure: Failure,
-    /// The set that is being written.
-    pub begun: Mutex<Option<Begun>>,
+    /// The sets that are being written, by epoch: the engine does not wait for one before the next.
+    pub begun: Mutex<BTreeMap<usize, Begun>>,
     /// The parts of the set that training goes on from, until the engine takes them.
     pub restored: Mutex<[Vec<u8>; 3]>,
 }
 
 /// A set of which some parts are written.
 pub(crate) struct Begun {
-    epoch: usize,
     settings: Settings,
     losses: Vec<Option<f64>>,
     parts: [Option<Written>; 3],
@@ -54,12 +54,12 @@ impl Saver {
     }
 
     fn begin(&self, epoch: usize, losses: Vec<Option<f64>>) {
-        *hold(&self.begun) = Some(Begun {
-            epoch,
+        let set = Begun {
             settings: self.settings_at(epoch),
             losses,
             parts: [const { None }; 3],
-        });
+        };
+        hold(&self.begun).insert(epoch, set);
     }
 
     /// Writes a part; the last one makes the set whole.
@@ -68,7 +68,7 @@ impl Saver {
         let written = write_whole(&self.sets.folder, &name, [bytes]);
         let written = written.map_err(|error| self.failed(self.sets.folder.join(&name), error))?;
         let mut begun = hold(&self.begun);
-        let Some(set) = begun.as_mut().filter(|set| set.epoch == epoch) else {
+        let Some(set) = begun.get_mut(&epoch) else {
             let reason = format!("{name} was written out of turn");
             return Err(CheckpointerError::Unknown(reason));
         };
@@ -77,6 +77,7 @@ impl Saver {
         if parts.len() == PARTS.len() {
             let settings = std::mem::take(&mut set.settings);
             let manifest = Manifest::new(epoch, settings, &set.losses, self.student, parts);
+            begun.remove(&epoch);
             let added = self.sets.add(&manifest, self.keep);
             added.map_err(|error| self.failed(self.sets.folder.clone(), error))?;
         }
