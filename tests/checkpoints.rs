@@ -11,12 +11,14 @@ use burn::data::dataset::InMemDataset;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::{Device, Tensor};
+use burn::train::MultiDeviceOptim;
 use burn_distill::loss::{HardLabel, Hint, SoftTarget};
 use burn_distill::{
     DistillBatch, DistillData, Distilled, Distiller, Error, FitConfig, ProgressMode, Report,
     Result, Schedule, load_student,
 };
 use common::net::{Net, Point, classes, initialized, inputs, labelled, numbers, points};
+use common::plain::Plain;
 
 fn adam(epochs: usize, directory: &Path) -> FitConfig {
     FitConfig::new(epochs)
@@ -102,7 +104,7 @@ fn a_set_goes_when_its_successor_is_whole_and_not_before() {
     for part in ["model", "optim", "scheduler"] {
         let blocked = directory.join(format!("checkpoint/{part}-3.bpk"));
         fs::create_dir_all(blocked.join("in the way")).unwrap();
-        let error = fit(&config(4).with_resume(true)).unwrap_err().to_string();
+        let error = fit(&config(3).with_resume(true)).unwrap_err().to_string();
         assert!(error.starts_with(blocked.to_str().unwrap()), "{error}");
         fs::remove_dir_all(blocked).unwrap();
         assert_eq!(files(directory), sets([2]), "{part}");
@@ -181,7 +183,7 @@ fn a_checkpoint_is_that_of_one_training() {
     let others = points(41).split_off(1);
     assert_eq!(
         refused(fit_on(labelled(others), None)).0,
-        "a first training input of"
+        "a first training batch of"
     );
     let valid = refused(fit_on(labelled(points(40)), Some(labelled(points(8)))));
     assert_eq!(valid, as_text(("validation samples", "none", "8")));
@@ -292,6 +294,33 @@ fn stuck(config: FitConfig) -> Report {
         .fit(&config, labelled(points(16)), labelled(points(16)))
         .unwrap()
         .report
+}
+
+#[test]
+fn several_devices_resume_as_one_does() {
+    let _seeded = common::seeded();
+    let (temporary, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Without dropout, whose generator the two of them would share here.
+    let on = |devices: usize, epochs, directory: &Path| {
+        let config = adam(epochs, directory)
+            .with_batch_size(8)
+            .with_devices(
+                vec![Device::flex(); devices],
+                MultiDeviceOptim::OptimMainDevice,
+            )
+            .with_resume(true);
+        let (teacher, student) = (Plain::new(12), Plain::new(4));
+        Distiller::on(Device::flex(), teacher, student)
+            .with(SoftTarget::new(4.0), 1.0)
+            .fit(&config, labelled(points(40)), None)
+    };
+    on(2, 2, temporary.path()).unwrap();
+    let resumed = on(2, 4, temporary.path()).unwrap();
+    assert_eq!(resumed.report.training.resumed_from, Some(2));
+    let undisturbed = on(2, 4, other.path()).unwrap();
+    assert_eq!(numbers(&resumed.student), numbers(&undisturbed.student));
+    let error = on(1, 4, temporary.path()).unwrap_err().to_string();
+    assert!(error.contains(" has devices 2, now it is 1; "), "{error}");
 }
 
 #[test]

@@ -250,7 +250,7 @@ impl FitConfig {
     /// among the [notes](crate::TrainingSummary::notes); if all are, that is
     /// [`Error::Checkpoint`](crate::Error::Checkpoint). It also says what it belongs to: the objective, the
     /// teacher's fingerprint, seed, optimizer, learning rates, batch size, accumulation, devices, and of the data
-    /// the number of samples, names of up to 256 of them, and the first input if that is a tensor. Where the
+    /// the number of samples, names of up to 256 of them, and the first batch's input if that is a tensor. Where the
     /// training asked for would not have come to this checkpoint, that is
     /// [`Error::CheckpointMismatch`](crate::Error::CheckpointMismatch), which names both sides.
     ///

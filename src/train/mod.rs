@@ -465,8 +465,9 @@ where
         settings.text("accumulation", config.accumulation);
         settings.text("devices", config.execution.devices());
         settings.text("gradients times", config.execution.reduction());
-        add_data(&mut settings, "training", Some(self.train), device)?;
-        add_data(&mut settings, "validation", self.valid, device)?;
+        let size = config.batch_size;
+        add_data(&mut settings, "training", Some(self.train), size, device)?;
+        add_data(&mut settings, "validation", self.valid, size, device)?;
         settings.numbers(moves(&config.optimizer(), model));
         Ok(settings)
     }

@@ -112,12 +112,13 @@ pub(crate) fn add_objective(settings: &mut Settings, objective: &Objective, epoc
 /// At most so many samples tell one data set from another.
 const SAMPLES: usize = 256;
 
-/// Adds what is known of data: how many samples, the names of some, and the first one's input where it is
-/// the same each time.
+/// Adds what is known of data: how many samples, the names of some, and the first batch's input where it
+/// is a tensor and the same each time.
 pub(crate) fn add_data<I: Module + 'static, J>(
     settings: &mut Settings,
     what: &'static str,
     data: Option<&DistillData<I, J>>,
+    batch_size: usize,
     device: &Device,
 ) -> Result<()> {
     let Some(data) = data else {
@@ -141,13 +142,14 @@ pub(crate) fn add_data<I: Module + 'static, J>(
         settings.text(format!("{what} samples with the fingerprint"), digest);
     }
     let first = || -> Result<Option<InputSummary>> {
-        let batch = data.batch(vec![0], device).map_err(unreadable)?;
+        let indices = (0..batch_size.min(data.len())).collect();
+        let batch = data.batch(indices, device).map_err(unreadable)?;
         Ok(summary(&batch.input))
     };
     if let (Some(one), Some(again)) = (first()?, first()?)
         && one.is_like(&again)
     {
-        settings.numbers([(format!("a first {what} input of"), one)]);
+        settings.numbers([(format!("a first {what} batch of"), one)]);
     }
     Ok(())
 }
