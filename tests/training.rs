@@ -191,6 +191,7 @@ fn a_checkpoint_with_a_missing_or_broken_file_is_passed_over() {
             notes.len() == 1 && notes[0].starts_with(&start),
             "{notes:?}"
         );
+        assert!(resumed.report.to_string().contains(&start));
     }
 }
 

@@ -271,7 +271,8 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
     /// What [`preflight`](Self::preflight) finds, and what goes wrong during training:
     /// [`Error::NonFinite`](crate::Error::NonFinite) when a term stops being a number,
     /// [`Error::Dataset`](crate::Error::Dataset), [`Error::Teacher`](crate::Error::Teacher) and
-    /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail.
+    /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail. What a
+    /// directory of checkpoints may be refused for is told at [`FitConfig::with_resume`].
     pub fn fit<I, J>(
         self,
         config: &FitConfig,

@@ -25,7 +25,7 @@ pub(crate) fn summary_of_input<I, J: 'static>(
 /// A summary of an input that is a tensor.
 pub(crate) fn summary(input: &dyn Any) -> Option<InputSummary> {
     let data = numbers(input)?;
-    Some(InputSummary::new(&data.shape(), data.iter::<f64>()))
+    Some(InputSummary::new(data.shape(), data.iter::<f64>()))
 }
 
 /// The numbers of an input that is a tensor.

@@ -144,6 +144,9 @@ pub(crate) fn footnotes(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(reason) = &training.interrupted {
         notes.push(("interrupted", reason.clone()));
     }
+    for note in &training.notes {
+        notes.push(("note", note.clone()));
+    }
     notes
 }
 

@@ -41,11 +41,9 @@ use crate::teacher::frozen::Frozen;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
 use crate::train::checkpoint::directory::Held;
-use crate::train::checkpoint::optimizer::moves;
-use crate::train::checkpoint::resume::{Checkpointing, Identity, Start};
+use crate::train::checkpoint::identity::{Course, Identity};
+use crate::train::checkpoint::resume::{Checkpointing, Start};
 use crate::train::checkpoint::saver::{EveryEpoch, Part};
-use crate::train::checkpoint::settings::{Rates, Settings, add_data, add_objective};
-use crate::train::checkpoint::student::tensors;
 use crate::train::composite::{Composite, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
 use crate::train::feed::{Failure, Feed};
@@ -241,13 +239,22 @@ where
                 check_device(&Device::default())?;
             }
             let held = Held::new(&checkpoints.directory, checkpoints.keep)?;
-            let identity = Identity {
-                settings: self.settings(&composite, &plain)?,
-                rates: self.rates(),
-                student: tensors(&composite.student),
-                failure: failure.clone(),
+            let course = Course {
+                objective: &self.objective,
+                train: self.train,
+                valid: self.valid,
+                student: &composite.student,
+                teacher: match &self.source {
+                    TeacherSource::None => Some("none".into()),
+                    TeacherSource::Teacher(teacher) => teacher.info().digest(),
+                    TeacherSource::Average(decay) => Some(format!("the average by {decay}")),
+                },
+                has_rollout: self.rollout.is_some(),
+                device: &plain,
             };
-            let (opened, begin) = Checkpointing::open(held, config, &composite, identity, start)?;
+            let identity = Identity::of(config, &course, &composite)?;
+            let (opened, begin) =
+                Checkpointing::open(held, config, &composite, identity, &failure, start)?;
             (checkpointing, start) = (Some(opened), begin);
         }
         (start.notes.iter()).for_each(|note| config.progress.announce(note));
@@ -438,37 +445,5 @@ where
             Some(_) => Split::Valid,
             None => Split::Train,
         }
-    }
-
-    fn rates(&self) -> Rates {
-        let plan = self.config.plan();
-        let per_epoch = plan.steps_per_epoch(self.train.len());
-        Rates::new(self.config.scheduler(plan.epochs * per_epoch), per_epoch)
-    }
-
-    /// What the course of this training depends on, as far as it is known.
-    fn settings<M: Module>(&self, model: &M, device: &Device) -> Result<Settings> {
-        let config = self.config;
-        let mut settings = Settings::default();
-        add_objective(&mut settings, &self.objective, config.epochs);
-        if self.rollout.is_some() {
-            settings.text("epochs, which a rollout may follow,", config.epochs);
-        }
-        let teacher = match &self.source {
-            TeacherSource::None => Some("none".to_string()),
-            TeacherSource::Teacher(teacher) => teacher.info().digest(),
-            TeacherSource::Average(decay) => Some(format!("the student's average by {decay}")),
-        };
-        settings.text("teacher", teacher.unwrap_or("of no known name".into()));
-        settings.text("seed", config.seed);
-        settings.text("batch size", config.batch_size);
-        settings.text("accumulation", config.accumulation);
-        settings.text("devices", config.execution.devices());
-        settings.text("gradients times", config.execution.reduction());
-        let size = config.batch_size;
-        add_data(&mut settings, "training", Some(self.train), size, device)?;
-        add_data(&mut settings, "validation", self.valid, size, device)?;
-        settings.numbers(moves(&config.optimizer(), model));
-        Ok(settings)
     }
 }

@@ -141,7 +141,6 @@ impl Report {
         if let Some(epoch) = training.resumed_from {
             entries.push(("resumed from epoch", epoch.to_string()));
         }
-        entries.push(("notes", training.notes.join("; ")));
         entries.retain(|(_, value)| !value.is_empty());
         list(&entries)
     }

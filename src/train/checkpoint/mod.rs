@@ -10,6 +10,7 @@
 //! ```
 
 pub(crate) mod directory;
+pub(crate) mod identity;
 pub(crate) mod manifest;
 pub(crate) mod optimizer;
 pub(crate) mod resume;

@@ -112,28 +112,24 @@ mod tests {
         let sgd = SgdConfig::new;
         let clip = |clipping: GradientClippingConfig| sgd().with_gradient_clipping(Some(clipping));
         let all = [
-            of(adam().init().into()),
-            of(adam().with_epsilon(1e-7).init().into()),
-            of(adam().with_beta_1(0.8).init().into()),
-            of(adam().with_beta_2(0.99).init().into()),
+            of(adam().init()),
+            of(adam().with_epsilon(1e-7).init()),
+            of(adam().with_beta_1(0.8).init()),
+            of(adam().with_beta_2(0.99).init()),
             of(AdamWConfig::new()
                 .with_epsilon(1e-8)
                 .with_weight_decay(1e-3)
-                .init()
-                .into()),
+                .init()),
             of(AdamWConfig::new()
                 .with_epsilon(1e-8)
                 .with_weight_decay(1e-4)
+                .init()),
+            of(sgd().init()),
+            of(clip(GradientClippingConfig::Norm(1.0)).init()),
+            of(clip(GradientClippingConfig::Value(1.0)).init()),
+            of(sgd()
                 .init()
-                .into()),
-            of(sgd().init().into()),
-            of(clip(GradientClippingConfig::Norm(1.0)).init().into()),
-            of(clip(GradientClippingConfig::Value(1.0)).init().into()),
-            of(ModuleOptimizer::from(sgd().init()).with_group(
-                ParamGroup::from_path("bias"),
-                adam().build(),
-                None,
-            )),
+                .with_group(ParamGroup::from_path("bias"), adam().build(), None)),
         ];
         for (at, one) in all.iter().enumerate() {
             assert_eq!(one.len(), SCALES.len());

@@ -1,7 +1,7 @@
 //! Where a training begins: after the newest whole set, if that is one of the same training.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use burn::module::Module;
 use burn::store::ModuleRecord;
@@ -10,9 +10,10 @@ use burn::train::metric::store::Split;
 
 use crate::error::{Error, Result};
 use crate::train::checkpoint::directory::{Found, Held, WholeSet};
+use crate::train::checkpoint::identity::Identity;
 use crate::train::checkpoint::manifest::Manifest;
 use crate::train::checkpoint::saver::Saver;
-use crate::train::checkpoint::settings::{Difference, Rates, Settings};
+use crate::train::checkpoint::settings::Difference;
 use crate::train::config::FitConfig;
 use crate::train::feed::Failure;
 use crate::train::origin::BURN;
@@ -48,15 +49,6 @@ pub(crate) struct Checkpointing {
     pub saver: Arc<Saver>,
 }
 
-/// What a training is, for its checkpoints.
-pub(crate) struct Identity {
-    pub settings: Settings,
-    pub rates: Rates,
-    /// The parameter tensors of the student.
-    pub student: usize,
-    pub failure: Failure,
-}
-
 impl Checkpointing {
     /// Takes what is found in a directory that this training holds, and says where to begin.
     pub fn open<M: Module>(
@@ -64,6 +56,7 @@ impl Checkpointing {
         config: &FitConfig,
         model: &M,
         identity: Identity,
+        failure: &Failure,
         mut start: Start,
     ) -> Result<(Self, Start)> {
         let mut saver = Saver {
@@ -73,8 +66,9 @@ impl Checkpointing {
             rates: Mutex::new(identity.rates),
             losses: start.losses.clone(),
             student: identity.student,
-            failure: identity.failure,
-            begun: Mutex::default(),
+            failure: failure.clone(),
+            writing: Mutex::default(),
+            settled: Condvar::new(),
             restored: Mutex::default(),
         };
         let found = match config.resume {

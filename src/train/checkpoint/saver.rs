@@ -1,8 +1,7 @@
 //! The engine's checkpointers, which write the three files of a set, and make it whole once all are there.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use burn::tensor::Bytes;
 use burn::train::checkpoint::{
@@ -29,14 +28,23 @@ pub(crate) struct Saver {
     /// The parameter tensors of the student.
     pub student: usize,
     pub failure: Failure,
-    /// The sets that are being written, by epoch: the engine does not wait for one before the next.
-    pub begun: Mutex<BTreeMap<usize, Begun>>,
+    pub writing: Mutex<Writing>,
+    /// A set is whole, or one will never be.
+    pub settled: Condvar,
     /// The parts of the set that training goes on from, until the engine takes them.
     pub restored: Mutex<[Vec<u8>; 3]>,
 }
 
+/// What is being written.
+#[derive(Default)]
+pub(crate) struct Writing {
+    set: Option<Begun>,
+    has_failed: bool,
+}
+
 /// A set of which some parts are written.
-pub(crate) struct Begun {
+struct Begun {
+    epoch: usize,
     settings: Settings,
     losses: Vec<Option<f64>>,
     parts: [Option<Written>; 3],
@@ -53,13 +61,20 @@ impl Saver {
         settings
     }
 
+    /// Begins a set when the one before is whole, so that the disk never holds parts of two. The engine
+    /// trains on while a set is written.
     fn begin(&self, epoch: usize, losses: Vec<Option<f64>>) {
-        let set = Begun {
+        let mut writing = hold(&self.writing);
+        while writing.set.is_some() && !writing.has_failed {
+            let waited = self.settled.wait(writing);
+            writing = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        writing.set = Some(Begun {
+            epoch,
             settings: self.settings_at(epoch),
             losses,
             parts: [const { None }; 3],
-        };
-        hold(&self.begun).insert(epoch, set);
+        });
     }
 
     /// Writes a part; the last one makes the set whole.
@@ -67,8 +82,8 @@ impl Saver {
         let name = part_name(part, epoch);
         let written = write_whole(&self.sets.folder, &name, [bytes]);
         let written = written.map_err(|error| self.failed(self.sets.folder.join(&name), error))?;
-        let mut begun = hold(&self.begun);
-        let Some(set) = begun.get_mut(&epoch) else {
+        let mut writing = hold(&self.writing);
+        let Some(set) = writing.set.as_mut().filter(|set| set.epoch == epoch) else {
             let reason = format!("{name} was written out of turn");
             return Err(CheckpointerError::Unknown(reason));
         };
@@ -77,9 +92,10 @@ impl Saver {
         if parts.len() == PARTS.len() {
             let settings = std::mem::take(&mut set.settings);
             let manifest = Manifest::new(epoch, settings, &set.losses, self.student, parts);
-            begun.remove(&epoch);
             let added = self.sets.add(&manifest, self.keep);
             added.map_err(|error| self.failed(self.sets.folder.clone(), error))?;
+            writing.set = None;
+            self.settled.notify_all();
         }
         Ok(())
     }
@@ -91,10 +107,25 @@ impl Saver {
     }
 }
 
-fn hold<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A part on its way to the disk. One that does not get there, for an error or a panic, keeps nobody waiting.
+struct Attempt<'a> {
+    saver: &'a Saver,
+    has_succeeded: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.has_succeeded {
+            hold(&self.saver.writing).has_failed = true;
+            self.saver.settled.notify_all();
+        }
+    }
 }
 
 /// One of the three checkpointers of the engine.
@@ -102,9 +133,15 @@ pub(crate) struct Part(pub Arc<Saver>, pub usize);
 
 impl<R: Checkpoint> Checkpointer<R> for Part {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        let mut attempt = Attempt {
+            saver: &self.0,
+            has_succeeded: false,
+        };
         let bytes = record.checkpoint_into_bytes();
         let bytes = bytes.map_err(CheckpointerError::Record)?;
-        self.0.write(epoch, self.1, &bytes)
+        self.0.write(epoch, self.1, &bytes)?;
+        attempt.has_succeeded = true;
+        Ok(())
     }
 
     fn restore(&self, _epoch: usize) -> Result<R, CheckpointerError> {
