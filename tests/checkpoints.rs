@@ -115,6 +115,15 @@ fn a_set_goes_when_its_successor_is_whole_and_not_before() {
     assert_eq!(resumed.report.training.resumed_from, Some(2));
     assert_eq!(numbers(&resumed.student), numbers(&undisturbed.student));
     assert_eq!(files(directory), sets([4]));
+
+    // As a kill leaves them between a new set and the end of the old ones: they go with the next start.
+    let more = tempfile::tempdir().unwrap();
+    let config = adam(4, more.path()).with_checkpoints_kept(more.path(), 3);
+    fit(&config).unwrap();
+    assert_eq!(files(more.path()), sets([2, 3, 4]));
+    let config = config.with_checkpoints_kept(more.path(), 1);
+    fit(&config.with_resume(true)).unwrap();
+    assert_eq!(files(more.path()), sets([4]));
 }
 
 #[test]

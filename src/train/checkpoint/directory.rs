@@ -133,9 +133,15 @@ impl Sets {
     pub fn add(&self, manifest: &Manifest, keep: usize) -> std::io::Result<()> {
         let bytes = manifest.to_bytes();
         write_whole(&self.folder, manifest_name(manifest.epoch), [&bytes[..]])?;
+        self.prune(keep)
+    }
+
+    /// Removes what is older than the last `keep` sets, of which the newest is whole, and what an earlier
+    /// training left.
+    pub fn prune(&self, keep: usize) -> std::io::Result<()> {
         let epochs = epochs(&self.folder)?;
-        let whole = epochs.iter().filter(|(_, is_named)| **is_named);
-        let oldest = whole
+        let named = epochs.iter().filter(|(_, is_named)| **is_named);
+        let oldest = named
             .map(|(epoch, _)| *epoch)
             .rev()
             .nth(keep.max(1) - 1)
@@ -233,11 +239,13 @@ impl Held {
         self.clean()
     }
 
-    /// Removes sets that are later than where training goes on from: they are damaged.
-    pub fn remove_after(&self, epoch: usize) -> Result<()> {
+    /// Keeps a set to go on from, and those before it that are to be kept. Later ones are damaged; older ones
+    /// are left of a training that was killed before it removed them.
+    pub fn go_on_from(&self, epoch: usize) -> Result<()> {
         let later = self.sets.epochs()?.into_keys().filter(|e| *e > epoch);
         later.for_each(|epoch| remove_set(&self.sets.folder, epoch));
-        Ok(())
+        let pruned = self.sets.prune(self.keep);
+        pruned.map_err(|error| Error::io(&self.sets.folder, error))
     }
 
     /// Removes files that belong to no whole set: those of a training that was killed, or of a full disk.

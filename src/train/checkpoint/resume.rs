@@ -90,7 +90,7 @@ impl Checkpointing {
             let fits = record.and_then(|record| model.clone().try_load_record(record));
             fits.map_err(|error| refused(error.to_string()))?;
             let losses = continued(&manifest, &saver, config, held.directory(), &mut start)?;
-            held.remove_after(manifest.epoch)?;
+            held.go_on_from(manifest.epoch)?;
             start.losses = start.losses.with(losses);
             saver.losses = start.losses.clone();
             saver.restored = Mutex::new(parts);
