@@ -266,15 +266,34 @@ pub enum Error {
         /// What the system says.
         message: String,
     },
-    /// A checkpoint does not fit the training that would resume from it.
-    #[error("cannot resume from epoch {epoch} in {}: {reason}", directory.display())]
+    /// A checkpoint does not fit the model that it is loaded into, or no checkpoint is whole.
+    #[error("cannot load the checkpoint of epoch {epoch} in {}: {reason}", directory.display())]
     Checkpoint {
         /// The directory of the checkpoints.
         directory: PathBuf,
-        /// The epoch of the newest complete checkpoint.
+        /// The epoch of the newest checkpoint, 0 if there is none.
         epoch: usize,
         /// Why it does not fit.
         reason: String,
+    },
+    /// A checkpoint belongs to a training with other settings than the one that would resume from it.
+    #[error(
+        "the checkpoint of epoch {epoch} in {} has {what} {recorded}, now it is {given}; train with the \
+         settings of the checkpoint, name another directory, or go on all the same with \
+         `FitConfig::with_changed_settings`",
+        directory.display()
+    )]
+    CheckpointMismatch {
+        /// The directory of the checkpoints.
+        directory: PathBuf,
+        /// The epoch of the newest whole checkpoint.
+        epoch: usize,
+        /// What differs.
+        what: String,
+        /// What the checkpoint was trained with.
+        recorded: String,
+        /// What is given now.
+        given: String,
     },
     /// A strict transfer found parameters that it could not copy.
     #[error("strict transfer left parameters behind:\n{0}")]
@@ -355,12 +374,12 @@ pub enum Error {
         /// The number of samples recorded.
         recorded: u64,
     },
-    /// Two writers want one directory.
+    /// Two recordings or trainings want to write into one directory.
     #[error(
-        "another writer is recording into {}; wait for it, or record into another directory",
+        "another process or thread is writing into {}; wait for it, or name another directory",
         directory.display()
     )]
-    KnowledgeLocked {
+    DirectoryLocked {
         /// The directory.
         directory: PathBuf,
     },
@@ -652,7 +671,7 @@ mod tests {
                     epoch: 3,
                     reason: "wrong shape".into(),
                 },
-                "cannot resume from epoch 3 in runs: wrong shape",
+                "cannot load the checkpoint of epoch 3 in runs: wrong shape",
             ),
             (
                 Error::KnowledgeFile {

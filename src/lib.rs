@@ -57,6 +57,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
+mod files;
 mod schedule;
 mod progress;
 mod device;
@@ -103,6 +104,7 @@ pub use crate::teacher::cache::TeacherCache;
 pub use crate::teacher::closure::{TeacherOutputs, teacher_fn};
 pub use crate::teacher::ensemble::{Combine, Ensemble};
 pub use crate::teacher::{Teacher, TeacherBatch, TeacherInfo};
+pub use crate::train::checkpoint::student::load_student;
 pub use crate::train::config::FitConfig;
 pub use crate::train::preflight::Preflight;
 pub use crate::train::summary::{History, TrainingSummary};

@@ -258,6 +258,15 @@ fn a_recording_goes_on_grows_and_refuses_what_has_changed() {
     assert_eq!(run(&teacher, &named(points(35)), &small).unwrap(), (35, 30));
     assert_eq!(Store::open(directory.path()).unwrap().len(), 35);
 
+    // Also where nothing can be written: nobody can hold this directory.
+    let lock = directory.path().join(".lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    assert_eq!(run(&teacher, &named(points(35)), &small).unwrap(), (35, 35));
+    let error = run(&teacher, &named(points(36)), &small).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    std::fs::remove_dir(&lock).unwrap();
+
     let other = small.clone().with_feature("hidden", FeaturePrecision::F32);
     for error in [
         run(&student, &named(points(30)), &small).unwrap_err(),

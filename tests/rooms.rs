@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in the order of `docs/architecture.md`: each may name those before it, and itself.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "error",
+    "files",
     "schedule",
     "attempt",
     "progress",

@@ -148,9 +148,9 @@ fn a_resumed_training_ends_where_an_undisturbed_one_does() {
 
     let directory = tempfile::tempdir().unwrap();
     let interrupter = Interrupter::new();
-    // One batch for the check, and four per epoch, the last of the three being filled up for the teacher: the
-    // plug is pulled in the fourth epoch.
-    let data = stopping(1 + 4 * 3 + 2, interrupter.clone());
+    // One batch for the check, two for what the checkpoints belong to, and four per epoch, the last of the three
+    // being filled up for the teacher: the plug is pulled in the fourth epoch.
+    let data = stopping(1 + 2 + 4 * 3 + 2, interrupter.clone());
     let config = adam(5)
         .with_checkpoints(directory.path())
         .with_interrupter(interrupter);
@@ -184,6 +184,14 @@ fn a_checkpoint_with_a_missing_or_broken_file_is_passed_over() {
         let resumed = stateful(&config.with_resume(true), labelled(points(40)));
         assert_eq!(resumed.report.training.resumed_from, Some(3));
         assert_eq!(numbers(&resumed.student), numbers(&undisturbed.student));
+        let notes = &resumed.report.training.notes;
+        let name = broken.unwrap_or("optim-4.bpk");
+        let start = format!("the checkpoint of epoch 4 was passed over: {name}");
+        assert!(
+            notes.len() == 1 && notes[0].starts_with(&start),
+            "{notes:?}"
+        );
+        assert!(resumed.report.to_string().contains(&start));
     }
 }
 
@@ -213,7 +221,7 @@ fn a_checkpoint_of_another_student_is_refused() {
         .unwrap_err()
         .to_string();
     let start = format!(
-        "cannot resume from epoch 1 in {}: ",
+        "cannot load the checkpoint of epoch 1 in {}: ",
         directory.path().display()
     );
     assert!(error.starts_with(&start), "{error}");

@@ -274,7 +274,8 @@ impl<B: Backend, T, S> Distiller<B, T, S> {
     /// [`Error::Dataset`](crate::Error::Dataset), [`Error::Teacher`](crate::Error::Teacher) and
     /// [`Error::Training`](crate::Error::Training) when data, teacher, device or checkpoint fail. After
     /// the first whole epoch these come as [`Error::Stopped`](crate::Error::Stopped), with the student of
-    /// the last in [`Error::student`](crate::Error::student).
+    /// the last in [`Error::student`](crate::Error::student). What a directory of checkpoints may be refused
+    /// for is told at [`FitConfig::with_resume`].
     pub fn fit<I, J>(
         self,
         config: &FitConfig,

@@ -1,10 +1,11 @@
 //! What reads bytes of files, as plain functions: whatever the bytes, they return.
 
+use crate::files::seal;
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::{
     FeatureFormat, FeaturePrecision, Header, LogitsFormat, LogitsPrecision, ValuePrecision,
 };
-use crate::knowledge::format::manifest::{Manifest, seal};
+use crate::knowledge::format::manifest::Manifest;
 use crate::knowledge::format::rows::Rows;
 use crate::knowledge::format::sparse::Row;
 use crate::knowledge::store::shard::{Layout, Scratch};

@@ -19,8 +19,13 @@ pub(crate) fn summary_of_input<I, J: 'static>(
         what: "recorded",
         message: error.to_string(),
     })?;
-    Ok(numbers(&batch.teacher_input)
-        .map(|data| InputSummary::new(&data.shape(), data.iter::<f64>())))
+    Ok(summary(&batch.teacher_input))
+}
+
+/// A summary of an input that is a tensor.
+pub(crate) fn summary(input: &dyn Any) -> Option<InputSummary> {
+    let data = numbers(input)?;
+    Some(InputSummary::new(data.shape(), data.iter::<f64>()))
 }
 
 /// The numbers of an input that is a tensor.

@@ -153,6 +153,10 @@ where
         resumed: names.iter().filter(|name| is_there(name)).count() as u64,
     };
 
+    // There is nothing to do, also where nothing can be written.
+    if todo.is_empty() && before.as_ref().is_some_and(Store::is_complete) {
+        return Ok(recording);
+    }
     let bar = match options.progress {
         ProgressMode::Silent => ProgressBar::hidden(),
         _ => ProgressBar::new(samples),

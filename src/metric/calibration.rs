@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::head::Logits;
 use crate::data::targets::Weights;
 use crate::metric::fidelity::FidelityInput;
+use crate::metric::json::number;
 use crate::metric::rows::{Truth, chunk, chunks, confidence, floats, ints, top_class};
 
 /// The number of bins of Guo et al.
@@ -22,8 +23,10 @@ const BINS: usize = 15;
 #[non_exhaustive]
 pub struct ReliabilityBin {
     /// How sure it is on average, from 0 to 1.
+    #[serde(deserialize_with = "number")]
     pub confidence: f64,
     /// The fraction of them that is right, from 0 to 1.
+    #[serde(deserialize_with = "number")]
     pub accuracy: f64,
     /// How many there are.
     pub samples: usize,

@@ -6,11 +6,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::metric::json::number;
+
 /// The distance between the parameters that two models share by path and shape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ParameterDistance {
     /// `‖θ_T − θ_S‖`, the Euclidean norm over all of them.
+    #[serde(deserialize_with = "number")]
     pub distance: f64,
     /// How many of the student's parameter tensors were compared.
     pub compared: usize,

@@ -16,6 +16,7 @@
 pub(crate) mod calibration;
 pub(crate) mod distance;
 pub(crate) mod fidelity;
+pub(crate) mod json;
 pub(crate) mod mean;
 pub(crate) mod rows;
 

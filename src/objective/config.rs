@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
+use crate::files::read_regular;
 use crate::loss::known::KnownLoss;
 use crate::loss::term::Term;
 use crate::objective::Objective;
@@ -177,7 +178,8 @@ impl Objective {
     /// ending or cannot be understood.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let text = read_regular(path, FILE_BYTES).map_err(|error| Error::io(path, error))?;
+        let text = String::from_utf8(text).map_err(|error| Error::io(path, error))?;
         let read = match path.extension().and_then(|e| e.to_str()) {
             Some("toml") => Self::from_toml(&text),
             Some("json") => Self::from_json(&text),
@@ -190,10 +192,21 @@ impl Objective {
     }
 }
 
+/// More than any objective has.
+const FILE_BYTES: u64 = 1 << 28;
+/// What a line of a message is cut to: parsers repeat the line that they cannot understand.
+const LINE_CHARS: usize = 2000;
+
 fn config_error(origin: impl std::fmt::Display, message: impl std::fmt::Display) -> Error {
+    let message = message.to_string();
+    let lines = message.trim_end().lines();
+    let lines = lines.map(|line| match line.char_indices().nth(LINE_CHARS) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line.to_string(),
+    });
     Error::Config {
         origin: origin.to_string(),
-        message: message.to_string().trim_end().to_string(),
+        message: lines.collect::<Vec<_>>().join("\n"),
     }
 }
 

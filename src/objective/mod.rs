@@ -5,7 +5,7 @@ pub(crate) mod config;
 pub(crate) mod requirements;
 pub(crate) mod value;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
@@ -42,7 +42,8 @@ use crate::schedule::Schedule;
 #[derive(Debug, Clone, Default)]
 pub struct Objective {
     terms: Vec<Term>,
-    names: HashSet<String>,
+    /// Each name, and the number that the next term of the same name would have.
+    names: HashMap<String, usize>,
     classes: ClassPolicy,
 }
 
@@ -61,15 +62,18 @@ impl Objective {
     /// Adds a term that has its weight already.
     pub(crate) fn with_term(mut self, term: Term) -> Self {
         let name = term.name();
-        let free = |name: &String| !self.names.contains(name);
-        let unique = match free(&name) {
-            true => name,
-            false => (2..)
-                .map(|n| format!("{name}_{n}"))
-                .find(free)
-                .expect("one of endlessly many names is free"),
+        let unique = match self.names.get(&name).copied() {
+            None => name,
+            Some(next) => {
+                let (number, unique) = (next..)
+                    .map(|number| (number, format!("{name}_{number}")))
+                    .find(|(_, numbered)| !self.names.contains_key(numbered))
+                    .expect("one of endlessly many names is free");
+                self.names.insert(name, number + 1);
+                unique
+            }
         };
-        self.names.insert(unique.clone());
+        self.names.insert(unique.clone(), 2);
         let term = match term.name() == unique {
             true => term,
             false => term.named(unique),

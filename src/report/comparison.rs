@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::DistillData;
 use crate::error::Result;
+use crate::metric::json::number;
 use crate::metric::rows::Truth;
 use crate::report::batches::{read, unreadable};
 use crate::report::image::draw;
@@ -47,6 +48,7 @@ pub struct Disagreement {
     /// The student's prediction.
     pub student: Prediction,
     /// `KL(teacher || student)` in nats.
+    #[serde(deserialize_with = "number")]
     pub divergence: f64,
     /// The sample as an image in a `data:` URL, where samples are images; see
     /// [`DistillData::with_images`].
@@ -61,6 +63,7 @@ pub struct Prediction {
     /// The class.
     pub class: usize,
     /// Its probability.
+    #[serde(deserialize_with = "number")]
     pub probability: f64,
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::save;
 use crate::metric::distance::ParameterDistance;
 use crate::metric::fidelity::gap_recovered;
 use crate::report::comparison::Comparison;
@@ -105,7 +106,8 @@ impl Report {
         gap_recovered(teacher, baseline.score()?, self.distilled.score()?)
     }
 
-    /// Writes the report to a JSON file.
+    /// Writes the report to a JSON file, which is there whole or not at all. A number that is not finite is
+    /// `null` in it, and comes back as NaN, or as absent.
     ///
     /// # Errors
     ///
@@ -113,7 +115,7 @@ impl Report {
     pub fn save_json(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let json = serde_json::to_string_pretty(self).map_err(|error| Error::io(path, error))?;
-        std::fs::write(path, json).map_err(|error| Error::io(path, error))
+        save(path, json.as_bytes()).map_err(|error| Error::io(path, error))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The best epoch's student beside the checkpoints, so that it outlasts the process.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::store::ModuleRecord;
+use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::{Written, ZEROS, checksum, read_regular, remove, seal, write_whole};
 
 /// A student at the end of an epoch, in inference mode.
 #[derive(Debug, Clone)]
@@ -18,113 +19,163 @@ pub(crate) struct Snapshot<S> {
 }
 
 /// An epoch, and the number by which it is the best.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Score {
     pub epoch: usize,
     pub value: f64,
 }
 
+const INDEX: &str = "best.json";
+/// More than the index ever has.
+const INDEX_BYTES: u64 = 1 << 16;
+/// The names of the files before the epoch.
+const PARTS: [&str; 2] = ["best", "best-average"];
+
 /// `best.json`: which of the files is the best, and by what.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Best {
-    #[serde(flatten)]
-    score: Score,
+    checksum: String,
+    epoch: usize,
+    /// As text that reads back exactly.
+    value: String,
     by: String,
+    /// The student, and its average where there is one.
+    files: Vec<Written>,
 }
 
 /// The files `best.json`, `best-EPOCH.bpk` and, of a mean teacher, `best-average-EPOCH.bpk` in the folder of
 /// the checkpoints.
 pub(crate) struct BestFiles {
     pub folder: PathBuf,
-    /// The set, the metric and the direction.
+    /// The set and the metric.
     pub by: String,
 }
 
+/// Whether a file is one of these.
+pub(crate) fn is_best(name: &str) -> bool {
+    let number = |part: &str| -> Option<usize> {
+        let number = name.strip_prefix(part)?.strip_prefix('-')?;
+        number.strip_suffix(".bpk")?.parse().ok()
+    };
+    name == INDEX || PARTS.into_iter().any(|part| number(part).is_some())
+}
+
+/// The student of the best epoch in a folder, `None` where none was kept.
+pub(crate) fn best_student(folder: &Path) -> Result<Option<ModuleRecord>, String> {
+    let Some(best) = read(folder)? else {
+        return Ok(None);
+    };
+    let student = best.files.first().ok_or("best.json names no file")?;
+    record(folder, student).map(Some)
+}
+
+fn read(folder: &Path) -> Result<Option<Best>, String> {
+    let bytes = match read_regular(&folder.join(INDEX), INDEX_BYTES) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|error| format!("{INDEX}: {error}"))?,
+    };
+    if seal(&bytes).as_ref() != Some(&bytes) {
+        return Err(format!("{INDEX} was changed: its checksum is another"));
+    }
+    let best = serde_json::from_slice(&bytes);
+    best.map(Some).map_err(|error| format!("{INDEX}: {error}"))
+}
+
+fn record(folder: &Path, written: &Written) -> Result<ModuleRecord, String> {
+    let failed = |reason: String| format!("{}: {reason}", written.file);
+    let bytes = read_regular(&folder.join(&written.file), written.bytes);
+    let bytes = bytes.map_err(|error| failed(error.to_string()))?;
+    if checksum(&bytes) != written.checksum {
+        return Err(failed("it was changed: its checksum is another".into()));
+    }
+    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes));
+    record.map_err(|error| failed(error.to_string()))
+}
+
 impl BestFiles {
-    fn index(&self) -> PathBuf {
-        self.folder.join("best.json")
-    }
-
-    fn files(&self, epoch: usize) -> [PathBuf; 2] {
-        ["best", "best-average"].map(|name| self.folder.join(format!("{name}-{epoch}.bpk")))
-    }
-
-    /// Writes the best, and then deletes the one before.
+    /// Writes the best, and then removes the one before.
     pub fn save<S: Module>(&self, score: Score, snapshot: &Snapshot<S>) -> Result<()> {
-        let before = self.read();
         let models = [Some(&snapshot.student), snapshot.average.as_ref()];
-        for (path, model) in self.files(score.epoch).iter().zip(models) {
-            if let Some(model) = model {
-                let saved = model.clone().into_record().save(path);
-                saved.map_err(|error| Error::io(path, error))?;
-            }
+        let mut files = Vec::new();
+        for (part, model) in PARTS.into_iter().zip(models) {
+            let Some(model) = model else {
+                continue;
+            };
+            let name = format!("{part}-{}.bpk", score.epoch);
+            let failed = |error: String| Error::io(self.folder.join(&name), error);
+            let bytes = model.clone().into_record().into_bytes();
+            let bytes = bytes.map_err(|error| failed(error.to_string()))?;
+            let written = write_whole(&self.folder, &name, [&bytes[..]]);
+            files.push(written.map_err(|error| failed(error.to_string()))?);
         }
-        let path = self.index();
-        let by = self.by.clone();
-        let json = serde_json::to_vec(&Best { score, by });
-        let json = json.map_err(|error| Error::io(&path, error))?;
-        // In one stroke: an index that is half written would lose both.
-        let half = path.with_extension("json.part");
-        fs::write(&half, json).map_err(|error| Error::io(&half, error))?;
-        fs::rename(&half, &path).map_err(|error| Error::io(&path, error))?;
-        match before {
-            Some(before) if before.score.epoch != score.epoch => self.delete(before.score.epoch),
-            _ => Ok(()),
-        }
+        let best = Best {
+            checksum: ZEROS.into(),
+            epoch: score.epoch,
+            value: score.value.to_string(),
+            by: self.by.clone(),
+            files,
+        };
+        let text = serde_json::to_string_pretty(&best).expect("plain values have a text");
+        let text = seal(text.as_bytes()).unwrap_or(text.into_bytes());
+        let written = write_whole(&self.folder, INDEX, [&text[..]]);
+        written.map_err(|error| Error::io(self.folder.join(INDEX), error))?;
+        self.remove_all_but(Some(&best))
     }
 
-    /// The best of the epochs up to one, if it is there, is by the same metric, and fits the models.
+    /// The best that was kept, `None` where there is none by the same number.
+    ///
+    /// # Errors
+    ///
+    /// Says what is damaged, or does not fit the models.
     pub fn load<S: Module>(
         &self,
-        until: usize,
         models: &Snapshot<S>,
-    ) -> Option<(Score, Snapshot<S>)> {
-        let best = self.read()?;
-        if best.by != self.by || best.score.epoch > until {
-            log::warn!(
-                "passing over the best student of epoch {}",
-                best.score.epoch
-            );
-            return None;
-        }
-        let [student, average] = self.files(best.score.epoch);
-        let load = |path: PathBuf, model: &S| {
-            let record = ModuleRecord::load(&path).map_err(|error| error.to_string());
-            let model = record.and_then(|record| {
-                let loaded = model.clone().try_load_record(record);
-                loaded.map_err(|error| error.to_string())
-            });
-            let passed_over = |error| log::warn!("passing over {}: {error}", path.display());
-            model.map_err(passed_over).ok()
+    ) -> Result<Option<(Score, Snapshot<S>)>, String> {
+        let Some(best) = read(&self.folder)?.filter(|best| best.by == self.by) else {
+            return Ok(None);
+        };
+        let load = |part: usize, model: &S| {
+            let written = best.files.get(part).ok_or("best.json misses a file")?;
+            let loaded = model
+                .clone()
+                .try_load_record(record(&self.folder, written)?);
+            loaded.map_err(|error| format!("{}: {error}", written.file))
         };
         let snapshot = Snapshot {
-            student: load(student, &models.student)?,
+            student: load(0, &models.student)?,
             average: match &models.average {
-                Some(model) => Some(load(average, model)?),
+                Some(model) => Some(load(1, model)?),
                 None => None,
             },
         };
-        Some((best.score, snapshot))
+        let value = best.value.parse().map_err(|_| "best.json has no number")?;
+        let epoch = best.epoch;
+        Ok(Some((Score { epoch, value }, snapshot)))
     }
 
     /// Forgets what an earlier training left.
     pub fn clear(&self) -> Result<()> {
-        let Some(before) = self.read() else {
-            return Ok(());
-        };
-        let index = self.index();
-        fs::remove_file(&index).map_err(|error| Error::io(&index, error))?;
-        self.delete(before.score.epoch)
+        self.remove_all_but(None)
     }
 
-    fn read(&self) -> Option<Best> {
-        let json = fs::read(self.index()).ok()?;
-        serde_json::from_slice(&json).ok()
-    }
-
-    fn delete(&self, epoch: usize) -> Result<()> {
-        let files = self.files(epoch).into_iter();
-        let mut files = files.filter(|path| path.exists());
-        files.try_for_each(|path| fs::remove_file(&path).map_err(|error| Error::io(path, error)))
+    fn remove_all_but(&self, best: Option<&Best>) -> Result<()> {
+        let failed = |error| Error::io(&self.folder, error);
+        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let is_kept = |name: &str| {
+                best.is_some_and(|best| {
+                    name == INDEX || best.files.iter().any(|file| file.file == name)
+                })
+            };
+            if name
+                .to_str()
+                .is_some_and(|name| is_best(name) && !is_kept(name))
+            {
+                remove(&entry.path());
+            }
+        }
+        Ok(())
     }
 }

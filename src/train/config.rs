@@ -36,7 +36,8 @@ use crate::train::loader::Plan;
 /// | [early stopping](Self::with_early_stopping) | none | at least 1 | epochs without a better loss; hands back the best |
 /// | [best](Self::with_best) | the last epoch | a metric and a direction | hands back the student of the best epoch |
 /// | [checkpoints](Self::with_checkpoints) | none | a directory | one per epoch, the last two are kept |
-/// | [resume](Self::with_resume) | off | | go on after the newest complete checkpoint |
+/// | [resume](Self::with_resume) | off | | go on after the newest whole checkpoint |
+/// | [changed settings](Self::with_changed_settings) | off | | go on from a checkpoint of other settings |
 /// | [interrupter](Self::with_interrupter) | none | Burn's handle | stops training from elsewhere |
 /// | [seed](Self::with_seed) | 0 | any | order of the data, dropout, initial projectors |
 /// | [workers](Self::with_workers) | 1 | any | threads that prepare batches, and ask the teacher, ahead |
@@ -77,6 +78,7 @@ pub struct FitConfig {
     pub(crate) best: Option<(String, Direction)>,
     pub(crate) checkpoints: Option<Checkpoints>,
     pub(crate) resume: bool,
+    pub(crate) changed_settings: bool,
     pub(crate) interrupter: Interrupter,
     pub(crate) seed: u64,
     pub(crate) workers: usize,
@@ -152,6 +154,7 @@ impl FitConfig {
             best: None,
             checkpoints: None,
             resume: false,
+            changed_settings: false,
             interrupter: Interrupter::new(),
             seed: 0,
             workers: 1,
@@ -310,7 +313,13 @@ impl FitConfig {
 
     /// Saves a checkpoint to a directory after every epoch and keeps the last two. It holds the
     /// student, its projectors, the optimizer's state and the learning-rate scheduler's, and
-    /// nothing of the teacher.
+    /// nothing of the teacher, and [`load_student`](crate::load_student) takes the student out of it.
+    ///
+    /// An old checkpoint goes when a new one is whole: at every moment at least one is, and the disk needs
+    /// room for one more than are kept. The folder `checkpoint` in the directory belongs to the training. One
+    /// training at a time holds a directory, [`Error::DirectoryLocked`](crate::Error::DirectoryLocked) for
+    /// the second. Without [resume](Self::with_resume), checkpoints of an earlier training are set aside in
+    /// `checkpoint.before` and go with the first new one.
     #[must_use]
     pub fn with_checkpoints(self, directory: impl Into<PathBuf>) -> Self {
         self.with_checkpoints_kept(directory, 2)
@@ -326,12 +335,33 @@ impl FitConfig {
         self
     }
 
-    /// Goes on after the newest complete checkpoint of the directory, or starts afresh where there
-    /// is none. With the same settings, data and seed the student becomes the one of an undisturbed
-    /// training.
+    /// Goes on after the newest whole checkpoint of the directory, or starts afresh where there is none.
+    /// The student becomes the one of an undisturbed training, bit for bit. A training that was finished or
+    /// stopped early is finished: it hands its student back.
+    ///
+    /// A checkpoint holds checksums. One that is damaged is passed over, with a word in the progress and
+    /// among the [notes](crate::TrainingSummary::notes); if all are, that is
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint). It also says what it belongs to: the objective, the
+    /// teacher's fingerprint, seed, optimizer, learning rates, batch size, accumulation, devices, and of the data
+    /// the number of samples, names of up to 256 of them, and the first batch's input if that is a tensor. Where the
+    /// training asked for would not have come to this checkpoint, that is
+    /// [`Error::CheckpointMismatch`](crate::Error::CheckpointMismatch), which names both sides.
+    ///
+    /// More epochs than before are asked for freely, as long as no learning rate so far would have been
+    /// another, and no weight or temperature follows a schedule. A [rollout](crate::Distiller::with_rollout) and
+    /// losses from code see the progress of a training: they count as if they followed it.
     #[must_use]
     pub fn with_resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Lets a [resumed](Self::with_resume) training go on from a checkpoint of other settings. What differs
+    /// first is among the [notes](crate::TrainingSummary::notes); early stopping and the best student begin
+    /// anew.
+    #[must_use]
+    pub fn with_changed_settings(mut self, allowed: bool) -> Self {
+        self.changed_settings = allowed;
         self
     }
 

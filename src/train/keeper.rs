@@ -3,90 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::module::Module;
+use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
-use burn::train::metric::store::{Aggregate, Direction, EventStoreClient, Split};
-use burn::train::{EarlyStoppingStrategy, MetricEarlyStoppingStrategy, StoppingCondition};
+use burn::train::metric::store::EventStoreClient;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::teacher::mean::Average;
 use crate::train::best::{BestFiles, Score, Snapshot};
-use crate::train::config::FitConfig;
 use crate::train::feed::Failure;
-use crate::train::history::StepMetric;
-use crate::train::metrics::{ACCURACY, LOSS, StepMetrics};
-
-/// The number that tells which epoch is the best.
-#[derive(Clone)]
-pub(crate) struct Watch {
-    pub metric: String,
-    pub direction: Direction,
-    pub split: Split,
-}
-
-impl Watch {
-    /// What a training is told to watch: early stopping watches the loss where nothing else is said.
-    pub fn of(config: &FitConfig, has_valid: bool) -> Option<Self> {
-        let by_loss = || (LOSS.to_string(), Direction::Lowest);
-        let best = config.best.clone();
-        // A baseline has no teacher to agree with, and other terms.
-        let best = best.map(|best| match config.is_baseline && best.0 != ACCURACY {
-            true => by_loss(),
-            false => best,
-        });
-        let (metric, direction) = best.or_else(|| config.patience.map(|_| by_loss()))?;
-        Some(Self {
-            metric,
-            direction,
-            split: match has_valid {
-                true => Split::Valid,
-                false => Split::Train,
-            },
-        })
-    }
-
-    /// Fails if no step reports the metric.
-    pub fn check(&self, metrics: &StepMetrics) -> Result<()> {
-        match metrics.names.contains(&self.metric) {
-            true => Ok(()),
-            false => Err(Error::InvalidParameter {
-                name: "best".into(),
-                value: format!("by {:?}, with {:?} reported", self.metric, metrics.names),
-                expected: "a number that every step reports",
-            }),
-        }
-    }
-
-    /// Stops after so many epochs without a better number.
-    pub fn stop_after(&self, patience: usize) -> MetricEarlyStoppingStrategy {
-        MetricEarlyStoppingStrategy::new(
-            &StepMetric::new(&self.metric, 0),
-            Aggregate::Mean,
-            self.direction,
-            self.split.clone(),
-            StoppingCondition::NoImprovementSince { n_epochs: patience },
-        )
-    }
-
-    fn value(&self, epoch: usize, store: &EventStoreClient) -> Option<f64> {
-        store.find_metric(&self.metric, epoch, Aggregate::Mean, &self.split)
-    }
-
-    fn is_better(&self, value: f64, than: f64) -> bool {
-        match self.direction {
-            Direction::Lowest => value < than,
-            Direction::Highest => value > than,
-        }
-    }
-
-    /// The set and the metric, such as `validation loss`.
-    pub fn name(&self) -> String {
-        let set = match self.split {
-            Split::Valid => "validation",
-            _ => "training",
-        };
-        format!("{set} {}", self.metric)
-    }
-}
+use crate::train::stopping::{Patience, Scores};
+use crate::train::watch::Watch;
 
 /// Keeps the student of the best epoch where one is asked for, and of the last whole epoch otherwise.
 pub(crate) struct Keeper<S>(Arc<Inner<S>>);
@@ -145,17 +71,31 @@ impl<S: Module> Keeper<S> {
 
     /// Finds the best of the epochs that are done, or forgets what another training left. Says if it is not
     /// there.
-    pub fn start(&self, epochs_done: usize, models: &Snapshot<S>) -> Result<Option<String>> {
+    pub fn start(
+        &self,
+        epochs_done: usize,
+        scores: &Scores,
+        models: &Snapshot<S>,
+    ) -> Result<Option<String>> {
         let Some(files) = &self.0.files else {
             return Ok(None);
         };
         if epochs_done == 0 {
             return files.clear().map(|()| None);
         }
-        let Some((score, snapshot)) = files.load(epochs_done, models) else {
-            return Ok(Some(format!(
-                "nothing is known of the best of the epochs up to {epochs_done}: the best is one after it"
-            )));
+        let (score, snapshot) = match files.load(models) {
+            // A training that was killed after it saved its best comes to it again.
+            Ok(Some((score, _))) if score.epoch > epochs_done => return Ok(None),
+            Ok(Some(found)) if scores.of(found.0.epoch) == Some(found.0.value) => found,
+            other => {
+                let reason = match other {
+                    Err(reason) => format!(" ({reason})"),
+                    Ok(_) => String::new(),
+                };
+                return Ok(Some(format!(
+                    "the best of the epochs up to {epochs_done} is not there{reason}: the best is one after"
+                )));
+            }
         };
         let mut kept = self.kept();
         kept.score = Some(score.value);
@@ -210,15 +150,14 @@ impl<S: Module> Keeper<S> {
 #[derive(Clone)]
 pub(crate) struct EndOfEpoch<S> {
     pub keeper: Keeper<S>,
-    pub patience: Option<MetricEarlyStoppingStrategy>,
+    pub patience: Option<Patience>,
 }
 
 impl<S: Module> EarlyStoppingStrategy for EndOfEpoch<S> {
     fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
         self.keeper.end_of_epoch(epoch, store);
-        let is_over =
-            |patience: &mut MetricEarlyStoppingStrategy| patience.should_stop(epoch, store);
-        self.keeper.0.failure.has_any() || self.patience.as_mut().is_some_and(is_over)
+        let is_over = |patience: &Patience| patience.is_over(epoch, store);
+        self.keeper.0.failure.has_any() || self.patience.as_ref().is_some_and(is_over)
     }
 }
 

@@ -18,7 +18,9 @@ pub(crate) mod origin;
 pub(crate) mod parameters;
 pub(crate) mod preflight;
 pub(crate) mod step;
+pub(crate) mod stopping;
 pub(crate) mod summary;
+pub(crate) mod watch;
 pub(crate) mod widths;
 pub(crate) mod window;
 pub(crate) mod workers;
@@ -26,14 +28,13 @@ pub(crate) mod workers;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::{ExecutionStrategy, Learner, SupervisedTraining};
 
 use crate::attempt::{attempt, panicked};
@@ -51,19 +52,24 @@ use crate::teacher::full_batch::ask;
 use crate::teacher::mean::Average;
 use crate::teacher::own::OwnTeacher;
 use crate::train::best::{BestFiles, Snapshot};
-use crate::train::checkpoint::{FOLDER, newest_complete};
+use crate::train::checkpoint::directory::{Held, Sets};
+use crate::train::checkpoint::identity::{Course, Identity};
+use crate::train::checkpoint::resume::{Checkpointing, Start};
+use crate::train::checkpoint::saver::{EveryEpoch, Part};
 use crate::train::composite::{Composite, MODULES, OptimizerSlot, Rewrite, Rollout, Run};
 use crate::train::config::{Execution, FitConfig};
 use crate::train::feed::{Failure, Feed, TRAINING, VALIDATION};
 use crate::train::finite::{check_input, check_outputs};
 use crate::train::history::{Recorder, StepMetric};
-use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper, Watch};
+use crate::train::keeper::{BeforeCheckpoint, EndOfEpoch, Keeper};
 use crate::train::loader::{Loader, Plan, mix};
 use crate::train::named::Names;
-use crate::train::origin::{BURN, command, hardware};
+use crate::train::origin::{BURN, hardware};
 use crate::train::parameters::{ForceInit, Recompute};
 use crate::train::preflight::{Preflight, PreflightCheck, Prepared};
+use crate::train::stopping::Patience;
 use crate::train::summary::TrainingSummary;
+use crate::train::watch::Watch;
 
 /// The teacher that the loaders ask, or the one that is asked inside the step.
 type Asked<I, J, S> = (Option<Arc<dyn Teacher<J>>>, Option<Rollout<I, J, S>>);
@@ -263,9 +269,8 @@ where
         let plain = main.clone().inner();
         let (teacher, rollout) = self.asked(&plain);
         let failure = Failure::default();
-        let directory = self.checkpoint_directory()?;
         let watched = self.watch();
-        let keeper = self.keeper(directory.as_deref(), &failure);
+        let keeper = self.keeper(&failure);
         let slot = config.keep_optimizer.then(OptimizerSlot::default);
         let composite = Composite {
             student: student.fork(&main),
@@ -286,21 +291,43 @@ where
         };
 
         let strategy = self.strategy()?;
-        let resumed_from = match (&directory, config.resume) {
-            (Some(directory), true) => {
+        let watch = Watch::or_loss(config, self.valid.is_some());
+        let mut start = Start::afresh(config, watch);
+        let mut checkpointing = None;
+        if let Some(checkpoints) = &config.checkpoints {
+            if config.resume {
                 // Whichever device trains, the engine brings the optimizer's state back on this one.
                 check_device(&Device::default())?;
-                newest_complete(directory, &composite)?
             }
-            _ => None,
-        };
+            let held = Held::new(&checkpoints.directory, checkpoints.keep)?;
+            let course = Course {
+                objective: &self.objective,
+                train: self.train,
+                valid: self.valid,
+                student: &composite.student,
+                teacher: match &self.source {
+                    TeacherSource::None => Some("none".into()),
+                    TeacherSource::Teacher(teacher) => teacher.info().digest(),
+                    TeacherSource::Average(decay) => Some(format!("the average by {decay}")),
+                },
+                has_rollout: self.rollout.is_some(),
+                device: &plain,
+            };
+            let identity = Identity::of(config, &course, &composite)?;
+            let (opened, begin) =
+                Checkpointing::open(held, config, &composite, identity, &failure, start)?;
+            (checkpointing, start) = (Some(opened), begin);
+        }
+        (start.notes.iter()).for_each(|note| config.progress.announce(note));
+        let resumed_from = start.resumed_from;
         let epochs_done = resumed_from.unwrap_or(0);
         let models = Snapshot {
             student: composite.student.valid(),
             average: composite.average.as_ref().map(|it| it.model.valid()),
         };
         let mut notes = prepared.preflight.notes.clone();
-        notes.extend(keeper.start(epochs_done, &models)?);
+        notes.append(&mut start.notes);
+        notes.extend(keeper.start(epochs_done, &start.scores, &models)?);
         let info = teacher
             .as_ref()
             .map(|teacher| teacher.info())
@@ -325,11 +352,12 @@ where
 
         let recorder = Recorder::default();
         let mut training = SupervisedTraining::new(
-            directory.as_deref().unwrap_or(Path::new("")),
+            // Burn's own checkpoints and logs would be there.
+            Path::new(""),
             Arc::new(train),
             Arc::new(valid),
         )
-        .num_epochs(config.epochs)
+        .num_epochs(start.epochs)
         .with_interrupter(config.interrupter.clone())
         .with_application_logger(None)
         .with_metric_logger(recorder.clone())
@@ -348,17 +376,18 @@ where
         }
         training = training.early_stopping(EndOfEpoch {
             keeper: keeper.clone(),
-            patience: watched
-                .as_ref()
-                .zip(config.patience)
-                .map(|(it, n)| it.stop_after(n)),
+            patience: config.patience.map(|epochs| Patience {
+                scores: start.scores.clone(),
+                epochs,
+            }),
         });
-        if let Some(checkpoints) = &config.checkpoints {
+        if let Some(Checkpointing { saver, .. }) = &checkpointing {
+            let part = |part| Part(saver.clone(), part);
             training = training
-                .with_default_checkpointers()
+                .with_custom_checkpointers(part(0), part(1), part(2))
                 .with_checkpointing_strategy(BeforeCheckpoint {
                     keeper: keeper.clone(),
-                    strategy: KeepLastNCheckpoints::new(checkpoints.keep),
+                    strategy: EveryEpoch(saver.clone()),
                 });
         }
         if let Some(epoch) = resumed_from {
@@ -371,12 +400,12 @@ where
             training = training.renderer(renderer);
         }
 
-        let start = Instant::now();
+        let began = Instant::now();
         let learner = Learner::new(composite, config.optimizer(), config.scheduler(steps));
         // Whatever a panic leaves half done is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
         let explained = |error| self.explained(error, teacher.as_ref(), &plain);
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         // The handle belongs to the caller, who may well train again.
         config.interrupter.reset();
         let result = result.map_err(|panic| panicked(panic.as_ref()));
@@ -401,6 +430,12 @@ where
                 Err(_) => error,
             }
         })?;
+        if let Some(checkpointing) = checkpointing {
+            // Nothing after training loses the student.
+            if let Err(error) = checkpointing.held.clean() {
+                log::warn!("{error}");
+            }
+        }
         if resumed_from.is_some() {
             // The engine restores the optimizer's state on the default device, which reads the files when it gets
             // to it. Without a step that is now, and not when they are gone: its later work would fail with it.
@@ -436,7 +471,6 @@ where
             version: env!("CARGO_PKG_VERSION").into(),
             burn_version: BURN.into(),
             hardware: hardware(),
-            command: command(),
         };
         let model = result.model;
         let snapshot = match best {
@@ -558,27 +592,15 @@ where
         Watch::of(self.config, self.valid.is_some())
     }
 
-    fn keeper(&self, directory: Option<&Path>, failure: &Failure) -> Keeper<S> {
+    fn keeper(&self, failure: &Failure) -> Keeper<S> {
         let watch = self.watch();
-        let files = directory
+        let checkpoints = self.config.checkpoints.as_ref();
+        let files = checkpoints
             .zip(watch.as_ref())
-            .map(|(directory, watch)| BestFiles {
-                folder: directory.join(FOLDER),
+            .map(|(checkpoints, watch)| BestFiles {
+                folder: Sets::of(&checkpoints.directory).folder,
                 by: watch.name(),
             });
         Keeper::new(watch, files, failure.clone())
-    }
-
-    /// The directory of the checkpoints, made and proven writable before anything is trained.
-    fn checkpoint_directory(&self) -> Result<Option<PathBuf>> {
-        let Some(checkpoints) = &self.config.checkpoints else {
-            return Ok(None);
-        };
-        let folder = checkpoints.directory.join(FOLDER);
-        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
-        let probe = folder.join(".writable");
-        std::fs::write(&probe, []).map_err(|error| Error::io(&folder, error))?;
-        std::fs::remove_file(&probe).map_err(|error| Error::io(&probe, error))?;
-        Ok(Some(checkpoints.directory.clone()))
     }
 }

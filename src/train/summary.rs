@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metric::json::{curves, number};
+
 /// How a model was trained.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -25,18 +27,21 @@ pub struct TrainingSummary {
     /// Samples per step and device.
     pub batch_size: usize,
     /// The base learning rate.
+    #[serde(deserialize_with = "number")]
     pub learning_rate: f64,
     /// The seed.
     pub seed: u64,
     /// The device.
     pub device: String,
     /// Wall-clock time of the training itself.
+    #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// The epoch of the checkpoint that training went on from.
     pub resumed_from: Option<usize>,
     /// Why training stopped early, if it was asked to.
     pub interrupted: Option<String>,
-    /// What deserves a look, such as data that a model cannot learn from as they are batched.
+    /// What deserves a look, such as data that a model cannot learn from as they are batched, or a checkpoint
+    /// that was damaged and passed over.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Means per epoch.
@@ -49,9 +54,6 @@ pub struct TrainingSummary {
     /// The processor, how many threads it runs at once, and the system.
     #[serde(default)]
     pub hardware: String,
-    /// The command line of the program.
-    #[serde(default)]
-    pub command: String,
 }
 
 /// The mean of each reported number over each epoch.
@@ -64,12 +66,14 @@ pub struct History {
     /// The first epoch recorded: 1, or the one after the checkpoint that was resumed.
     pub first_epoch: usize,
     /// From `loss`, the name of a term, `agreement` or `accuracy` to one value per epoch.
+    #[serde(deserialize_with = "curves")]
     pub train: BTreeMap<String, Vec<f64>>,
     /// The same over the validation set, where there is one.
+    #[serde(deserialize_with = "curves")]
     pub valid: BTreeMap<String, Vec<f64>>,
     /// What followed a schedule, as it was at the first step of each epoch: `learning_rate`, and
     /// `TERM weight` and `TERM temperature` of each term that has them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "curves")]
     pub schedules: BTreeMap<String, Vec<f64>>,
 }
 

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::knowledge::format::files::{Written, checksum};
+use crate::files::{Written, ZEROS, seal};
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
 
@@ -17,9 +17,6 @@ pub(crate) const NAME: &str = "manifest.json";
 /// The version that this crate writes, and the newest that it reads.
 const VERSION: u32 = 1;
 const FORMAT: &str = "burn-distill knowledge";
-const ZEROS: &str = "0000000000000000";
-/// What comes before the digits of the checksum.
-const OPENING: &str = "{\n  \"checksum\": \"";
 
 /// What is recorded, and in which files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,19 +163,6 @@ impl Manifest {
         }
         Ok(manifest)
     }
-}
-
-/// The text with its own checksum in front, `None` where it has no place for one.
-pub(crate) fn seal(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = OPENING.len()..OPENING.len() + ZEROS.len();
-    if !text.starts_with(OPENING.as_bytes()) || text.len() < digits.end {
-        return None;
-    }
-    let mut text = text.to_vec();
-    text[digits.clone()].copy_from_slice(ZEROS.as_bytes());
-    let sum = checksum(&text);
-    text[digits].copy_from_slice(sum.as_bytes());
-    Some(text)
 }
 
 #[cfg(test)]

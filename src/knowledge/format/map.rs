@@ -1,11 +1,11 @@
 //! Files as memory.
 
-use std::fs::File;
 use std::path::Path;
 
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 /// Maps a file that should have so many bytes.
 ///
@@ -23,11 +23,8 @@ pub(crate) fn map(path: &Path, bytes: u64) -> Result<Mmap> {
         },
         _ => Error::io(path, error),
     };
-    let file = File::open(path).map_err(open)?;
-    let found = file
-        .metadata()
-        .map_err(|error| Error::io(path, error))?
-        .len();
+    let (file, metadata) = open_regular(path).map_err(open)?;
+    let found = metadata.len();
     if found != bytes {
         return Err(Error::KnowledgeFile {
             path: path.to_path_buf(),

@@ -1,7 +1,6 @@
 //! The bytes of recorded knowledge and what they mean.
 
 pub(crate) mod bits;
-pub(crate) mod files;
 pub(crate) mod form;
 pub(crate) mod header;
 pub(crate) mod input;

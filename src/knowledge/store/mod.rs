@@ -13,7 +13,7 @@ use memmap2::Mmap;
 
 use crate::data::key::{Key, SampleId};
 use crate::error::{Error, Result};
-use crate::knowledge::format::files::{Written, checksum};
+use crate::files::{Written, checksum, read_regular};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
@@ -281,10 +281,13 @@ fn damaged(path: &Path, reason: impl Into<String>) -> Error {
     }
 }
 
+/// More than any manifest has; a million shards take half of it.
+const MANIFEST_BYTES: u64 = 1 << 29;
+
 /// Reads the manifest of a directory.
 pub(crate) fn read_manifest(directory: &Path) -> Result<Manifest> {
     let path = directory.join(NAME);
-    let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+    let bytes = read_regular(&path, MANIFEST_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::KnowledgeFile {
             path: path.clone(),
             reason: "is missing".into(),

@@ -1,11 +1,11 @@
 //! Recording: one shard in memory, the ones before it on disk.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::data::key::Key;
 use crate::error::{Error, Result};
-use crate::knowledge::format::files::write_whole;
+use crate::files::{Written, lock, remove_unfinished, write_whole};
 use crate::knowledge::format::form::Form;
 use crate::knowledge::format::header::Header;
 use crate::knowledge::format::input::InputSummary;
@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     manifest: Manifest,
     ranks: Option<Ranks>,
     columns: Columns,
+    /// The shards that were there when the writer was made, and its own.
+    shards: Vec<Written>,
     /// Holds the lock, which the system lets go of with the process if need be.
     _lock: File,
 }
@@ -53,7 +55,7 @@ impl Writer {
         shard_bytes: usize,
     ) -> Result<Self> {
         let form = Form::new(header.clone())?;
-        let lock = lock(directory)?;
+        let lock = hold(directory)?;
         let path = directory.join(NAME);
         let exists = path.try_exists().map_err(|error| Error::io(&path, error))?;
         let (manifest, ranks) = match exists {
@@ -69,7 +71,10 @@ impl Writer {
                 (manifest, None)
             }
         };
+        let shards = manifest.shards.iter().map(|shard| shard.file.clone());
+        let shards = shards.filter(|shard| missing(directory, shard).is_none());
         Ok(Self {
+            shards: shards.collect(),
             form,
             shard_bytes,
             manifest,
@@ -128,7 +133,8 @@ impl Writer {
         }
         let name = format!("shard-{:05}.safetensors", self.manifest.shards.len());
         let file = serialize(&self.columns.tensors(&self.form));
-        let file = write_whole(&self.directory, &name, file.parts())?;
+        let file = write(&self.directory, &name, file.parts())?;
+        self.shards.push(file.clone());
         let mut manifest = self.manifest.clone();
         manifest.shards.push(ShardEntry {
             file,
@@ -158,7 +164,7 @@ impl Writer {
         let list = ranks.to_bytes();
         let packed = self.columns.renumber(&self.form, &ranks).map_err(own)?;
         if packed.bytes() + list.len() < self.columns.logit_bytes() {
-            let written = write_whole(&self.directory, RANKS, [list.as_slice()])?;
+            let written = write(&self.directory, RANKS, [list.as_slice()])?;
             self.manifest.ranks = Some(written);
             self.columns.adopt(packed);
             self.ranks = Some(ranks);
@@ -170,9 +176,16 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`flush`](Self::flush).
+    /// As [`flush`](Self::flush), and if a file of the recording is gone meanwhile.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
+        let mut missing = self
+            .shards
+            .iter()
+            .map(|file| missing(&self.directory, file));
+        if let Some(error) = missing.find_map(|error| error) {
+            return Err(error);
+        }
         if self.manifest.complete {
             return Ok(());
         }
@@ -181,8 +194,8 @@ impl Writer {
     }
 }
 
-/// Makes the directory and holds it for one writer.
-fn lock(directory: &Path) -> Result<File> {
+/// Makes the directory, holds it for one writer, and removes what a killed one left aside.
+fn hold(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK);
     let failed = |path: &Path, error: std::io::Error| Error::KnowledgeFile {
         path: path.to_path_buf(),
@@ -190,23 +203,51 @@ fn lock(directory: &Path) -> Result<File> {
         remedy: "name a directory that can be made and written".into(),
     };
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| failed(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::KnowledgeLocked {
-            directory: directory.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(failed(&path, error)),
-    }
+    let held = lock(&path).map_err(|error| failed(&path, error))?;
+    let held = held.ok_or_else(|| Error::DirectoryLocked {
+        directory: directory.to_path_buf(),
+    })?;
+    let is_ours = |name: &str| {
+        [NAME, RANKS, "shard-"]
+            .iter()
+            .any(|own| name.starts_with(own))
+    };
+    remove_unfinished(directory, is_ours).map_err(|error| failed(directory, error))?;
+    Ok(held)
+}
+
+/// What is wrong where a file that was written is not there as it was.
+fn missing(directory: &Path, file: &Written) -> Option<Error> {
+    let path = directory.join(&file.file);
+    let reason = match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() && found.len() == file.bytes => return None,
+        Ok(found) => format!("has {} bytes, {} were recorded", found.len(), file.bytes),
+        Err(error) => format!("is gone: {error}"),
+    };
+    Some(Error::KnowledgeFile {
+        path,
+        reason,
+        remedy: "record again: its samples are recorded once more".into(),
+    })
+}
+
+fn write<'a>(
+    directory: &Path,
+    name: &str,
+    parts: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Written> {
+    write_whole(directory, name, parts).map_err(|error| Error::KnowledgeFile {
+        path: directory.join(name),
+        reason: format!("cannot be written: {error}"),
+        remedy:
+            "make room or let it be written there, and record again: it goes on after the last \
+                 whole shard"
+                .into(),
+    })
 }
 
 fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<()> {
-    write_whole(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
+    write(directory, NAME, [manifest.to_bytes().as_slice()]).map(drop)
 }
 
 fn check_same(directory: &Path, manifest: &Manifest, header: &Header) -> Result<()> {

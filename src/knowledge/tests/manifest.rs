@@ -1,4 +1,5 @@
 use super::*;
+use crate::files::seal;
 use crate::knowledge::fuzzing::headers;
 
 fn manifest() -> Manifest {

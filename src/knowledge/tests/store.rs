@@ -340,3 +340,23 @@ fn threads_read_at_the_same_time() {
         }
     });
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_named_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    record(directory, &dense(), 9);
+    for name in ["shard-00000.safetensors", "manifest.json"] {
+        let path = directory.join(name);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = match Store::open(directory) {
+            Ok(store) => store.problems().remove(0),
+            Err(error) => error,
+        };
+        let expected = format!("{}: not a regular file", path.display());
+        assert_eq!(error.to_string(), expected);
+    }
+}

@@ -115,12 +115,14 @@ fn what_is_half_written_is_never_taken_for_whole() {
     let next = files(directory).len() - 1;
     let whole = fs::read(undisturbed.path().join("shard-00000.safetensors")).unwrap();
     let shard = directory.join(format!("shard-{next:05}.safetensors"));
-    fs::write(shard.with_extension("safetensors.tmp"), &whole[..50]).unwrap();
+    let aside = shard.with_extension("safetensors.0123456789abcdef.tmp");
+    fs::write(&aside, &whole[..50]).unwrap();
     fs::write(shard, whole).unwrap();
     assert_eq!(Store::open_partial(directory).unwrap().len(), written);
 
     go_on(directory, &header, 12, |_| {});
     assert!(files(directory) == files(undisturbed.path()));
+    assert!(!aside.exists());
 }
 
 #[test]
@@ -205,12 +207,32 @@ fn a_second_writer_is_refused_until_the_first_is_gone() {
     assert_eq!(
         second.to_string(),
         format!(
-            "another writer is recording into {}; wait for it, or record into another directory",
+            "another process or thread is writing into {}; wait for it, or name another directory",
             directory.path().display()
         )
     );
     drop(first);
     Writer::create_or_resume(directory.path(), &dense(), LARGE).unwrap();
+}
+
+#[test]
+fn what_is_gone_meanwhile_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let header = dense();
+    let open = || Writer::create_or_resume(directory, &header, SMALL).unwrap();
+    let mut writer = open();
+    (0..9).for_each(|n| Owned::new(n, &header).write(&header, &mut writer).unwrap());
+    let first = directory.join("shard-00000.safetensors");
+    let bytes = fs::read(&first).unwrap();
+    fs::remove_file(&first).unwrap();
+    let error = writer.finish().unwrap_err().to_string();
+    let expected = format!("{}: is gone: No such file", first.display());
+    assert!(error.starts_with(&expected), "{error}");
+    // Brought back, it counts.
+    fs::write(&first, bytes).unwrap();
+    open().finish().unwrap();
+    assert!(Store::open(directory).unwrap().is_complete());
 }
 
 #[test]

@@ -116,3 +116,30 @@ fn what_a_config_gets_wrong_is_named() {
         "the weight of hard_label is -0.5, expected a number of at least 0"
     );
 }
+
+#[test]
+fn the_message_of_a_long_line_is_short() {
+    let name = "x".repeat(1_000_000);
+    for text in [
+        format!("{{\"terms\": [{{\"loss\": \"{name}\"}}]}}"),
+        format!("[[terms]]\nloss = \"{name}\""),
+        format!("terms = [{name}"),
+    ] {
+        for error in [Objective::from_json(&text), Objective::from_toml(&text)] {
+            let length = error.unwrap_err().to_string().len();
+            assert!((20..10_000).contains(&length), "{length}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_no_config_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endless.toml");
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    assert_eq!(
+        Objective::from_file(&path).unwrap_err().to_string(),
+        format!("{}: not a regular file", path.display())
+    );
+}

@@ -37,6 +37,9 @@ fn equal_names_are_numbered() {
         .with(SoftTarget::new(2).named("a"), 1)
         .with(HardLabel::new().named("a"), 1);
     assert_eq!(names(&objective), ["a_2", "a", "a_3"]);
+    // As many as one likes: a search from the start for each would take hours here.
+    let many = (0..100_000).fold(Objective::new(), |sum, _| sum.with(HardLabel::new(), 1));
+    assert_eq!(many.terms()[99_999].name(), "hard_label_100000");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod text;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::save;
 use crate::report::comparison::{Disagreement, Prediction};
 use crate::report::html::text::{escape, number};
 use crate::report::report::Report;
@@ -28,7 +29,7 @@ impl Report {
     /// [`Error::Io`] if the file cannot be written.
     pub fn save_html(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        std::fs::write(path, self.to_html()).map_err(|error| Error::io(path, error))
+        save(path, self.to_html().as_bytes()).map_err(|error| Error::io(path, error))
     }
 
     /// The HTML report of [`save_html`](Self::save_html) as text.
@@ -132,7 +133,6 @@ impl Report {
             ("seed", training.seed.to_string()),
             ("device", training.device.clone()),
             ("hardware", training.hardware.clone()),
-            ("command", training.command.clone()),
             (
                 "versions",
                 format!(

@@ -29,7 +29,7 @@ fn report() -> Report {
     };
     let training = TrainingSummary {
         objective: "1 · soft_target".into(),
-        command: "train --name \"<b>\"".into(),
+        notes: vec!["a note with \"<b>\"".into()],
         history,
         ..TrainingSummary::default()
     };
@@ -75,7 +75,7 @@ fn the_html_report_has_every_part_and_nothing_from_elsewhere() {
         "training: from 2 to 1. validation: from 2.5 to 1.5.",
         "learning rate over epochs",
         "1 · soft_target",
-        "train --name &quot;&lt;b&gt;&quot;",
+        "a note with &quot;&lt;b&gt;&quot;",
     ] {
         assert!(page.contains(part), "{part} is missing of {page}");
     }

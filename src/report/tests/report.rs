@@ -45,6 +45,45 @@ fn a_report_survives_json() {
 }
 
 #[test]
+fn a_number_that_is_none_survives_json_as_none() {
+    let mut report: Report = serde_json::from_str(OLD).unwrap();
+    report.training.seconds = f64::NAN;
+    report.training.learning_rate = f64::INFINITY;
+    let curve = vec![1.0, f64::NAN];
+    report.training.history.train.insert("loss".into(), curve);
+    let disagreement = &mut report.comparison.as_mut().unwrap().disagreements[0];
+    disagreement.divergence = f64::NAN;
+    disagreement.student.probability = f64::NAN;
+    let json = serde_json::to_string(&report).unwrap();
+    let read: Report = serde_json::from_str(&json).unwrap();
+    assert!(read.training.history.train["loss"][1].is_nan());
+    assert_eq!(serde_json::to_string(&read).unwrap(), json);
+}
+
+#[test]
+fn a_report_is_saved_whole_and_where_a_link_leads() {
+    let report: Report = serde_json::from_str(OLD).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report.json");
+    std::fs::write(&path, "x".repeat(1 << 20)).unwrap();
+    #[cfg(unix)]
+    let path = {
+        let link = directory.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        link
+    };
+    report.save_json(&path).unwrap();
+    let read: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(read, report);
+    let real = directory.path().join("report.json");
+    assert!(std::fs::read_to_string(real).unwrap().starts_with('{'));
+    #[cfg(unix)]
+    report.save_json("/dev/null").unwrap();
+    let nowhere = directory.path().join("nowhere/report.json");
+    assert!(report.save_json(nowhere).is_err());
+}
+
+#[test]
 fn an_old_report_still_loads() {
     let report: Report = serde_json::from_str(OLD).unwrap();
     let teacher = report.teacher.as_ref().unwrap();
