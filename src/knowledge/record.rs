@@ -174,7 +174,7 @@ where
     };
     let recorded_as = before.as_ref().map(|store| store.header().logits);
     let mut format = options.logits.or(recorded_as);
-    for chunk in todo.chunks(size) {
+    let outcome = todo.chunks(size).try_for_each(|chunk| {
         let full = info.wants_full_batches;
         let (batch, outputs) = attempt("recorded", chunk, || {
             let batch = data.read("recorded", chunk.to_vec(), device, true)?;
@@ -197,8 +197,17 @@ where
         };
         captured.write(&batch.names, writer)?;
         bar.inc(chunk.len() as u64);
-    }
+        Ok(())
+    });
     bar.finish_and_clear();
+    if outcome.is_err()
+        && let Some(writer) = &mut writer
+        // What the teacher said before it failed is kept. Its error is the one to tell.
+        && let Err(error) = writer.flush()
+    {
+        log::warn!("{error}");
+    }
+    outcome?;
     writer.map_or(Ok(()), Writer::finish)?;
     Ok(recording)
 }

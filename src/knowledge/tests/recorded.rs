@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::data::dataset::InMemDataset;
 use burn::tensor::Bool;
 use tempfile::TempDir;
@@ -80,6 +82,26 @@ fn read(teacher: &Recorded, data: &Data) -> Result<Outputs> {
 
 fn numbers(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().iter().collect()
+}
+
+#[test]
+fn a_teacher_that_fails_is_not_asked_again_for_what_it_said() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let asked = calls.clone();
+    let teacher = teacher_fn("a service", move |x: Tensor<2>| {
+        // The third batch is refused, once.
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            2 => Err(std::io::Error::other("it is gone")),
+            _ => Ok(Outputs::new(logits(&x))),
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let record = || record(&teacher, &plain(0..9), directory.path(), &options());
+    let error = record().unwrap_err().to_string();
+    assert!(error.contains("it is gone"), "{error}");
+    let recording = record().unwrap();
+    assert_eq!((recording.samples, recording.resumed), (9, 6));
+    assert_eq!(calls.load(Ordering::Relaxed), 4);
 }
 
 #[test]
