@@ -124,3 +124,8 @@ struct Remote;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+/// And that of the page on what can go wrong.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/reliability.md")]
+struct Reliability;

@@ -383,9 +383,15 @@ fn a_fresh_start_has_nothing_to_go_on_from_and_loses_nothing_before_its_first_se
     assert_eq!(files(directory).into_iter().collect::<Vec<_>>(), old);
     // One that ends in the middle of its first epoch.
     let interrupter = burn::train::Interrupter::new();
-    interrupter.stop(Some("at once"));
-    let config = adam(2, directory).with_interrupter(interrupter);
-    let stopped = fit(&config).unwrap();
+    let config = adam(2, directory).with_interrupter(interrupter.clone());
+    let data = DistillData::from_fn(
+        InMemDataset::new(points(40)),
+        move |points: Vec<Point>, device: &Device| {
+            interrupter.stop(Some("at once"));
+            DistillBatch::new(inputs(&points, device)).with_classes(classes(&points, device))
+        },
+    );
+    let stopped = objective(4.0).fit(&config, data, None).unwrap();
     assert_eq!(
         stopped.report.training.interrupted.as_deref(),
         Some("at once")

@@ -107,9 +107,10 @@ fn the_best_outlasts_a_training_that_is_cut_off() {
         let config = quiet(8)
             .with_best("valley", Direction::Lowest)
             .with_checkpoints(directory.path());
-        // One batch for the check and three per epoch: cut off in the fifth.
+        // One batch for the check, two by which checkpoints know the data, and three per epoch: cut off in the
+        // fifth.
         let interrupter = Interrupter::new();
-        let data = stopping(1 + 3 * 4 + 2, interrupter.clone());
+        let data = stopping(3 + 3 * 4 + 2, interrupter.clone());
         soft_on(&config.clone().with_interrupter(interrupter), best, data);
         let resumed = soft(&config.clone().with_resume(true), best);
         let training = &resumed.report.training;

@@ -406,6 +406,12 @@ where
         let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
         let explained = |error| self.explained(error, teacher.as_ref(), &plain);
         let seconds = began.elapsed().as_secs_f64();
+        if let Some(checkpointing) = checkpointing {
+            // Nothing after training loses the student.
+            if let Err(error) = checkpointing.held.clean() {
+                log::warn!("{error}");
+            }
+        }
         // The handle belongs to the caller, who may well train again.
         config.interrupter.reset();
         let result = result.map_err(|panic| panicked(panic.as_ref()));
@@ -430,12 +436,6 @@ where
                 Err(_) => error,
             }
         })?;
-        if let Some(checkpointing) = checkpointing {
-            // Nothing after training loses the student.
-            if let Err(error) = checkpointing.held.clean() {
-                log::warn!("{error}");
-            }
-        }
         if resumed_from.is_some() {
             // The engine restores the optimizer's state on the default device, which reads the files when it gets
             // to it. Without a step that is now, and not when they are gone: its later work would fail with it.

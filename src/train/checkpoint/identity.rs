@@ -65,14 +65,15 @@ impl Identity {
         for RateGroup { group, factor } in &config.rate_groups {
             settings.text(format!("rate of {group:?}"), factor);
         }
-        let watch = Watch::or_loss(config, course.valid.is_some());
-        settings.text("the watched number", watch.name());
         settings.text("devices", config.execution.devices());
         settings.text("gradients times", config.execution.reduction());
         let (size, device) = (config.batch_size, course.device);
         let train = Some(course.train);
         add_data(&mut settings, "training", train, size, device)?;
         add_data(&mut settings, "validation", course.valid, size, device)?;
+        // After the data, which say more.
+        let watch = Watch::or_loss(config, course.valid.is_some());
+        settings.text("the watched number", watch.name());
         settings.numbers(moves(&config.optimizer(), model));
         Ok(Self {
             settings,
