@@ -5,7 +5,8 @@ use burn::tensor::Device;
 
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
-use crate::distiller::{Distilled, Distiller};
+use crate::distiller::Distiller;
+use crate::distiller::distilled::Distilled;
 use crate::error::Result;
 use crate::objective::Objective;
 use crate::train::config::FitConfig;

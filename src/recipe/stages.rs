@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::dataset::DistillData;
 use crate::data::distillable::Distillable;
-use crate::distiller::{Distilled, Distiller};
+use crate::distiller::Distiller;
+use crate::distiller::distilled::Distilled;
 use crate::error::{Error, Result};
 use crate::objective::Objective;
 use crate::teacher::Teacher;
