@@ -126,7 +126,7 @@ fn the_best_outlasts_a_training_that_is_cut_off() {
         // A best that is gone is said to be.
         std::fs::remove_file(directory.path().join("checkpoint/best.json")).unwrap();
         let without = soft(&config.clone().with_resume(true), best);
-        let note = "nothing is known of the best of the epochs up to 8: the best is one after it";
+        let note = "the best of the epochs up to 8 is not there: the best is one after them";
         assert_eq!(without.report.training.notes, [note]);
         assert_eq!(without.report.training.best_epoch, None);
         // A training that starts afresh finds nothing of it.

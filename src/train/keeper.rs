@@ -93,7 +93,7 @@ impl<S: Module> Keeper<S> {
                     Ok(_) => String::new(),
                 };
                 return Ok(Some(format!(
-                    "the best of the epochs up to {epochs_done} is not there{reason}: the best is one after"
+                    "the best of the epochs up to {epochs_done} is not there{reason}: the best is one after them"
                 )));
             }
         };
