@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::output_layer::OutputLayer;
 use crate::data::precision::single;
+use crate::data::rows::rows;
 use crate::data::top_k::TopK;
 
 /// A prediction of a model, one line per row.
@@ -224,7 +225,7 @@ impl<const D: usize> From<Tensor<D>> for Logits {
     /// Panics if the tensor has rank 1.
     fn from(logits: Tensor<D>) -> Self {
         assert!(D >= 2, "logits have a row and a class axis, got rank {D}");
-        Self::Dense(logits.flatten(0, D - 2))
+        Self::Dense(rows(logits))
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod output_layer;
 pub(crate) mod outputs;
 pub(crate) mod precision;
 pub(crate) mod recorded;
+pub(crate) mod rows;
 pub(crate) mod samples;
 pub(crate) mod targets;
 pub(crate) mod top_k;

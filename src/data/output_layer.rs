@@ -6,6 +6,7 @@ use burn::nn::Linear;
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::data::precision::single;
+use crate::data::rows::rows;
 
 /// Hidden states and the layer that makes logits of them: `z = cap · tanh(s · (h·W + b) / cap)`, where
 /// a scale `s` and a soft cap are optional.
@@ -55,7 +56,7 @@ impl OutputLayer {
             R >= 2,
             "hidden states have a row and a feature axis, got rank {R}"
         );
-        let hidden: Tensor<2> = hidden.flatten(0, R - 2);
+        let hidden = rows(hidden);
         assert_eq!(
             hidden.dims()[1],
             weight.dims()[0],
