@@ -115,7 +115,7 @@ where
         let total = match weight {
             Weight::Known(1.0) => value.total.clone(),
             Weight::Known(weight) => value.total.clone() * weight,
-            Weight::Summed(weight) => value.total.clone() * weight,
+            Weight::Summed(weight) => value.total.clone() * *weight,
         };
         let numbers = self.run.metrics.collect(value, &context);
         let output = StepOutput {

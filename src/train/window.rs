@@ -28,7 +28,7 @@ pub(crate) struct Window {
 pub(crate) enum Weight {
     Known(f64),
     /// `[1]`, summed on the device, where rows have weights; never read back.
-    Summed(Tensor<1>),
+    Summed(Box<Tensor<1>>),
 }
 
 /// The rows of the first head, or the samples of a model without heads.
@@ -51,7 +51,7 @@ impl Window {
         let samples = context.indices.len().max(1) as f64;
         let per_row = fraction / (samples * self.per_sample.max(f64::MIN_POSITIVE));
         let weight = match context.row_weights() {
-            Some(weights) => Weight::Summed(weights.clone().sum() * per_row),
+            Some(weights) => Weight::Summed(Box::new(weights.clone().sum() * per_row)),
             None => Weight::Known(rows(context) as f64 * per_row),
         };
         self.lock().push(weight.clone());
@@ -76,7 +76,7 @@ impl Window {
             }
         }
         match summed {
-            Some(sum) => Some(Weight::Summed(or_one(sum + known))),
+            Some(sum) => Some(Weight::Summed(Box::new(or_one(sum + known)))),
             None if weights.is_empty() || (known - 1.0).abs() < 1e-12 => None,
             None => Some(Weight::Known(known)),
         }
@@ -181,7 +181,7 @@ mod tests {
         let loss = linear.forward(Tensor::<2>::ones([1, 2], &device)).sum();
         let mut gradients = GradientsParams::from_grads(loss.backward(), &linear);
         let sum = Tensor::from_floats([4.0], &Device::flex());
-        divide(&linear, &mut gradients, &Weight::Summed(sum));
+        divide(&linear, &mut gradients, &Weight::Summed(Box::new(sum)));
         divide(&linear, &mut gradients, &Weight::Known(2.0));
         let gradient = gradients.get::<2>(linear.weight.id).unwrap();
         assert_eq!(
