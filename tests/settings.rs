@@ -16,6 +16,7 @@ use burn::train::{Interrupter, MultiDeviceOptim};
 use burn_distill::loss::{HardLabel, Hint, LossContext, SoftTarget, loss_fn};
 use burn_distill::{
     DistillBatch, DistillData, Distillable, Distilled, Distiller, FitConfig, Outputs, ProgressMode,
+    load_student,
 };
 use common::net::{
     CLASSES, INPUTS, Net, Point, classes, initialized, inputs, labelled, largest_difference,
@@ -135,7 +136,19 @@ fn the_best_outlasts_a_training_that_is_cut_off() {
     }
 }
 
-/// Points that ask a training to stop when so many batches have been made.
+#[test]
+fn a_training_that_keeps_no_best_leaves_none_of_another() {
+    let _seeded = common::seeded();
+    let directory = tempfile::tempdir().unwrap();
+    let config = |epochs| quiet(epochs).with_checkpoints(directory.path());
+    soft(&config(3).with_best("loss", Direction::Highest), 0.5);
+    let resumed = config(3).with_resume(true).with_changed_settings(true);
+    let student = soft(&resumed, 0.5).student;
+    let loaded = load_student(directory.path(), Net::new(5, 0.0, &Device::flex())).unwrap();
+    assert_eq!(numbers(&loaded), numbers(&student));
+}
+
+/// Points that ask a training to stop after `after` batches.
 fn stopping(after: usize, interrupter: Interrupter) -> DistillData<Tensor<2>> {
     let batches = AtomicUsize::new(0);
     DistillData::from_fn(

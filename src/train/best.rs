@@ -48,7 +48,7 @@ struct Best {
 /// the checkpoints.
 pub(crate) struct BestFiles {
     pub folder: PathBuf,
-    /// The set and the metric.
+    /// The set, the metric and the direction.
     pub by: String,
 }
 
@@ -120,7 +120,7 @@ impl BestFiles {
         let text = seal(text.as_bytes()).unwrap_or(text.into_bytes());
         let written = write_whole(&self.folder, INDEX, [&text[..]]);
         written.map_err(|error| Error::io(self.folder.join(INDEX), error))?;
-        self.remove_all_but(Some(&best))
+        remove_all_but(Some(&best), &self.folder)
     }
 
     /// The best that was kept, `None` where there is none by the same number.
@@ -153,29 +153,27 @@ impl BestFiles {
         let epoch = best.epoch;
         Ok(Some((Score { epoch, value }, snapshot)))
     }
+}
 
-    /// Forgets what an earlier training left.
-    pub fn clear(&self) -> Result<()> {
-        self.remove_all_but(None)
-    }
+/// Forgets what an earlier training left.
+pub(crate) fn clear(folder: &Path) -> Result<()> {
+    remove_all_but(None, folder)
+}
 
-    fn remove_all_but(&self, best: Option<&Best>) -> Result<()> {
-        let failed = |error| Error::io(&self.folder, error);
-        for entry in std::fs::read_dir(&self.folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let is_kept = |name: &str| {
-                best.is_some_and(|best| {
-                    name == INDEX || best.files.iter().any(|file| file.file == name)
-                })
-            };
-            if name
-                .to_str()
-                .is_some_and(|name| is_best(name) && !is_kept(name))
-            {
-                remove(&entry.path());
-            }
+fn remove_all_but(best: Option<&Best>, folder: &Path) -> Result<()> {
+    let failed = |error| Error::io(folder, error);
+    let is_kept = |name: &str| {
+        best.is_some_and(|best| name == INDEX || best.files.iter().any(|file| file.file == name))
+    };
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| is_best(name) && !is_kept(name))
+        {
+            remove(&entry.path());
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -544,6 +544,11 @@ impl FitConfig {
         })
     }
 
+    /// Whether the student of the best epoch is handed back.
+    pub(crate) fn keeps_best(&self) -> bool {
+        self.best.is_some() || self.patience.is_some()
+    }
+
     pub(crate) fn optimizer(&self) -> ModuleOptimizer {
         let base = match &self.clipping {
             Some(clipping) => self.optimizer.clone().with_grad_clipping(clipping.clone()),

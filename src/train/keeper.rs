@@ -7,7 +7,6 @@ use burn::train::EarlyStoppingStrategy;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::EventStoreClient;
 
-use crate::error::Result;
 use crate::teacher::mean::Average;
 use crate::train::best::{BestFiles, Score, Snapshot};
 use crate::train::feed::Failure;
@@ -69,38 +68,35 @@ impl<S: Module> Keeper<S> {
         });
     }
 
-    /// Finds the best of the epochs that are done, or forgets what another training left. Says if it is not
-    /// there.
+    /// Finds the best of the epochs that are done. Says if it is not there.
     pub fn start(
         &self,
         epochs_done: usize,
         scores: &Scores,
         models: &Snapshot<S>,
-    ) -> Result<Option<String>> {
-        let Some(files) = &self.0.files else {
-            return Ok(None);
-        };
+    ) -> Option<String> {
+        let files = self.0.files.as_ref()?;
         if epochs_done == 0 {
-            return files.clear().map(|()| None);
+            return None;
         }
         let (score, snapshot) = match files.load(models) {
             // A training that was killed after it saved its best comes to it again.
-            Ok(Some((score, _))) if score.epoch > epochs_done => return Ok(None),
+            Ok(Some((score, _))) if score.epoch > epochs_done => return None,
             Ok(Some(found)) if scores.of(found.0.epoch) == Some(found.0.value) => found,
             other => {
                 let reason = match other {
                     Err(reason) => format!(" ({reason})"),
                     Ok(_) => String::new(),
                 };
-                return Ok(Some(format!(
+                return Some(format!(
                     "the best of the epochs up to {epochs_done} is not there{reason}: the best is one after them"
-                )));
+                ));
             }
         };
         let mut kept = self.kept();
         kept.score = Some(score.value);
         kept.epoch = Some((score.epoch, snapshot));
-        Ok(None)
+        None
     }
 
     /// Looks at an epoch of which training and validation are done.

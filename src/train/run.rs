@@ -146,7 +146,7 @@ where
         };
         let mut notes = prepared.preflight.notes.clone();
         notes.append(&mut start.notes);
-        notes.extend(keeper.start(epochs_done, &start.scores, &models)?);
+        notes.extend(keeper.start(epochs_done, &start.scores, &models));
         let info = teacher
             .as_ref()
             .map(|teacher| teacher.info())
@@ -345,7 +345,7 @@ where
             .zip(watch.as_ref())
             .map(|(checkpoints, watch)| BestFiles {
                 folder: Sets::of(&checkpoints.directory).folder,
-                by: watch.name(),
+                by: watch.identity(),
             });
         Keeper::new(watch, files, failure.clone())
     }

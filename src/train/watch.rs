@@ -17,7 +17,8 @@ pub(crate) struct Watch {
 impl Watch {
     /// What a training is told to watch: early stopping watches the loss where nothing else is said.
     pub fn of(config: &FitConfig, has_valid: bool) -> Option<Self> {
-        (config.best.is_some() || config.patience.is_some())
+        config
+            .keeps_best()
             .then(|| Self::or_loss(config, has_valid))
     }
 
@@ -58,6 +59,15 @@ impl Watch {
             Direction::Lowest => value < than,
             Direction::Highest => value > than,
         }
+    }
+
+    /// What tells it from other numbers, such as `lowest validation loss`.
+    pub fn identity(&self) -> String {
+        let direction = match self.direction {
+            Direction::Lowest => "lowest",
+            Direction::Highest => "highest",
+        };
+        format!("{direction} {}", self.name())
     }
 
     /// The set and the metric, such as `validation loss`.

@@ -73,7 +73,7 @@ impl Identity {
         add_data(&mut settings, "validation", course.valid, size, device)?;
         // After the data, which say more.
         let watch = Watch::or_loss(config, course.valid.is_some());
-        settings.text("the watched number", watch.name());
+        settings.text("the watched number", watch.identity());
         settings.numbers(moves(&config.optimizer(), model));
         Ok(Self {
             settings,

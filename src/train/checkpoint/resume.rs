@@ -8,6 +8,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 
 use crate::error::{Error, Result};
+use crate::train::best::clear;
 use crate::train::checkpoint::directory::{Found, Held, WholeSet};
 use crate::train::checkpoint::identity::Identity;
 use crate::train::checkpoint::manifest::Manifest;
@@ -96,6 +97,9 @@ impl Checkpointing {
             saver.restored = Mutex::new(parts);
         }
         held.clean()?;
+        if start.resumed_from.is_none() || !config.keeps_best() {
+            clear(&held.sets.folder)?;
+        }
         let saver = Arc::new(saver);
         Ok((Self { held, saver }, start))
     }
