@@ -29,7 +29,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> String {
 
 /// Writes parts into a file of the directory, which is there whole, and stays, once this returns.
 ///
-/// They go into a new file aside, of a name that nobody foresees, which is synced and takes the name only
+/// They go into a new file aside, of a random name, which is synced and takes the name only
 /// then; the directory is synced after. A process killed at any moment leaves the old file or the new one,
 /// and perhaps the one aside, which [`remove_unfinished`] finds.
 pub(crate) fn write_whole<'a>(
@@ -79,7 +79,7 @@ pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole(directory, name, [bytes]).map(drop)
 }
 
-/// Removes a file that nobody needs. What went wrong before is what to tell, so a failure is only logged.
+/// Removes an unused file. What went wrong before is what to tell, so a failure is only logged.
 pub(crate) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != ErrorKind::NotFound
@@ -129,7 +129,7 @@ fn is_regular(path: &Path) -> Result<()> {
     }
 }
 
-/// Reads a regular file of at most so many bytes.
+/// Reads a regular file of at most `most` bytes.
 pub(crate) fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>> {
     let (file, metadata) = open_regular(path)?;
     let too_large = |bytes: u64| {

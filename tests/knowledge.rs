@@ -258,7 +258,7 @@ fn a_recording_goes_on_grows_and_refuses_what_has_changed() {
     assert_eq!(run(&teacher, &named(points(35)), &small).unwrap(), (35, 30));
     assert_eq!(Store::open(directory.path()).unwrap().len(), 35);
 
-    // Also where nothing can be written: nobody can hold this directory.
+    // Also where nothing can be written: no process can hold this directory.
     let lock = directory.path().join(".lock");
     std::fs::remove_file(&lock).unwrap();
     std::fs::create_dir(&lock).unwrap();

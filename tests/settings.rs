@@ -165,7 +165,7 @@ fn stopping(after: usize, interrupter: Interrupter) -> DistillData<Tensor<2>> {
 #[test]
 fn a_baseline_has_a_best_of_its_own() {
     let _seeded = common::seeded();
-    // It agrees with nobody, and trains no projector.
+    // It agrees with no teacher, and trains no projector.
     let config = quiet(3)
         .with_baseline(true)
         .with_best("agreement", Direction::Highest)

@@ -52,7 +52,7 @@ fn watched(count: usize, before: impl Fn(usize) + Send + Sync + 'static) -> Dist
     )
 }
 
-/// 48 points whose disk goes after so many batches.
+/// 48 points whose disk goes after a number of batches.
 fn failing(after: usize) -> DistillData<Tensor<2>> {
     watched(48, move |batch| assert!(batch <= after, "the disk is gone"))
 }

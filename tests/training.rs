@@ -127,7 +127,7 @@ fn adam(epochs: usize) -> FitConfig {
         .with_seed(11)
 }
 
-/// Points that ask a training to stop when so many batches have been made.
+/// Points that ask a training to stop after a number of batches.
 fn stopping(after: usize, interrupter: Interrupter) -> DistillData<Tensor<2>> {
     let batches = Arc::new(AtomicUsize::new(0));
     DistillData::from_fn(

@@ -25,7 +25,7 @@ pub fn data(numbers: Vec<u32>) -> DistillData<Numbers> {
         })
 }
 
-/// Records what a closure gives for the samples 0 to `count`, so many at a time.
+/// Records what a closure gives for the samples 0 to `count`, a batch at a time.
 pub fn write(
     count: usize,
     batch_size: usize,

@@ -232,7 +232,7 @@ impl Row {
     }
 }
 
-/// Bytes a row of so many draws.
+/// Bytes a row of `draws` draws.
 fn drawn(rows: usize, draws: usize) -> f64 {
     let logits = LogitsFormat::Sampled {
         draws,

@@ -57,7 +57,7 @@ impl<I: Clone> DistillBatch<I> {
 }
 
 impl<I, J> DistillBatch<I, J> {
-    /// The index of the sample that a row belongs to, of so many rows.
+    /// The index of the sample that a row belongs to, of `rows` rows.
     pub(crate) fn sample_of(&self, row: usize, rows: usize) -> usize {
         let per_sample = rows / self.indices.len().max(1);
         let sample = self.indices.get(row / per_sample.max(1));

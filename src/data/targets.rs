@@ -195,7 +195,7 @@ impl Weights {
     }
 }
 
-/// The first label of a valid row that is not among so many classes, after its row. It reads the labels
+/// The first label of a valid row that is not below `classes`, after its row. It reads the labels
 /// back, whatever integers they are.
 pub(crate) fn too_large(
     labels: &Tensor<1, Int>,

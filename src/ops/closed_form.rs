@@ -78,7 +78,7 @@ pub(crate) fn labelled(
     (Some(labels.mask_fill(is_missing, 0)), Some(weights))
 }
 
-/// Whether looking at numbers costs less than one operation on them, and nobody waits.
+/// Whether looking at numbers costs less than one operation on them, and synchronises nothing.
 fn is_on_host(labels: &Tensor<1, Int>) -> bool {
     match labels.clone().into_dispatch().kind {
         #[cfg(feature = "flex")]

@@ -8,7 +8,7 @@ use crate::train::summary::{History, TrainingSummary};
 const STEEP: f64 = 0.05;
 /// Epochs that make a course: in the first few every loss falls steeply.
 const COURSE: usize = 5;
-/// A validation loss that has not been better for so many epochs rises; for fewer it may waver.
+/// A validation loss that has not been better for this number of epochs rises; for fewer it may waver.
 const RISING: usize = 3;
 /// By which fraction of itself it must have risen: less makes no difference to a student.
 const RISEN: f64 = 0.01;

@@ -91,7 +91,7 @@ impl Names {
         })
     }
 
-    /// What deserves a look before training, with so many samples in the last batch of an epoch.
+    /// What deserves a look before training, given the samples in the last batch of an epoch.
     pub fn notes(&self, last_batch: usize) -> Vec<String> {
         let mut notes = Vec::new();
         let moving = self

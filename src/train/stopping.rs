@@ -44,8 +44,8 @@ impl Scores {
         by_epoch.clone()
     }
 
-    /// The epoch after which a training of these scores ends: the first that is so many epochs away from
-    /// the best before it.
+    /// The epoch after which a training of these scores ends: the first that is `patience` epochs away
+    /// from the best before it.
     pub fn ended_after(&self, scores: &[Option<f64>], patience: usize) -> Option<usize> {
         let mut best = (1, None);
         for (epoch, score) in (1..).zip(scores) {
@@ -61,7 +61,7 @@ impl Scores {
     }
 }
 
-/// Stops after so many epochs without a better score.
+/// Stops after `epochs` epochs without a better score.
 #[derive(Clone)]
 pub(crate) struct Patience {
     pub scores: Scores,

@@ -20,8 +20,8 @@ pub(crate) struct SampleRecord<'a> {
 /// The logits of one sample.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LogitsRecord<'a> {
-    /// All of them, `[rows, classes]`, which a store keeps or draws from. −∞ is allowed for a class that is
-    /// ruled out, as long as a row has a finite logit.
+    /// All of them, `[rows, classes]`, which a store keeps or draws from. −∞ is allowed for a masked
+    /// class, as long as a row has a finite logit.
     Full(&'a [f32]),
     /// The most likely classes of each row, for a store that keeps as many.
     TopK {

@@ -113,7 +113,7 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A part on its way to the disk. One that does not get there, for an error or a panic, keeps nobody waiting.
+/// A part on its way to the disk. One that does not get there, for an error or a panic, leaves no other part waiting.
 struct Attempt<'a> {
     saver: &'a Saver,
     has_succeeded: bool,

@@ -109,7 +109,7 @@ pub(crate) fn add_objective(settings: &mut Settings, objective: &Objective, epoc
     }
 }
 
-/// At most so many samples tell one data set from another.
+/// The most samples that tell one data set from another.
 const SAMPLES: usize = 256;
 
 /// Adds what is known of data: how many samples, the names of some, and the first batch's input where it
